@@ -119,7 +119,11 @@ def peer_failure(error: grpc.aio.AioRpcError, *, peer: str) -> PeerFailure:
         return PeerFailure(code, reason, f"{peer}: {error.details() or code.name.lower()}", {"peer": peer})
     info = error_info(status)
     return PeerFailure(
-        code_of(status), info.reason if info else code_pb2.Code.Name(status.code), status.message, dict(info.metadata) if info else {}, status
+        code_of(status),
+        info.reason if info else code_pb2.Code.Name(status.code),
+        status.message,
+        dict(info.metadata) if info else {},
+        status,
     )
 
 

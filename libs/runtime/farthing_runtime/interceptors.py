@@ -1,0 +1,152 @@
+"""What every handler wears, in process and on the wire alike: validation, a deadline, a request id, and its errors' statuses.
+
+The dressing is put on once, when a service is registered. gRPC's own interceptors would cost a lookup and several awaits a
+call, and a local channel would need a second implementation of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import grpc
+import protovalidate
+import structlog
+from farthing_core.errors import FarthingError
+from google.rpc import status_pb2
+from grpc_status import rpc_status
+
+from farthing_runtime.local import LocalAbort
+from farthing_runtime.registration import ServiceBinding
+from farthing_runtime.status import code_of, internal, invalid_argument, simple_status, status_of
+
+REQUEST_ID_KEY = "x-request-id"
+_log = structlog.get_logger()
+_VIOLATIONS_MAX = 10
+
+
+class Validator:
+    """Checks messages against the rules in their protos. The only place that knows protovalidate."""
+
+    def __init__(self) -> None:
+        self._validator = protovalidate.Validator()
+
+    def violations(self, message: Any) -> list[tuple[str, str]]:
+        """(field path, problem) of what is wrong, at most a handful; empty when all is well."""
+        found = self._validator.collect_violations(message)
+        return [(_path(violation.proto.field), violation.proto.message) for violation in found[:_VIOLATIONS_MAX]]
+
+
+def dress(handler: grpc.RpcMethodHandler, binding: ServiceBinding, validator: Validator) -> grpc.RpcMethodHandler:
+    """The handler in its dressing. Streams of requests are not validated here: their servicers see each message themselves."""
+    kinds = {
+        (False, False): (grpc.unary_unary_rpc_method_handler, handler.unary_unary, _dress_unary),
+        (False, True): (grpc.unary_stream_rpc_method_handler, handler.unary_stream, _dress_stream),
+        (True, False): (grpc.stream_unary_rpc_method_handler, handler.stream_unary, _dress_unary),
+        (True, True): (grpc.stream_stream_rpc_method_handler, handler.stream_stream, _dress_stream),
+    }
+    make, behaviour, wrap = kinds[bool(handler.request_streaming), bool(handler.response_streaming)]
+    check = None if handler.request_streaming else validator.violations
+    return make(
+        wrap(behaviour, binding, check),
+        request_deserializer=handler.request_deserializer,
+        response_serializer=handler.response_serializer,
+    )
+
+
+def _dress_unary(
+    behaviour: Callable[..., Awaitable[Any]], binding: ServiceBinding, check: Any
+) -> Callable[..., Awaitable[Any]]:
+    table, deadline_s = binding.status_table, binding.deadline_s
+
+    async def call(request: Any, context: Any) -> Any:
+        if check is not None and (wrong := check(request)):
+            return await _abort(context, invalid_argument(wrong))
+        try:
+            if context.time_remaining() is None:
+                async with asyncio.timeout(deadline_s):
+                    return await behaviour(request, context)
+            return await behaviour(request, context)
+        except (FarthingError, TimeoutError, NotImplementedError) as error:
+            return await _abort(context, _status(error, table, deadline_s))
+        except (LocalAbort, grpc.aio.AbortError):
+            raise
+        except Exception as error:
+            return await _abort(context, _unexpected(error, binding, context))
+
+    return call
+
+
+def _dress_stream(
+    behaviour: Callable[..., AsyncIterator[Any]], binding: ServiceBinding, check: Any
+) -> Callable[..., AsyncIterator[Any]]:
+    table, deadline_s = binding.status_table, binding.deadline_s
+
+    async def call(request: Any, context: Any) -> AsyncIterator[Any]:
+        if check is not None and (wrong := check(request)):
+            await _abort(context, invalid_argument(wrong))
+        responses = behaviour(request, context)
+        loop = asyncio.get_running_loop()
+        ends_at = loop.time() + deadline_s if context.time_remaining() is None else None
+        try:
+            while True:
+                async with asyncio.timeout_at(ends_at):
+                    try:
+                        response = await anext(responses)
+                    except StopAsyncIteration:
+                        return
+                yield response
+        except (FarthingError, TimeoutError, NotImplementedError) as error:
+            await _abort(context, _status(error, table, deadline_s))
+        except (LocalAbort, grpc.aio.AbortError):
+            raise
+        except Exception as error:
+            await _abort(context, _unexpected(error, binding, context))
+        finally:
+            await responses.aclose()  # type: ignore[attr-defined]
+
+    return call
+
+
+def _status(error: Exception, table: Any, deadline_s: float) -> status_pb2.Status:
+    if isinstance(error, FarthingError):
+        return status_of(error, table)
+    if isinstance(error, NotImplementedError):
+        return simple_status(grpc.StatusCode.UNIMPLEMENTED, "UNIMPLEMENTED", "this method is not part of this service yet")
+    return simple_status(
+        grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED", f"took longer than the default deadline of {deadline_s:g} s"
+    )
+
+
+def _unexpected(error: Exception, binding: ServiceBinding, context: Any) -> status_pb2.Status:
+    _log.error("unexpected error", service=binding.name, request_id=request_id_of(context), exc_info=error)
+    return internal()
+
+
+async def _abort(context: Any, status: status_pb2.Status) -> Any:
+    if code_of(status) is grpc.StatusCode.INTERNAL:
+        _log.error("answered INTERNAL", request_id=request_id_of(context))
+    await context.abort_with_status(rpc_status.to_status(status))
+
+
+def request_id_of(context: Any) -> str:
+    """The request id that came with a call, or a fresh one."""
+    for key, value in context.invocation_metadata() or ():
+        if key == REQUEST_ID_KEY:
+            return str(value)
+    return str(uuid.uuid4())
+
+
+def _path(field: Any) -> str:
+    """A violation's path as people write it: `messages[3].role`."""
+    parts: list[str] = []
+    for element in field.elements if field is not None else ():
+        text = element.field_name
+        subscript = element.subscript
+        if subscript is not None:
+            key = getattr(subscript, "value", subscript)
+            text += f"[{key}]"
+        parts.append(text)
+    return ".".join(parts) or "request"
