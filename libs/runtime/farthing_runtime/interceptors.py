@@ -41,7 +41,7 @@ class Validator:
 
 def dress(handler: grpc.RpcMethodHandler, binding: ServiceBinding, validator: Validator) -> grpc.RpcMethodHandler:
     """The handler in its dressing. Streams of requests are not validated here: their servicers see each message themselves."""
-    kinds = {
+    kinds: dict[tuple[bool, bool], Any] = {
         (False, False): (grpc.unary_unary_rpc_method_handler, handler.unary_unary, _dress_unary),
         (False, True): (grpc.unary_stream_rpc_method_handler, handler.unary_stream, _dress_stream),
         (True, False): (grpc.stream_unary_rpc_method_handler, handler.stream_unary, _dress_unary),

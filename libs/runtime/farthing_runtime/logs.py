@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import logging
 import sys
+from typing import Any
 
 import structlog
 
 
 def configure_logs(*, level: str, form: str) -> None:
     """Sets structlog up for this process: `json` lines for machines or `text` for people, on standard error."""
-    shared = [
+    shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     if form == "json":
-        rendered = [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        rendered: list[Any] = [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
     else:
         # Local variables of frames may hold prompts, so tracebacks are plain.
         plain = structlog.dev.plain_traceback

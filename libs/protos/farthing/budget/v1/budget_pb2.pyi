@@ -871,8 +871,11 @@ class ReserveBudgetResponse(_message.Message):
     VERDICT_FIELD_NUMBER: _builtins.int
     RESERVATION_FIELD_NUMBER: _builtins.int
     LEFT_FIELD_NUMBER: _builtins.int
+    REPEATED_FIELD_NUMBER: _builtins.int
     verdict: Global___Verdict.ValueType
     """ALLOW (a refusal is the status RESOURCE_EXHAUSTED)."""
+    repeated: _builtins.bool
+    """True when this request_id had been granted before and this is that answer again."""
     @_builtins.property
     def reservation(self) -> Global___Reservation:
         """The hold."""
@@ -887,10 +890,11 @@ class ReserveBudgetResponse(_message.Message):
         verdict: Global___Verdict.ValueType = ...,
         reservation: Global___Reservation | None = ...,
         left: Global___BudgetLeft | None = ...,
+        repeated: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["left", b"left", "reservation", b"reservation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["left", b"left", "reservation", b"reservation", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["left", b"left", "repeated", b"repeated", "reservation", b"reservation", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1023,7 +1027,7 @@ class RecordUsageRequest(_message.Message):
     """The scope it belongs to."""
     @_builtins.property
     def usage(self) -> Global___UsageRecord:
-        """What happened. Its lines must cost nothing: whatever costs needs a reservation."""
+        """What happened."""
 
     def __init__(
         self,

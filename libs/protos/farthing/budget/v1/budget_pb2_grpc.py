@@ -171,7 +171,9 @@ class BudgetServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RecordUsage(self, request, context):
-        """Writes down a request that needed no reservation, such as a cache hit, with its avoided cost. Safe to retry.
+        """Writes down a request that has no reservation: a cache hit with its avoided cost, or spending that happened while the ledger was out
+        of reach. Cost is charged in full to every budget of the path, beyond the limit if need be: it is spent already. Safe to retry.
+        Statuses: INVALID_ARGUMENT (REQUEST_ID_REUSED).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -67,7 +67,10 @@ class BudgetServiceStub:
     FAILED_PRECONDITION (RESERVATION_SETTLED).
     """
     RecordUsage: _grpc.UnaryUnaryMultiCallable[_budget_pb2.RecordUsageRequest, _budget_pb2.RecordUsageResponse]
-    """Writes down a request that needed no reservation, such as a cache hit, with its avoided cost. Safe to retry."""
+    """Writes down a request that has no reservation: a cache hit with its avoided cost, or spending that happened while the ledger was out
+    of reach. Cost is charged in full to every budget of the path, beyond the limit if need be: it is spent already. Safe to retry.
+    Statuses: INVALID_ARGUMENT (REQUEST_ID_REUSED).
+    """
     QueryUsage: _grpc.UnaryUnaryMultiCallable[_budget_pb2.QueryUsageRequest, _budget_pb2.QueryUsageResponse]
     """Sums usage of a scope over a time range, grouped. Safe to retry."""
 
@@ -110,7 +113,10 @@ class BudgetServiceAsyncStub(BudgetServiceStub):
     FAILED_PRECONDITION (RESERVATION_SETTLED).
     """
     RecordUsage: _aio.UnaryUnaryMultiCallable[_budget_pb2.RecordUsageRequest, _budget_pb2.RecordUsageResponse]  # type: ignore[assignment]
-    """Writes down a request that needed no reservation, such as a cache hit, with its avoided cost. Safe to retry."""
+    """Writes down a request that has no reservation: a cache hit with its avoided cost, or spending that happened while the ledger was out
+    of reach. Cost is charged in full to every budget of the path, beyond the limit if need be: it is spent already. Safe to retry.
+    Statuses: INVALID_ARGUMENT (REQUEST_ID_REUSED).
+    """
     QueryUsage: _aio.UnaryUnaryMultiCallable[_budget_pb2.QueryUsageRequest, _budget_pb2.QueryUsageResponse]  # type: ignore[assignment]
     """Sums usage of a scope over a time range, grouped. Safe to retry."""
 
@@ -210,7 +216,10 @@ class BudgetServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _budget_pb2.RecordUsageRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_budget_pb2.RecordUsageResponse, _abc.Awaitable[_budget_pb2.RecordUsageResponse]]:
-        """Writes down a request that needed no reservation, such as a cache hit, with its avoided cost. Safe to retry."""
+        """Writes down a request that has no reservation: a cache hit with its avoided cost, or spending that happened while the ledger was out
+        of reach. Cost is charged in full to every budget of the path, beyond the limit if need be: it is spent already. Safe to retry.
+        Statuses: INVALID_ARGUMENT (REQUEST_ID_REUSED).
+        """
 
     @_abc_1.abstractmethod
     def QueryUsage(

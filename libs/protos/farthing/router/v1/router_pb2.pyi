@@ -582,6 +582,7 @@ class GenerateResponse(_message.Message):
     COST_USD_NANOS_FIELD_NUMBER: _builtins.int
     ESCALATED_FIELD_NUMBER: _builtins.int
     EXTRA_JSON_FIELD_NUMBER: _builtins.int
+    UPSTREAM_US_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """The model that gave it."""
     cost_usd_nanos: _builtins.int
@@ -590,6 +591,8 @@ class GenerateResponse(_message.Message):
     """True when a dearer model was asked because a cheaper answer was not good enough."""
     extra_json: _builtins.str
     """A JSON object with the remaining fields of the provider's response (system_fingerprint …)."""
+    upstream_us: _builtins.int
+    """How long providers were waited for, in microseconds of wall time (calls side by side count once)."""
     @_builtins.property
     def answer(self) -> _chat_pb2.Answer:
         """The answer."""
@@ -607,10 +610,11 @@ class GenerateResponse(_message.Message):
         cost_usd_nanos: _builtins.int = ...,
         escalated: _builtins.bool = ...,
         extra_json: _builtins.str = ...,
+        upstream_us: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "attempts", b"attempts", "cost_usd_nanos", b"cost_usd_nanos", "escalated", b"escalated", "extra_json", b"extra_json", "model", b"model"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "attempts", b"attempts", "cost_usd_nanos", b"cost_usd_nanos", "escalated", b"escalated", "extra_json", b"extra_json", "model", b"model", "upstream_us", b"upstream_us"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,38 @@
+"""The `farthing` command.
+
+One file a group of commands; each imports what it needs when it runs, so that `farthing --help` is quick.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+from farthing_core.errors import FarthingError
+
+from farthing_runtime.cli.call import call
+from farthing_runtime.cli.demo import demo
+from farthing_runtime.cli.host import config, health, migrate, serve
+from farthing_runtime.cli.keys import keys_app
+from farthing_runtime.cli.replay import replay
+
+app = typer.Typer(
+    name="farthing",
+    help="Makes calls to language models cheaper without making them worse, and proves it.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_show_locals=False,
+    rich_markup_mode="markdown",
+)
+for command in (serve, demo, replay, call, health, config, migrate):
+    app.command()(command)
+app.add_typer(keys_app, name="keys", help="API keys of the HTTP edge.")
+
+
+def main() -> None:
+    """Runs the command; a named failure is one line on standard error and exit status 2."""
+    try:
+        app()
+    except FarthingError as error:
+        print(f"farthing: {error.message}", file=sys.stderr)
+        raise SystemExit(2) from error

@@ -1,0 +1,82 @@
+"""`farthing call`: one request from the shell."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import uuid
+from typing import Annotated, Any
+
+import typer
+
+from farthing_runtime.cli.host import DEFAULT_ADDRESS, Address
+
+
+def call(
+    prompt: Annotated[str, typer.Argument(help="What to ask; `-` reads standard input.")],
+    model: Annotated[str, typer.Option(help="A model's name, or farthing/auto.")] = "farthing/auto",
+    scope: Annotated[str, typer.Option(help="Who is charged.")] = "organizations/default",
+    task: Annotated[str, typer.Option(help="What the request is for.")] = "chat",
+    system: Annotated[str, typer.Option(help="System instructions.")] = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would happen and cost.")] = False,
+    receipt: Annotated[bool, typer.Option("--receipt", help="Print the whole receipt too.")] = False,
+    address: Address = DEFAULT_ADDRESS,
+    timeout_s: Annotated[float, typer.Option(help="How long to wait.")] = 120.0,
+) -> None:
+    """Sends one request to a running suite and prints the answer and what it cost."""
+    from farthing.orchestrator.v1 import orchestrator_pb2
+
+    text = sys.stdin.read() if prompt == "-" else prompt
+    request = orchestrator_pb2.CompleteRequest(request_id=str(uuid.uuid4()), scope=scope, model=model, task=task)
+    if system:
+        request.messages.add(role="system", content=system)
+    request.messages.add(role="user", content=text)
+    if dry_run:
+        _print_estimate(
+            asyncio.run(_ask("EstimateCost", orchestrator_pb2.EstimateCostRequest(request=request), address, timeout_s))
+        )
+        return
+    answer = asyncio.run(_ask("Complete", request, address, timeout_s))
+    typer.echo(answer.answer.content or answer.answer.extra_json)
+    _print_receipt(answer.receipt, whole=receipt)
+
+
+async def _ask(method: str, request: Any, address: str, timeout_s: float) -> Any:
+    import grpc
+    from farthing.orchestrator.v1 import orchestrator_pb2_grpc
+
+    from farthing_runtime.mesh import network_channel
+    from farthing_runtime.status import peer_failure
+
+    async with network_channel(address) as channel:
+        stub = orchestrator_pb2_grpc.OrchestratorServiceStub(channel)
+        try:
+            return await getattr(stub, method)(request, timeout=timeout_s)
+        except grpc.aio.AioRpcError as error:
+            raise peer_failure(error, peer=address) from error
+
+
+def _print_estimate(estimate: Any) -> None:
+    from farthing.budget.v1 import budget_pb2
+    from farthing.cache.v1 import cache_pb2
+    from farthing_core.money import usd_text
+
+    typer.echo(f"cache     {cache_pb2.LookupOutcome.Name(estimate.cache_outcome).removeprefix('LOOKUP_OUTCOME_').lower()}")
+    for candidate in estimate.route.candidates:
+        typer.echo(f"model     {candidate.model}: likely {usd_text(candidate.likely_usd_nanos)}")
+    typer.echo(f"likely    {usd_text(estimate.likely_usd_nanos)}, at most {usd_text(estimate.worst_case_usd_nanos)}")
+    typer.echo(f"baseline  {usd_text(estimate.baseline_likely_usd_nanos)}")
+    typer.echo(f"budget    {budget_pb2.Verdict.Name(estimate.verdict).removeprefix('VERDICT_').lower()}")
+
+
+def _print_receipt(receipt: Any, *, whole: bool) -> None:
+    from farthing_core.money import usd_text
+    from google.protobuf import json_format
+
+    saved = receipt.baseline_usd_nanos - receipt.cost_usd_nanos
+    summary = (
+        f"paid {usd_text(receipt.cost_usd_nanos)} instead of {usd_text(receipt.baseline_usd_nanos)}: saved {usd_text(saved)}"
+    )
+    typer.secho(summary, err=True, fg="green")
+    if whole:
+        typer.echo(json_format.MessageToJson(receipt, preserving_proto_field_name=True), err=True)
