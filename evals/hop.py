@@ -27,7 +27,7 @@ _BATCH = 500
 _SCOPE = "organizations/acme/workspaces/search/projects/ranker/users/ann"
 
 
-class _Ledger(budget_pb2_grpc.BudgetServiceServicer):  # type: ignore[misc]
+class _Ledger(budget_pb2_grpc.BudgetServiceServicer):
     async def ReserveBudget(self, request: Any, context: Any) -> Any:
         reservation = budget_pb2.Reservation(request_id=request.request_id, scope=request.scope, amount_usd_nanos=request.amount_usd_nanos)
         return budget_pb2.ReserveBudgetResponse(verdict=budget_pb2.VERDICT_ALLOW, reservation=reservation)

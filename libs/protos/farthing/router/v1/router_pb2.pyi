@@ -704,6 +704,7 @@ class StreamGenerateResponse(_message.Message):
 
     DELTA_FIELD_NUMBER: _builtins.int
     FINISHED_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def delta(self) -> Global___StreamGenerateResponse.Delta:
         """A piece of the answer."""
@@ -712,17 +713,22 @@ class StreamGenerateResponse(_message.Message):
     def finished(self) -> Global___GenerateResponse:
         """The end: the whole answer, the attempts and their cost. Always the last event, also before an error."""
 
+    @_builtins.property
+    def attempt(self) -> Global___Attempt:
+        """An attempt that ended before the model that will be heard began to speak, so that a caller who leaves early knows what it owes."""
+
     def __init__(
         self,
         *,
         delta: Global___StreamGenerateResponse.Delta | None = ...,
         finished: Global___GenerateResponse | None = ...,
+        attempt: Global___Attempt | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["delta", b"delta", "event", b"event", "finished", b"finished"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "delta", b"delta", "event", b"event", "finished", b"finished"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["delta", b"delta", "event", b"event", "finished", b"finished"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "delta", b"delta", "event", b"event", "finished", b"finished"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["delta", "finished"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["delta", "finished", "attempt"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 

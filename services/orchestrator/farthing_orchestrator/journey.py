@@ -1,0 +1,144 @@
+"""What is known of one request while it is under way, and the receipt it leaves with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from farthing_core.clock import Clock
+
+from farthing_orchestrator.accounting import Account
+from farthing_orchestrator.policy import Policy, TaskPolicy
+from farthing_orchestrator.ports import Usage
+from farthing_orchestrator.request import Ask, BudgetLeft, Generated, Line, Lookup, Planned, Shaped, Step, StepName, StepOutcome
+from farthing_orchestrator.unmasking import Unmasker
+
+AUTO_MODEL = "farthing/auto"
+"""The model name that lets the router choose."""
+AUTO_MODELS = frozenset({"", AUTO_MODEL})
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """The itemised account of one request. Cost + saving = baseline."""
+
+    ask: Ask
+    steps: tuple[Step, ...]
+    account: Account
+    lookup: Lookup | None
+    attempts: Any
+    escalated: bool
+    left: BudgetLeft | None
+    masked_spans: int
+    added_latency_us: int
+    policy: str
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """An answer with its receipt; `usage` and `answer` are opaque. `unmasker` puts originals back where there are any."""
+
+    answer: Any
+    model: str
+    usage: Any
+    extra_json: str
+    unmasker: Unmasker | None
+    receipt: Receipt
+
+
+@dataclass(slots=True)
+class Journey:
+    """One request under way."""
+
+    ask: Ask
+    policy: Policy
+    task: TaskPolicy
+    clock: Clock
+    ends_at_s: float
+    began_s: float
+    steps: list[Step] = field(default_factory=list)
+    originals: dict[str, str] = field(default_factory=dict)
+    cache_ask: Ask | None = None
+    lookup: Lookup | None = None
+    shaped: Shaped | None = None
+    planned: Planned | None = None
+    left: BudgetLeft | None = None
+    reserved: bool = False
+    upstream_us: int = 0
+
+    def time_left_s(self) -> float:
+        """Seconds until the request's deadline."""
+        return max(0.001, self.ends_at_s - self.clock.monotonic_s())
+
+    @contextmanager
+    def step(self, name: StepName) -> Iterator[_Note]:
+        """Times a step; what the block notes goes into the receipt. A block that raises leaves no step."""
+        note = _Note()
+        began_s = self.clock.monotonic_s()
+        yield note
+        self.steps.append(Step(name, note.outcome, note.text, int((self.clock.monotonic_s() - began_s) * 1e6)))
+
+    def skip(self, name: StepName, why: str) -> None:
+        """Notes a step that was not needed."""
+        self.steps.append(Step(name, StepOutcome.SKIPPED, why, 0))
+
+    def defer(self, name: StepName, what: str) -> None:
+        """Notes a step that goes on after the answer."""
+        self.steps.append(Step(name, StepOutcome.DEFERRED, what, 0))
+
+    def unmasker(self) -> Unmasker | None:
+        """What puts this request's originals back; None when nothing was masked."""
+        return Unmasker(self.originals) if self.originals else None
+
+    def model_policy(self) -> str:
+        """Whose answers may be served for this request: a named model's, or those that this policy routes for its task and tier."""
+        ask = self.ask
+        if ask.model not in AUTO_MODELS:
+            return ask.model
+        return f"{AUTO_MODEL}|policy={self.policy.version}|task={ask.task}|tier={ask.tier}"
+
+    def sharing(self) -> str:
+        """Who may share the answer: what was personal enough to be masked stays with its user."""
+        return "user" if self.originals else self.ask.overrides.cache_sharing or self.policy.cache.sharing
+
+    def with_ask(self, **changes: Any) -> None:
+        """Changes what is sent on."""
+        self.ask = replace(self.ask, **changes)
+
+    def receipt(self, account: Account, generated: Generated | None) -> Receipt:
+        """The receipt as things stand."""
+        total_us = int((self.clock.monotonic_s() - self.began_s) * 1e6)
+        return Receipt(
+            ask=self.ask,
+            steps=tuple(self.steps),
+            account=account,
+            lookup=self.lookup,
+            attempts=generated.attempts if generated else (),
+            escalated=generated.escalated if generated else False,
+            left=self.left,
+            masked_spans=len(self.originals),
+            added_latency_us=max(0, total_us - self.upstream_us),
+            policy=f"farthing.yaml@{self.policy.version}",
+        )
+
+    def usage(self, account: Account, lines: tuple[Line, ...]) -> Usage:
+        """What the ledger is to write down."""
+        saving = {"cache": account.cache_usd_nanos, "prompt": account.prompt_usd_nanos, "route": account.route_usd_nanos}
+        return Usage(task=self.ask.task, lines=lines, baseline_usd_nanos=account.baseline_usd_nanos, saving=saving)
+
+
+class _Note:
+    """What a step says of itself."""
+
+    __slots__ = ("outcome", "text")
+
+    def __init__(self) -> None:
+        self.outcome = StepOutcome.DONE
+        self.text = ""
+
+    def unavailable(self, why: str) -> None:
+        """The step's peer was out of reach and the request goes on without."""
+        self.outcome = StepOutcome.UNAVAILABLE
+        self.text = why

@@ -1,0 +1,196 @@
+"""Between the domain's words and the contracts' messages."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+from farthing.budget.v1 import budget_pb2
+from farthing.cache.v1 import cache_pb2
+from farthing.chat.v1 import chat_pb2
+from farthing.optimizer.v1 import optimizer_pb2
+from farthing.router.v1 import router_pb2
+
+from farthing_orchestrator.accounting import ModelPrice
+from farthing_orchestrator.ports import Usage
+from farthing_orchestrator.request import Ask, BudgetLeft, Conversation, Generated, Line
+
+LOOKUP_MODES = {"exact": cache_pb2.LOOKUP_MODE_EXACT, "semantic": cache_pb2.LOOKUP_MODE_SEMANTIC}
+LOOKUP_OUTCOMES = {
+    cache_pb2.LOOKUP_OUTCOME_UNSPECIFIED: "miss",
+    cache_pb2.LOOKUP_OUTCOME_MISS: "miss",
+    cache_pb2.LOOKUP_OUTCOME_HIT_EXACT: "exact",
+    cache_pb2.LOOKUP_OUTCOME_HIT_SEMANTIC: "semantic",
+}
+SHARING = {
+    "organization": cache_pb2.SHARING_SCOPE_ORGANIZATION,
+    "workspace": cache_pb2.SHARING_SCOPE_WORKSPACE,
+    "user": cache_pb2.SHARING_SCOPE_USER,
+}
+PROMPT_LEVELS = {"off": optimizer_pb2.LEVEL_OFF, "lossless": optimizer_pb2.LEVEL_LOSSLESS}
+ATTEMPT_OUTCOMES = {
+    router_pb2.ATTEMPT_OUTCOME_ACCEPTED: "accepted",
+    router_pb2.ATTEMPT_OUTCOME_REJECTED: "rejected",
+    router_pb2.ATTEMPT_OUTCOME_FAILED: "failed",
+    router_pb2.ATTEMPT_OUTCOME_CANCELLED: "cancelled",
+}
+_KEPT_FINISH_REASONS = frozenset({"stop", "tool_calls", "function_call", "end_turn"})
+
+
+def maskable_texts(conversation: Conversation) -> list[str]:
+    """Every text of a conversation in which personal data may stand: contents, the text among parts, and extra fields.
+
+    Images and audio are left out: their encoded bytes are no text. `with_texts` takes the same texts back in the same order.
+    """
+    texts: list[str] = []
+    for message in conversation:
+        texts.append(message.content)
+        if message.content_parts_json:
+            texts.extend(_texts_of_parts(message.content_parts_json))
+        if message.extra_json:
+            texts.append(message.extra_json)
+    return texts
+
+
+def with_texts(conversation: Conversation, texts: Sequence[str], tokens: frozenset[str]) -> list[Any]:
+    """The conversation with its texts replaced, in the order of `maskable_texts`; `tokens` are the mask tokens in them."""
+    remaining = iter(texts)
+    replaced = []
+    for message in conversation:
+        copy = chat_pb2.ChatMessage()
+        copy.CopyFrom(message)
+        copy.content = next(remaining)
+        if message.content_parts_json:
+            copy.content_parts_json = _with_texts_of_parts(message.content_parts_json, remaining)
+        if message.extra_json:
+            copy.extra_json = _still_json(next(remaining), tokens)
+        replaced.append(copy)
+    return replaced
+
+
+def cache_request(ask: Ask, model_policy: str, sharing: str) -> Any:
+    """What decides which remembered answers fit."""
+    return cache_pb2.CacheRequest(
+        scope=ask.scope,
+        model_policy=model_policy,
+        messages=ask.conversation,
+        parameters=ask.parameters,
+        sharing=SHARING[sharing],
+    )
+
+
+def generated(response: Any) -> Generated:
+    """What the router's answer comes to."""
+    attempts = response.attempts
+    served = next((attempt for attempt in attempts if attempt.outcome == router_pb2.ATTEMPT_OUTCOME_ACCEPTED), None)
+    usage = served.usage if served is not None else (attempts[-1].usage if attempts else chat_pb2.TokenUsage())
+    return Generated(
+        answer=response.answer,
+        model=response.model,
+        attempts=attempts,
+        lines=tuple(line(attempt) for attempt in attempts),
+        cost_usd_nanos=response.cost_usd_nanos,
+        escalated=response.escalated,
+        extra_json=response.extra_json,
+        upstream_us=response.upstream_us,
+        usage=usage,
+        input_tokens=usage.input_tokens,
+        output_tokens=usage.output_tokens,
+        storable=served is not None and response.answer.finish_reason in _KEPT_FINISH_REASONS,
+    )
+
+
+def line(attempt: Any) -> Line:
+    """An attempt as the ledger writes it down."""
+    usage = attempt.usage
+    return Line(
+        model=attempt.model,
+        provider=attempt.provider,
+        deployment=attempt.deployment,
+        input_tokens=usage.input_tokens,
+        cached_input_tokens=usage.cached_input_tokens,
+        output_tokens=usage.output_tokens,
+        cost_usd_nanos=attempt.cost_usd_nanos,
+        outcome=ATTEMPT_OUTCOMES.get(attempt.outcome, "failed"),
+        estimated=usage.estimated,
+    )
+
+
+def usage_record(usage: Usage) -> Any:
+    """The ledger's record of a request."""
+    return budget_pb2.UsageRecord(
+        task=usage.task,
+        lines=[
+            budget_pb2.UsageLine(
+                model=item.model,
+                provider=item.provider,
+                deployment=item.deployment,
+                input_tokens=item.input_tokens,
+                cached_input_tokens=item.cached_input_tokens,
+                output_tokens=item.output_tokens,
+                cost_usd_nanos=item.cost_usd_nanos,
+                outcome=item.outcome,
+                estimated=item.estimated,
+            )
+            for item in usage.lines
+        ],
+        baseline_usd_nanos=usage.baseline_usd_nanos,
+        saving=saving(usage.saving),
+    )
+
+
+def saving(by_cause: Any) -> Any:
+    """A saving by cause."""
+    return budget_pb2.Saving(
+        cache_usd_nanos=by_cause["cache"], prompt_usd_nanos=by_cause["prompt"], route_usd_nanos=by_cause["route"]
+    )
+
+
+def budget_left(left: Any) -> BudgetLeft:
+    """What is left on the tightest budget."""
+    return BudgetLeft(
+        budget_id=left.budget_id,
+        scope=left.scope,
+        free_usd_nanos=left.free_usd_nanos if left.HasField("free_usd_nanos") else None,
+        free_tokens=left.free_tokens if left.HasField("free_tokens") else None,
+    )
+
+
+def model_price(listed: Any) -> ModelPrice:
+    """A listed model's price."""
+    return ModelPrice(listed.input_usd_nanos_per_million_tokens, listed.output_usd_nanos_per_million_tokens, listed.encoding)
+
+
+def _texts_of_parts(parts_json: str) -> list[str]:
+    try:
+        parts = orjson.loads(parts_json)
+    except orjson.JSONDecodeError:
+        return []
+    return [part["text"] for part in parts if _has_text(part)] if isinstance(parts, list) else []
+
+
+def _with_texts_of_parts(parts_json: str, texts: Any) -> str:
+    try:
+        parts = orjson.loads(parts_json)
+    except orjson.JSONDecodeError:
+        return parts_json
+    for part in parts if isinstance(parts, list) else ():
+        if _has_text(part):
+            part["text"] = next(texts)
+    return orjson.dumps(parts).decode()
+
+
+def _has_text(part: Any) -> bool:
+    return isinstance(part, dict) and isinstance(part.get("text"), str)
+
+
+def _still_json(text: str, tokens: frozenset[str]) -> str:
+    """A mask token that replaced a number stands outside any string; it is put in quotes so that the field stays JSON."""
+    try:
+        orjson.loads(text)
+        return text
+    except orjson.JSONDecodeError:
+        bare = re.compile(r"(?<=[:\[,\s])(" + "|".join(map(re.escape, sorted(tokens))) + r")(?=\s*[,}\]])")
+        return bare.sub(r'"\1"', text)

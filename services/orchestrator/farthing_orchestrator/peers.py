@@ -1,0 +1,284 @@
+"""The ports over gRPC: domain words into messages, statuses into the domain's failures."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import contextmanager
+from typing import Any
+
+import grpc
+from farthing.budget.v1 import budget_pb2, budget_pb2_grpc
+from farthing.cache.v1 import cache_pb2, cache_pb2_grpc
+from farthing.optimizer.v1 import optimizer_pb2, optimizer_pb2_grpc
+from farthing.privacy.v1 import privacy_pb2, privacy_pb2_grpc
+from farthing.router.v1 import router_pb2, router_pb2_grpc
+from farthing_core.clock import Clock
+from farthing_runtime.registration import Mesh
+from farthing_runtime.status import peer_failure
+
+from farthing_orchestrator import messages
+from farthing_orchestrator.accounting import ModelPrice
+from farthing_orchestrator.ports import PeerUnavailable, Refused, RequestIdReused, Usage
+from farthing_orchestrator.request import Ask, BudgetLeft, Conversation, Generated, Line, Lookup, Masked, Piece, Planned, Shaped
+from farthing_orchestrator.settings import Settings
+
+_OUT_OF_REACH = frozenset({"STORE_UNAVAILABLE", "LEDGER_BUSY", "PEER_UNAVAILABLE", "DEADLINE_EXCEEDED", "INTERNAL"})
+
+
+class GrpcPeers:
+    """All peers over a mesh."""
+
+    def __init__(self, mesh: Mesh, settings: Settings, clock: Clock) -> None:
+        self.masking = GrpcMasking(mesh, settings)
+        self.answers = GrpcAnswers(mesh, settings)
+        self.prompts = GrpcPrompts(mesh, settings)
+        self.models = GrpcModels(mesh, settings, clock)
+        self.ledger = GrpcLedger(mesh, settings)
+
+
+@contextmanager
+def _translated(peer: str) -> Any:
+    """Turns a peer's RPC error into the domain's words."""
+    try:
+        yield
+    except grpc.aio.AioRpcError as error:
+        failure = peer_failure(error, peer=peer)
+        lost = failure.status is None or failure.reason in _OUT_OF_REACH
+        if lost and failure.code is not grpc.StatusCode.INVALID_ARGUMENT:
+            raise PeerUnavailable(peer=peer, message=failure.message) from error
+        raise Refused(reason=failure.reason, passed_on=failure) from error
+
+
+class GrpcMasking:
+    """Masking by the privacy service."""
+
+    def __init__(self, mesh: Mesh, settings: Settings) -> None:
+        self._stub = privacy_pb2_grpc.PrivacyServiceStub(mesh.channel("privacy"))
+        self._timeout_s = settings.mask_timeout_s
+
+    async def mask(self, conversation: Conversation) -> Masked:
+        """The conversation with mask tokens in the place of personal data."""
+        texts = messages.maskable_texts(conversation)
+        with _translated("privacy"):
+            answer = await self._stub.MaskText(privacy_pb2.MaskTextRequest(texts=texts), timeout=self._timeout_s)
+        if not answer.spans:
+            return Masked(conversation, {})
+        originals = {span.mask_token: span.original for span in answer.spans}
+        return Masked(messages.with_texts(conversation, list(answer.texts) or texts, frozenset(originals)), originals)
+
+
+class GrpcAnswers:
+    """Remembered answers from the cache service."""
+
+    def __init__(self, mesh: Mesh, settings: Settings) -> None:
+        self._stub = cache_pb2_grpc.CacheServiceStub(mesh.channel("cache"))
+        self._timeout_s = settings.lookup_timeout_s
+
+    async def look_up(self, ask: Ask, *, model_policy: str, mode: str, sharing: str) -> Lookup:
+        """What is remembered for a request."""
+        request = cache_pb2.LookUpAnswerRequest(
+            request=messages.cache_request(ask, model_policy, sharing), mode=messages.LOOKUP_MODES[mode]
+        )
+        with _translated("cache"):
+            found = await self._stub.LookUpAnswer(request, timeout=self._timeout_s)
+        similarity = found.similarity if found.HasField("similarity") else None
+        outcome = messages.LOOKUP_OUTCOMES[found.outcome]
+        if outcome == "miss":
+            return Lookup(outcome, found.reason, found.key, similarity)
+        entry = found.entry
+        return Lookup(
+            outcome,
+            found.reason,
+            found.key,
+            similarity,
+            answer=entry.answer,
+            model=entry.model,
+            usage=entry.usage,
+            entry_key=entry.key,
+            input_tokens=entry.usage.input_tokens,
+            output_tokens=entry.usage.output_tokens,
+        )
+
+    async def remember(
+        self, ask: Ask, generated: Generated, *, model_policy: str, sharing: str, ttl_s: int, semantic: bool
+    ) -> None:
+        """Keeps an answer."""
+        request = cache_pb2.StoreAnswerRequest(
+            request=messages.cache_request(ask, model_policy, sharing),
+            answer=generated.answer,
+            model=generated.model,
+            usage=generated.usage,
+            cost_usd_nanos=generated.cost_usd_nanos,
+            ttl_s=ttl_s,
+            tags=ask.tags,
+            semantic=semantic,
+        )
+        with _translated("cache"):
+            await self._stub.StoreAnswer(request, timeout=10 * self._timeout_s)
+
+
+class GrpcPrompts:
+    """Shortened prompts from the optimizer service."""
+
+    def __init__(self, mesh: Mesh, settings: Settings) -> None:
+        self._stub = optimizer_pb2_grpc.OptimizerServiceStub(mesh.channel("optimizer"))
+        self._timeout_s = settings.shape_timeout_s
+
+    async def shape(self, ask: Ask, *, level: str) -> Shaped:
+        """The conversation, shorter, and counted."""
+        request = optimizer_pb2.OptimizePromptRequest(
+            messages=ask.conversation, parameters=ask.parameters, level=messages.PROMPT_LEVELS[level]
+        )
+        with _translated("optimizer"):
+            answer = await self._stub.OptimizePrompt(request, timeout=self._timeout_s)
+        conversation = answer.messages if answer.changed else ask.conversation
+        return Shaped(conversation, answer.changed, dict(answer.tokens_before), dict(answer.tokens_after))
+
+    async def fit(self, ask: Ask, *, input_tokens_max: int) -> Conversation:
+        """The conversation without its oldest turns."""
+        request = optimizer_pb2.FitContextRequest(
+            messages=ask.conversation, parameters=ask.parameters, input_tokens_max=input_tokens_max
+        )
+        with _translated("optimizer"):
+            return (await self._stub.FitContext(request, timeout=self._timeout_s)).messages
+
+
+class GrpcModels:
+    """Routes and answers from the router service."""
+
+    def __init__(self, mesh: Mesh, settings: Settings, clock: Clock) -> None:
+        self._stub = router_pb2_grpc.RouterServiceStub(mesh.channel("router"))
+        self._plan_timeout_s = settings.plan_timeout_s
+        self._price_ttl_s = settings.price_ttl_s
+        self._clock = clock
+        self._prices: dict[str, ModelPrice] = {}
+        self._baseline_model = ""
+        self._prices_until_s = -1.0
+
+    async def plan(self, ask: Ask, *, shaped: Shaped | None, baseline_model: str) -> Planned:
+        """Whom to ask, and what that may cost."""
+        request = router_pb2.PlanRouteRequest(
+            scope=ask.scope,
+            model=ask.model,
+            task=ask.task,
+            tier=ask.tier,
+            messages=ask.conversation,
+            parameters=ask.parameters,
+            allowed_providers=ask.overrides.allowed_providers,
+            open_models_only=ask.open_models_only,
+            baseline_model=baseline_model,
+            input_tokens=shaped.tokens_after if shaped else None,
+            baseline_input_tokens=shaped.tokens_before if shaped else None,
+        )
+        with _translated("router"):
+            answer = await self._stub.PlanRoute(request, timeout=self._plan_timeout_s)
+        route = answer.route
+        return Planned(
+            route=route,
+            models=tuple(candidate.model for candidate in route.candidates),
+            input_tokens={candidate.model: candidate.input_tokens for candidate in route.candidates},
+            worst_case_usd_nanos=route.worst_case_usd_nanos,
+            worst_case_tokens=route.worst_case_tokens,
+            likely_usd_nanos=route.likely_usd_nanos,
+            baseline_model=answer.baseline_model,
+            baseline_likely_usd_nanos=answer.baseline_likely_usd_nanos,
+        )
+
+    async def generate(self, ask: Ask, planned: Planned, *, timeout_s: float) -> Generated:
+        """Follows a route."""
+        request = router_pb2.GenerateRequest(
+            request_id=ask.request_id,
+            scope=ask.scope,
+            route=planned.route,
+            messages=ask.conversation,
+            parameters=ask.parameters,
+            task=ask.task,
+        )
+        with _translated("router"):
+            return messages.generated(await self._stub.Generate(request, timeout=timeout_s))
+
+    async def stream(self, ask: Ask, planned: Planned, *, timeout_s: float) -> AsyncGenerator[Piece | Line | Generated, None]:
+        """Follows a route, streaming."""
+        request = router_pb2.StreamGenerateRequest(
+            request_id=ask.request_id,
+            scope=ask.scope,
+            route=planned.route,
+            messages=ask.conversation,
+            parameters=ask.parameters,
+            task=ask.task,
+        )
+        call = self._stub.StreamGenerate(request, timeout=timeout_s)
+        try:
+            with _translated("router"):
+                async for event in call:
+                    kind = event.WhichOneof("event")
+                    if kind == "delta":
+                        yield Piece(event.delta.content, event.delta.extra_json, event.delta.model)
+                    elif kind == "attempt":
+                        yield messages.line(event.attempt)
+                    elif kind == "finished":
+                        yield messages.generated(event.finished)
+        finally:
+            call.cancel()
+
+    async def price(self, model: str) -> tuple[str, ModelPrice | None]:
+        """A model's name ("" asks for the catalog's baseline) and its price, at most price_ttl_s old."""
+        if self._clock.monotonic_s() >= self._prices_until_s:
+            with _translated("router"):
+                answer = await self._stub.ListModels(router_pb2.ListModelsRequest(), timeout=self._plan_timeout_s)
+            self._prices = {listed.model: messages.model_price(listed) for listed in answer.models if listed.price_source}
+            self._baseline_model = answer.baseline_model
+            self._prices_until_s = self._clock.monotonic_s() + self._price_ttl_s
+        name = model or self._baseline_model
+        return name, self._prices.get(name)
+
+
+class GrpcLedger:
+    """Money from the budget service."""
+
+    def __init__(self, mesh: Mesh, settings: Settings) -> None:
+        self._stub = budget_pb2_grpc.BudgetServiceStub(mesh.channel("budget"))
+        self._timeout_s = settings.ledger_timeout_s
+
+    async def reserve(self, ask: Ask, planned: Planned, *, ttl_s: int) -> BudgetLeft:
+        """Sets the worst case aside."""
+        request = budget_pb2.ReserveBudgetRequest(
+            request_id=ask.request_id,
+            scope=ask.scope,
+            amount_usd_nanos=planned.worst_case_usd_nanos,
+            tokens=planned.worst_case_tokens,
+            ttl_s=ttl_s,
+        )
+        with _translated("budget"):
+            answer = await self._stub.ReserveBudget(request, timeout=self._timeout_s)
+        if answer.repeated:
+            raise RequestIdReused(request_id=ask.request_id)
+        return messages.budget_left(answer.left)
+
+    async def check(self, ask: Ask, planned: Planned) -> tuple[str, BudgetLeft]:
+        """The verdict without setting anything aside."""
+        request = budget_pb2.CheckBudgetRequest(
+            scope=ask.scope, amount_usd_nanos=planned.worst_case_usd_nanos, tokens=planned.worst_case_tokens
+        )
+        with _translated("budget"):
+            answer = await self._stub.CheckBudget(request, timeout=self._timeout_s)
+        return ("deny" if answer.verdict == budget_pb2.VERDICT_DENY else "allow"), messages.budget_left(answer.left)
+
+    async def settle(self, request_id: str, scope: str, usage: Usage) -> None:
+        """Ends a reservation with what was used."""
+        request = budget_pb2.SettleReservationRequest(request_id=request_id, scope=scope, usage=messages.usage_record(usage))
+        with _translated("budget"):
+            await self._stub.SettleReservation(request, timeout=self._timeout_s)
+
+    async def release(self, request_id: str, scope: str) -> None:
+        """Ends a reservation unused."""
+        with _translated("budget"):
+            await self._stub.ReleaseReservation(
+                budget_pb2.ReleaseReservationRequest(request_id=request_id, scope=scope), timeout=self._timeout_s
+            )
+
+    async def record(self, request_id: str, scope: str, usage: Usage) -> None:
+        """Writes down what has no reservation."""
+        request = budget_pb2.RecordUsageRequest(request_id=request_id, scope=scope, usage=messages.usage_record(usage))
+        with _translated("budget"):
+            await self._stub.RecordUsage(request, timeout=self._timeout_s)

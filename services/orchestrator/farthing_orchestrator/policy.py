@@ -1,0 +1,93 @@
+"""Policies: everything that shapes a request, as farthing.yaml's `policy` section writes it."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+from farthing_core.errors import FieldInvalid
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+CacheMode = Literal["off", "exact", "semantic"]
+Sharing = Literal["organization", "workspace", "user"]
+WhenUnreachable = Literal["fail_closed", "fail_open"]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class CachePolicy(_Section):
+    """How answers are reused."""
+
+    mode: CacheMode = "semantic"
+    ttl_s: int = Field(default=86_400, ge=1, le=31_536_000)
+    sharing: Sharing = "organization"
+
+
+class PromptPolicy(_Section):
+    """How prompts are shortened."""
+
+    level: Literal["off", "lossless"] = "lossless"
+    fit_context: bool = False
+
+
+class PrivacyPolicy(_Section):
+    """What is masked, and what happens when masking is out of reach."""
+
+    mask: bool = True
+    may_skip_masking: bool = False
+    unreachable: WhenUnreachable = "fail_closed"
+
+
+class BudgetPolicy(_Section):
+    """What happens when the money is gone, or the ledger out of reach."""
+
+    on_exhaustion: Literal["degrade", "deny"] = "degrade"
+    unreachable: WhenUnreachable = "fail_closed"
+
+
+class TaskPolicy(_Section):
+    """What a kind of request may take: seconds, answer tokens, and whether it may be degraded to open models."""
+
+    timeout_s: float = Field(default=120.0, gt=0, le=3600)
+    output_tokens_max: int | None = Field(default=None, gt=0, le=10_000_000)
+    critical: bool = True
+
+
+_TASKS = {
+    "chat": TaskPolicy(),
+    "completion": TaskPolicy(),
+    "caption": TaskPolicy(timeout_s=30, output_tokens_max=300, critical=False),
+    "hashtags": TaskPolicy(timeout_s=20, output_tokens_max=120, critical=False),
+    "ads_copy": TaskPolicy(timeout_s=45, output_tokens_max=600, critical=False),
+    "extraction": TaskPolicy(timeout_s=60, output_tokens_max=2048),
+}
+
+
+class Policy(_Section):
+    """A whole policy. `baseline_model` is what savings are reckoned against; the catalog's when it is None."""
+
+    version: str = Field(default="1", max_length=40)
+    baseline_model: str | None = None
+    cache: CachePolicy = CachePolicy()
+    prompt: PromptPolicy = PromptPolicy()
+    privacy: PrivacyPolicy = PrivacyPolicy()
+    budget: BudgetPolicy = BudgetPolicy()
+    tasks: dict[str, TaskPolicy] = Field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, section: Any) -> Self:
+        """The policy of a `policy` section.
+
+        Raises FieldInvalid, naming the path of the field, for what cannot be.
+        """
+        try:
+            return cls.model_validate(section if section is not None else {})
+        except ValidationError as error:
+            first = error.errors()[0]
+            path = ".".join(("policy", *(str(part) for part in first["loc"])))
+            raise FieldInvalid(field=path, problem=first["msg"]) from error
+
+    def task(self, name: str) -> TaskPolicy:
+        """What a task may take: as the policy says, else by its well-known name, else as chat."""
+        return self.tasks.get(name) or _TASKS.get(name) or self.tasks.get("chat") or _TASKS["chat"]
