@@ -1,0 +1,193 @@
+"""Between the orchestrator's own messages and the pipeline's words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from farthing.budget.v1 import budget_pb2
+from farthing.cache.v1 import cache_pb2
+from farthing.chat.v1 import chat_pb2
+from farthing.optimizer.v1 import optimizer_pb2
+from farthing.orchestrator.v1 import orchestrator_pb2
+from farthing_core.errors import FieldInvalid
+from farthing_core.scopes import parse_scope
+
+from farthing_orchestrator import messages
+from farthing_orchestrator.journey import Completed, Journey, Receipt
+from farthing_orchestrator.policy import Policy
+from farthing_orchestrator.request import Ask, BudgetLeft, Overrides, Piece, Step, StepName, StepOutcome
+
+PROMPT_BYTES_MAX = 4 * 1024 * 1024
+"""The most text a request may have in all."""
+_CACHE_MODES = {
+    orchestrator_pb2.CACHE_MODE_OFF: "off",
+    orchestrator_pb2.CACHE_MODE_EXACT: "exact",
+    orchestrator_pb2.CACHE_MODE_SEMANTIC: "semantic",
+}
+_SHARING = {number: name for name, number in messages.SHARING.items()}
+_LEVELS = {optimizer_pb2.LEVEL_OFF: "off", optimizer_pb2.LEVEL_LOSSLESS: "lossless"}
+_OUTCOMES = {
+    "miss": cache_pb2.LOOKUP_OUTCOME_MISS,
+    "exact": cache_pb2.LOOKUP_OUTCOME_HIT_EXACT,
+    "semantic": cache_pb2.LOOKUP_OUTCOME_HIT_SEMANTIC,
+}
+_STEP_NAMES = {name: orchestrator_pb2.StepName.Value(f"STEP_NAME_{name.name}") for name in StepName}
+_STEP_OUTCOMES = {outcome: orchestrator_pb2.StepOutcome.Value(f"STEP_OUTCOME_{outcome.name}") for outcome in StepOutcome}
+_DEFAULT_TASK = "chat"
+
+
+class Requests:
+    """Reads requests by a policy."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+
+    def ask(self, request: Any, *, prefix: str) -> Ask:
+        """The request in the pipeline's words; an answer without a limit gets its task's.
+
+        Raises FieldInvalid, naming the field behind `prefix`, for what the proto's rules cannot say.
+        """
+        parse_scope(request.scope, field=f"{prefix}scope")
+        size = 0
+        for message in request.messages:
+            size += len(message.content) + len(message.extra_json)
+        if size > PROMPT_BYTES_MAX:
+            raise FieldInvalid(field=f"{prefix}messages", problem=f"{size} characters of text; at most {PROMPT_BYTES_MAX}")
+        task = request.task or _DEFAULT_TASK
+        return Ask(
+            request_id=request.request_id,
+            scope=request.scope,
+            model=request.model,
+            task=task,
+            tier=request.tier,
+            conversation=request.messages,
+            parameters=self._parameters(request.parameters, task),
+            tags=tuple(request.tags),
+            overrides=_overrides(request.overrides) if request.HasField("overrides") else _NO_OVERRIDES,
+        )
+
+    def _parameters(self, given: Any, task: str) -> Any:
+        limit = self._policy.task(task).output_tokens_max
+        if limit is None or (given.HasField("output_tokens_max") and given.output_tokens_max <= limit):
+            return given
+        limited = chat_pb2.Parameters()
+        limited.CopyFrom(given)
+        limited.output_tokens_max = limit
+        return limited
+
+
+_NO_OVERRIDES = Overrides()
+
+
+def _overrides(given: Any) -> Overrides:
+    return Overrides(
+        cache_mode=_CACHE_MODES.get(given.cache_mode),  # type: ignore[arg-type]
+        cache_ttl_s=given.cache_ttl_s or None,
+        cache_sharing=_SHARING.get(given.cache_sharing),  # type: ignore[arg-type]
+        prompt_level=_LEVELS.get(given.prompt_level),
+        allowed_providers=tuple(given.allowed_providers),
+        fit_context=given.fit_context,
+        skip_masking=given.skip_masking,
+        open_models_only=given.open_models_only,
+    )
+
+
+def response(completed: Completed) -> Any:
+    """The whole answer with its receipt."""
+    answer, unmasker = completed.answer, completed.unmasker
+    if unmasker is not None:
+        answer = chat_pb2.Answer(
+            content=unmasker.text(answer.content),
+            extra_json=unmasker.json(answer.extra_json),
+            finish_reason=answer.finish_reason,
+        )
+    return orchestrator_pb2.CompleteResponse(
+        answer=answer,
+        model=completed.model,
+        usage=completed.usage,
+        receipt=receipt(completed.receipt),
+        extra_json=completed.extra_json,
+    )
+
+
+def delta(piece: Piece) -> Any:
+    """A piece of a streamed answer."""
+    return orchestrator_pb2.StreamCompleteResponse(
+        delta=orchestrator_pb2.StreamCompleteResponse.Delta(
+            content=piece.content, extra_json=piece.extra_json, model=piece.model
+        )
+    )
+
+
+def ending(completed: Completed) -> Iterator[Any]:
+    """The end of a stream; an answer from the cache comes as one piece before it."""
+    whole = response(completed)
+    if completed.receipt.lookup is not None and completed.receipt.lookup.hit:
+        yield delta(Piece(whole.answer.content, whole.answer.extra_json, completed.model))
+    yield orchestrator_pb2.StreamCompleteResponse(finished=whole)
+
+
+def receipt(given: Receipt) -> Any:
+    """The itemised account."""
+    account, lookup = given.account, given.lookup
+    message = orchestrator_pb2.Receipt(
+        request_id=given.ask.request_id,
+        scope=given.ask.scope,
+        task=given.ask.task,
+        steps=[_step(step) for step in given.steps],
+        cost_usd_nanos=account.cost_usd_nanos,
+        baseline_usd_nanos=account.baseline_usd_nanos,
+        baseline_model=account.baseline_model,
+        saving=budget_pb2.Saving(
+            cache_usd_nanos=account.cache_usd_nanos,
+            prompt_usd_nanos=account.prompt_usd_nanos,
+            route_usd_nanos=account.route_usd_nanos,
+        ),
+        input_tokens_before=account.input_tokens_before,
+        input_tokens_after=account.input_tokens_after,
+        attempts=given.attempts,
+        escalated=given.escalated,
+        masked_spans=given.masked_spans,
+        added_latency_us=given.added_latency_us,
+        policy=given.policy,
+    )
+    if lookup is not None:
+        message.cache_outcome = _OUTCOMES[lookup.outcome]
+        message.cache_key = lookup.key
+        message.cache_entry_key = lookup.entry_key
+        if lookup.similarity is not None:
+            message.cache_similarity = lookup.similarity
+    if given.left is not None:
+        message.budget_left.CopyFrom(_left(given.left))
+    return message
+
+
+def estimate(journey: Journey, verdict: str) -> Any:
+    """What would happen and cost."""
+    message = orchestrator_pb2.EstimateCostResponse(
+        verdict=budget_pb2.VERDICT_DENY if verdict == "deny" else budget_pb2.VERDICT_ALLOW,
+        steps=[_step(step) for step in journey.steps],
+    )
+    if journey.lookup is not None:
+        message.cache_outcome = _OUTCOMES[journey.lookup.outcome]
+    if journey.planned is not None:
+        message.route.CopyFrom(journey.planned.route)
+        message.likely_usd_nanos = journey.planned.likely_usd_nanos
+        message.worst_case_usd_nanos = journey.planned.worst_case_usd_nanos
+        message.baseline_likely_usd_nanos = journey.planned.baseline_likely_usd_nanos
+    if journey.left is not None:
+        message.budget_left.CopyFrom(_left(journey.left))
+    return message
+
+
+def _step(step: Step) -> Any:
+    return orchestrator_pb2.Step(
+        name=_STEP_NAMES[step.name], outcome=_STEP_OUTCOMES[step.outcome], note=step.note, duration_us=step.duration_us
+    )
+
+
+def _left(left: BudgetLeft) -> Any:
+    return budget_pb2.BudgetLeft(
+        budget_id=left.budget_id, scope=left.scope, free_usd_nanos=left.free_usd_nanos, free_tokens=left.free_tokens
+    )
