@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
 
@@ -42,7 +42,7 @@ class Pipeline:
         await self._reserve(journey)
         return await asyncio.shield(self._deferred.adopt(self._purchases.buy(journey)))
 
-    async def stream(self, ask: Ask, *, time_left_s: float | None) -> AsyncIterator[Piece | Completed]:
+    async def stream(self, ask: Ask, *, time_left_s: float | None) -> AsyncGenerator[Piece | Completed, None]:
         """Answers a request piece by piece; the last item is the whole with its receipt.
 
         A caller who goes away ends the providers' calls; what was delivered by then is settled.

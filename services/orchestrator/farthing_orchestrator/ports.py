@@ -136,8 +136,27 @@ class Usage:
 class Peers(Protocol):
     """All ports together."""
 
-    masking: Masking
-    answers: Answers
-    prompts: Prompts
-    models: Models
-    ledger: Ledger
+    @property
+    def masking(self) -> Masking:
+        """Masks."""
+        ...
+
+    @property
+    def answers(self) -> Answers:
+        """Remembers."""
+        ...
+
+    @property
+    def prompts(self) -> Prompts:
+        """Shortens."""
+        ...
+
+    @property
+    def models(self) -> Models:
+        """Answers."""
+        ...
+
+    @property
+    def ledger(self) -> Ledger:
+        """Counts."""
+        ...
