@@ -8,7 +8,6 @@ Batches over the two transports alternate, so that noise of the machine falls on
 from __future__ import annotations
 
 import argparse
-import asyncio
 import statistics
 import time
 import uuid
@@ -29,7 +28,9 @@ _SCOPE = "organizations/acme/workspaces/search/projects/ranker/users/ann"
 
 class _Ledger(budget_pb2_grpc.BudgetServiceServicer):
     async def ReserveBudget(self, request: Any, context: Any) -> Any:
-        reservation = budget_pb2.Reservation(request_id=request.request_id, scope=request.scope, amount_usd_nanos=request.amount_usd_nanos)
+        reservation = budget_pb2.Reservation(
+            request_id=request.request_id, scope=request.scope, amount_usd_nanos=request.amount_usd_nanos
+        )
         return budget_pb2.ReserveBudgetResponse(verdict=budget_pb2.VERDICT_ALLOW, reservation=reservation)
 
 
@@ -56,7 +57,9 @@ async def measure(calls: int) -> dict[str, list[float]]:
 async def _batch(stub: Any) -> list[float]:
     took_us = []
     for _ in range(_BATCH):
-        request = budget_pb2.ReserveBudgetRequest(request_id=str(uuid.uuid4()), scope=_SCOPE, amount_usd_nanos=1_234_567, tokens=812)
+        request = budget_pb2.ReserveBudgetRequest(
+            request_id=str(uuid.uuid4()), scope=_SCOPE, amount_usd_nanos=1_234_567, tokens=812
+        )
         began = time.perf_counter()
         await stub.ReserveBudget(request, timeout=5.0)
         took_us.append((time.perf_counter() - began) * 1e6)

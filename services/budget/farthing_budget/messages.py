@@ -1,0 +1,164 @@
+"""Between the contract's messages and the ledger's words."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from farthing.budget.v1 import budget_pb2
+from farthing_core.errors import FieldInvalid
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from farthing_budget.budgets import Budget
+from farthing_budget.ledger import Hold, Left, State
+from farthing_budget.usage import Group, Saving, UsageLine, UsageQuestion, UsageRecord, UsageSum
+
+_STATES = {
+    State.RESERVED: budget_pb2.RESERVATION_STATE_RESERVED,
+    State.SETTLED: budget_pb2.RESERVATION_STATE_SETTLED,
+    State.RELEASED: budget_pb2.RESERVATION_STATE_RELEASED,
+    State.SUSPENDED: budget_pb2.RESERVATION_STATE_SUSPENDED,
+}
+_RANGE_DAYS = 30
+_PAGE_SIZE = 1000
+_KEY_FIELDS = {Group.MODEL: "model", Group.SCOPE: "scope", Group.DAY: "day", Group.TASK: "task", Group.PROVIDER: "provider"}
+
+
+def body_hash(request: Any) -> bytes:
+    """What tells two bodies under one request_id apart."""
+    return hashlib.sha256(request.SerializeToString(deterministic=True)).digest()
+
+
+def timestamp(moment: datetime) -> Timestamp:
+    """A moment as the contracts write it."""
+    stamp = Timestamp()
+    stamp.FromDatetime(moment)
+    return stamp
+
+
+def budget(given: Budget) -> Any:
+    """A budget with its balance."""
+    terms, balance = given.terms, given.balance
+    return budget_pb2.Budget(
+        budget_id=terms.budget_id,
+        scope=terms.scope,
+        display_name=terms.display_name,
+        period=int(terms.period),  # type: ignore[arg-type]
+        time_zone=terms.time_zone,
+        limit_usd_nanos=terms.limit_usd_nanos,
+        limit_tokens=terms.limit_tokens,
+        spent_usd_nanos=balance.spent_usd_nanos,
+        held_usd_nanos=balance.held_usd_nanos,
+        spent_tokens=balance.spent_tokens,
+        held_tokens=balance.held_tokens,
+        period_start_time=timestamp(given.period_start),
+        period_end_time=timestamp(balance.period_end),
+        version=given.version,
+        create_time=timestamp(given.created_at),
+    )
+
+
+def reservation(hold: Hold) -> Any:
+    """A hold."""
+    return budget_pb2.Reservation(
+        request_id=hold.request_id,
+        scope=hold.scope,
+        state=_STATES[hold.state],
+        amount_usd_nanos=hold.amount_usd_nanos,
+        tokens=hold.tokens,
+        settled_usd_nanos=hold.settled_usd_nanos,
+        expire_time=timestamp(hold.expires_at),
+    )
+
+
+def left(given: Left) -> Any:
+    """What is left on the tightest budget."""
+    return budget_pb2.BudgetLeft(
+        budget_id=given.budget_id, scope=given.scope, free_usd_nanos=given.free_usd_nanos, free_tokens=given.free_tokens
+    )
+
+
+def usage_record(given: Any) -> UsageRecord:
+    """What a request used."""
+    return UsageRecord(
+        task=given.task,
+        lines=tuple(
+            UsageLine(
+                model=line.model,
+                provider=line.provider,
+                deployment=line.deployment,
+                input_tokens=line.input_tokens,
+                cached_input_tokens=line.cached_input_tokens,
+                output_tokens=line.output_tokens,
+                cost_usd_nanos=line.cost_usd_nanos,
+                outcome=line.outcome,
+                estimated=line.estimated,
+            )
+            for line in given.lines
+        ),
+        baseline_usd_nanos=given.baseline_usd_nanos,
+        saving=Saving(given.saving.cache_usd_nanos, given.saving.prompt_usd_nanos, given.saving.route_usd_nanos),
+    )
+
+
+def question(request: Any, now: datetime) -> UsageQuestion:
+    """What sums are asked for. Raises FieldInvalid for a range that ends before it starts or a page token that is not ours."""
+    end = request.end_time.ToDatetime(tzinfo=UTC) if request.HasField("end_time") else now
+    start = request.start_time.ToDatetime(tzinfo=UTC) if request.HasField("start_time") else end - timedelta(days=_RANGE_DAYS)
+    hour = {"minute": 0, "second": 0, "microsecond": 0}
+    start, whole = start.replace(**hour), end.replace(**hour)  # type: ignore[arg-type]
+    end = whole if whole == end else whole + timedelta(hours=1)
+    if end <= start:
+        raise FieldInvalid(field="end_time", problem="must be after start_time")
+    groups = tuple(Group(number) for number in request.group_by)
+    after = page_keys(request.page_token)
+    if after is not None and len(after) != len(groups):
+        raise FieldInvalid(field="page_token", problem="belongs to another question")
+    return UsageQuestion(request.scope, start, end, groups, request.page_size or _PAGE_SIZE, after)
+
+
+def usage_row(given: UsageSum, groups: tuple[Group, ...]) -> Any:
+    """A row of sums."""
+    row = budget_pb2.UsageRow(
+        requests=given.requests,
+        attempts=given.attempts,
+        input_tokens=given.input_tokens,
+        output_tokens=given.output_tokens,
+        cost_usd_nanos=given.cost_usd_nanos,
+        baseline_usd_nanos=given.baseline_usd_nanos,
+        saving=budget_pb2.Saving(
+            cache_usd_nanos=given.saving.cache_usd_nanos,
+            prompt_usd_nanos=given.saving.prompt_usd_nanos,
+            route_usd_nanos=given.saving.route_usd_nanos,
+        ),
+    )
+    for group, key in zip(groups, given.keys, strict=True):
+        setattr(row, _KEY_FIELDS[group], key)
+    return row
+
+
+def page_token(keys: tuple[str, ...]) -> str:
+    """Where the next page starts."""
+    return base64.urlsafe_b64encode(json.dumps(keys).encode()).decode()
+
+
+def page_keys(token: str) -> tuple[str, ...] | None:
+    """What a page token says; None for the first page. Raises FieldInvalid for a token that is not ours."""
+    if not token:
+        return None
+    try:
+        keys = json.loads(base64.urlsafe_b64decode(token.encode()))
+    except (ValueError, UnicodeError) as error:
+        raise FieldInvalid(field="page_token", problem="is not one of ours") from error
+    if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
+        raise FieldInvalid(field="page_token", problem="is not one of ours")
+    return tuple(keys)
+
+
+def one_more(asked: UsageQuestion) -> UsageQuestion:
+    """The same question for one row more, which tells whether there is another page."""
+    return replace(asked, page_size=asked.page_size + 1)
