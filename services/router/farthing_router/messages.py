@@ -1,0 +1,227 @@
+"""Between the contract's messages and the router's words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from farthing.chat.v1 import chat_pb2
+from farthing.router.v1 import router_pb2
+from farthing_core.errors import FieldInvalid
+
+from farthing_router.cascade import Attempt, Errand, Finished
+from farthing_router.catalog import Model
+from farthing_router.planning import Candidate, Role, Route, Wish
+from farthing_router.prices import Tokens
+from farthing_router.upstream import UpstreamPiece
+
+_JSON_FIELDS = ("tools_json", "response_format_json", "extra_json")
+
+
+def wish(request: Any) -> Wish:
+    """What a plan is asked for."""
+    parameters = request.parameters
+    check_json(request.messages, parameters)
+    images = sum(message.content_parts_json.count('"image_url"') for message in request.messages if message.content_parts_json)
+    needs = set()
+    if parameters.tools_json:
+        needs.add("tools")
+    if images:
+        needs.add("vision")
+    if parameters.response_format_json:
+        needs.add("json")
+    return Wish(
+        model=request.model,
+        task=request.task,
+        tier=request.tier,
+        needs=frozenset(needs),
+        images=images,
+        input_tokens=dict(request.input_tokens),
+        bytes_bound=prompt_bytes(request.messages, parameters),
+        output_tokens_max=parameters.output_tokens_max if parameters.HasField("output_tokens_max") else None,
+        allowed_providers=frozenset(request.allowed_providers),
+        open_models_only=request.open_models_only,
+        baseline_model=request.baseline_model,
+        baseline_input_tokens=dict(request.baseline_input_tokens),
+    )
+
+
+def prompt_bytes(messages: Any, parameters: Any) -> int:
+    """The bytes of a prompt: an upper bound on its tokens, since every token covers a byte at least."""
+    total = len(parameters.tools_json) + len(parameters.response_format_json)
+    for message in messages:
+        total += len(message.content.encode()) + len(message.extra_json.encode()) + 8
+        if message.content_parts_json and '"image_url"' not in message.content_parts_json:
+            total += len(message.content_parts_json.encode())
+    return total
+
+
+def check_json(messages: Any, parameters: Any) -> None:
+    """Raises FieldInvalid for a JSON field that is none."""
+    for name in _JSON_FIELDS:
+        _must_be_json(getattr(parameters, name), f"parameters.{name}", list if name == "tools_json" else dict)
+    for number, message in enumerate(messages):
+        if message.extra_json:
+            _must_be_json(message.extra_json, f"messages[{number}].extra_json", dict)
+        if message.content_parts_json:
+            _must_be_json(message.content_parts_json, f"messages[{number}].content_parts_json", list)
+
+
+def _must_be_json(text: str, field: str, kind: type) -> None:
+    if not text:
+        return
+    try:
+        parsed = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise FieldInvalid(field=field, problem="is not JSON") from error
+    if not isinstance(parsed, kind):
+        raise FieldInvalid(field=field, problem=f"must be a JSON {'array' if kind is list else 'object'}")
+
+
+def route(given: Route) -> Any:
+    """A route as the contract has it."""
+    return router_pb2.Route(
+        candidates=[
+            router_pb2.Candidate(
+                model=each.model,
+                role=int(each.role),  # type: ignore[arg-type]
+                provider=each.provider,
+                deployment=each.deployment,
+                input_tokens=each.input_tokens,
+                output_tokens_max=each.output_tokens_max,
+                likely_output_tokens=each.likely_output_tokens,
+                worst_case_usd_nanos=each.worst_case_usd_nanos,
+                likely_usd_nanos=each.likely_usd_nanos,
+            )
+            for each in given.candidates
+        ],
+        strategy=given.strategy,
+        reason=given.reason,
+        worst_case_usd_nanos=given.worst_case_usd_nanos,
+        likely_usd_nanos=given.likely_usd_nanos,
+        worst_case_tokens=given.worst_case_tokens,
+        calls_max=given.calls_max,
+        accept_confidence=given.accept_confidence,
+    )
+
+
+def errand(request: Any, ends_at_s: float) -> Errand:
+    """A route to follow, as it came back from its planner. Raises FieldInvalid for one that no planner made."""
+    given = request.route
+    check_json(request.messages, request.parameters)
+    candidates = tuple(_candidate(each, number) for number, each in enumerate(given.candidates))
+    if all(each.role is Role.FALLBACK for each in candidates):
+        raise FieldInvalid(field="route.candidates", problem="are all fallbacks")
+    followed = Route(
+        candidates=candidates,
+        strategy=given.strategy,
+        reason=given.reason,
+        worst_case_usd_nanos=given.worst_case_usd_nanos,
+        likely_usd_nanos=given.likely_usd_nanos,
+        worst_case_tokens=given.worst_case_tokens,
+        calls_max=given.calls_max,
+        accept_confidence=given.accept_confidence,
+    )
+    return Errand(
+        route=followed,
+        conversation=request.messages,
+        parameters=request.parameters,
+        task=request.task,
+        request_id=request.request_id,
+        wants_json=bool(request.parameters.response_format_json) and '"text"' not in request.parameters.response_format_json,
+        ends_at_s=ends_at_s,
+        calls_left=given.calls_max,
+    )
+
+
+def _candidate(each: Any, number: int) -> Candidate:
+    if each.role == router_pb2.CANDIDATE_ROLE_UNSPECIFIED:
+        raise FieldInvalid(field=f"route.candidates[{number}].role", problem="is not set")
+    if each.output_tokens_max < 1:
+        raise FieldInvalid(field=f"route.candidates[{number}].output_tokens_max", problem="must be at least 1")
+    return Candidate(
+        model=each.model,
+        role=Role(each.role),
+        provider=each.provider,
+        deployment=each.deployment,
+        input_tokens=each.input_tokens,
+        output_tokens_max=each.output_tokens_max,
+        likely_output_tokens=each.likely_output_tokens,
+        worst_case_usd_nanos=each.worst_case_usd_nanos,
+        likely_usd_nanos=each.likely_usd_nanos,
+    )
+
+
+def finished(given: Finished) -> Any:
+    """What a route came to."""
+    attempts = [attempt(each) for each in given.attempts]
+    return router_pb2.GenerateResponse(
+        answer=chat_pb2.Answer(
+            content=given.answer.content, extra_json=given.answer.extra_json, finish_reason=given.answer.finish_reason
+        ),
+        model=given.model,
+        attempts=attempts,
+        cost_usd_nanos=sum(each.cost_usd_nanos for each in given.attempts),
+        escalated=given.escalated,
+        extra_json=given.answer.response_extra_json,
+        upstream_us=given.upstream_us,
+    )
+
+
+def attempt(given: Attempt) -> Any:
+    """One attempt."""
+    return router_pb2.Attempt(
+        model=given.model,
+        provider=given.provider,
+        deployment=given.deployment,
+        outcome=given.outcome.value,  # type: ignore[arg-type]
+        reason=given.reason,
+        confidence=given.confidence,
+        usage=usage(given.tokens),
+        cost_usd_nanos=given.cost_usd_nanos,
+        latency_ms=given.latency_us // 1000,
+        first_token_ms=given.first_token_us // 1000,
+    )
+
+
+def piece(given: UpstreamPiece, model: str) -> Any:
+    """A piece of a streamed answer."""
+    return router_pb2.StreamGenerateResponse(
+        delta=router_pb2.StreamGenerateResponse.Delta(content=given.content, extra_json=given.extra_json, model=model)
+    )
+
+
+def usage(given: Tokens) -> Any:
+    """Tokens as the contract has them."""
+    return chat_pb2.TokenUsage(
+        input_tokens=given.input_tokens,
+        cached_input_tokens=given.cached_input_tokens,
+        output_tokens=given.output_tokens,
+        reasoning_tokens=given.reasoning_tokens,
+        estimated=given.estimated,
+    )
+
+
+def tokens(given: Any) -> Tokens:
+    """Tokens from the contract's message."""
+    return Tokens(given.input_tokens, given.cached_input_tokens, given.output_tokens, given.reasoning_tokens, given.estimated)
+
+
+def model(given: Model) -> Any:
+    """A model as it is listed; one without a price has no price source."""
+    listed = router_pb2.Model(
+        model=given.name,
+        provider=given.provider,
+        tier=given.tier,
+        hosted=given.hosted,
+        context_window_tokens=given.context_window_tokens,
+        output_tokens_max=given.output_tokens_max,
+        encoding=given.encoding,
+        capabilities=sorted(given.capabilities),
+    )
+    if given.price is not None:
+        listed.input_usd_nanos_per_million_tokens = given.price.input_usd_nanos_per_million_tokens
+        listed.output_usd_nanos_per_million_tokens = given.price.output_usd_nanos_per_million_tokens
+        listed.cached_input_usd_nanos_per_million_tokens = given.price.cached_input_usd_nanos_per_million_tokens
+        listed.price_source = given.price.source
+    return listed

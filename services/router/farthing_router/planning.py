@@ -1,0 +1,234 @@
+"""Planning: which models may and can serve a request, in which order they are asked, and what that may cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+from farthing_core.errors import FarthingError
+from farthing_core.money import NANOS_MAX
+
+from farthing_router.catalog import AUTO_MODELS, Cascade, Catalog, Model
+from farthing_router.prices import PriceUnknown, Tokens
+
+_LIKELY_OUTPUT_TOKENS = 200
+_MEANS_MAX = 10_000
+_MEAN_WEIGHT_MAX = 200
+_IMAGE_TOKENS = 1_700
+"""What one image is taken to cost in a worst case: a large one at high detail."""
+
+
+class NoCandidate(FarthingError):
+    """No model may or can serve a request: why not, model by model."""
+
+    def __init__(self, *, why: Mapping[str, str]) -> None:
+        text = "; ".join(f"{model}: {reason}" for model, reason in why.items()) or "the catalog is empty: write farthing.yaml"
+        super().__init__(f"no model can serve this request ({text})", models=", ".join(why))
+
+
+class ContextTooLong(FarthingError):
+    """The prompt fits no model's context window."""
+
+    def __init__(self, *, input_tokens: int, input_tokens_max: int) -> None:
+        super().__init__(
+            f"the prompt has {input_tokens} tokens; the largest context window leaves room for {input_tokens_max}",
+            input_tokens=input_tokens,
+            input_tokens_max=input_tokens_max,
+        )
+
+
+class Role(IntEnum):
+    """The part a candidate plays; the numbers are the contract's."""
+
+    FIRST = 1
+    PEER = 2
+    ESCALATION = 3
+    FALLBACK = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What is asked for, as far as choosing a model goes. Tokens are by encoding; `bytes_bound` bounds them where nobody counted."""
+
+    model: str
+    task: str
+    tier: str
+    needs: frozenset[str]
+    images: int
+    input_tokens: Mapping[str, int]
+    bytes_bound: int
+    output_tokens_max: int | None
+    allowed_providers: frozenset[str]
+    open_models_only: bool
+    baseline_model: str
+    baseline_input_tokens: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A model that may be asked, and what that costs."""
+
+    model: str
+    role: Role
+    provider: str
+    deployment: str
+    input_tokens: int
+    output_tokens_max: int
+    likely_output_tokens: int
+    worst_case_usd_nanos: int
+    likely_usd_nanos: int
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Candidates in the order in which they are asked."""
+
+    candidates: tuple[Candidate, ...]
+    strategy: str
+    reason: str
+    worst_case_usd_nanos: int
+    likely_usd_nanos: int
+    worst_case_tokens: int
+    calls_max: int
+    accept_confidence: float
+
+
+@dataclass(slots=True)
+class OutputLengths:
+    """Running means of answer lengths by (model, task); old answers fade."""
+
+    _means: dict[tuple[str, str], tuple[float, int]] = field(default_factory=dict)
+
+    def learn(self, model: str, task: str, tokens: int) -> None:
+        """Takes in one answer."""
+        mean, weight = self._means.get((model, task), (float(_LIKELY_OUTPUT_TOKENS), 1))
+        weight = min(weight + 1, _MEAN_WEIGHT_MAX)
+        if len(self._means) < _MEANS_MAX or (model, task) in self._means:
+            self._means[model, task] = (mean + (tokens - mean) / weight, weight)
+
+    def likely(self, model: str, task: str) -> int:
+        """How long the next answer will likely be."""
+        return round(self._means.get((model, task), (_LIKELY_OUTPUT_TOKENS, 1))[0])
+
+
+class Planner:
+    """Plans routes over a catalog."""
+
+    def __init__(self, catalog: Catalog, lengths: OutputLengths) -> None:
+        self._catalog = catalog
+        self._lengths = lengths
+
+    def plan(self, wish: Wish) -> Route:
+        """The route of a request. Raises ModelUnknown, PriceUnknown, NoCandidate, ContextTooLong."""
+        if wish.model not in AUTO_MODELS:
+            return self._fixed(wish)
+        cascade = self._catalog.cascade(wish.task)
+        why: dict[str, str] = {}
+        models = [self._catalog.model(name) for name in dict.fromkeys((*cascade.agreement, *cascade.steps))]
+        fit = [model for model in models if self._may(model, wish, why)]
+        if not fit and wish.open_models_only:
+            others = [model for model in self._catalog.models.values() if not model.hosted]
+            fit = [model for model in others if self._may(model, wish, why)][:1]
+        if not fit:
+            self._refuse(models, wish, why)
+        roles = _roles(fit, cascade)
+        return self._route(roles, wish, cascade=cascade, reason=f"cascade of {len(roles)}")
+
+    def baseline(self, wish: Wish) -> tuple[str, int]:
+        """The baseline model and what the request would likely cost there; ("", 0) without a price."""
+        name = wish.baseline_model or self._catalog.baseline_model
+        model = self._catalog.models.get(name)
+        if model is None or model.price is None:
+            return "", 0
+        counted = wish.baseline_input_tokens or wish.input_tokens
+        tokens = counted.get(model.encoding, wish.bytes_bound)
+        return name, model.price.of(Tokens(tokens, 0, self._likely(model, wish)))
+
+    def _fixed(self, wish: Wish) -> Route:
+        named = self._catalog.model(wish.model)
+        why: dict[str, str] = {}
+        if not self._may(named, wish, why):
+            self._refuse([named], wish, why)
+        others = [self._catalog.model(name) for name in self._catalog.fallbacks.get(named.name, ())]
+        roles = [(named, Role.FIRST), *((model, Role.FALLBACK) for model in others if self._may(model, wish, why))]
+        return self._route(roles, wish, cascade=None, reason="the caller named the model")
+
+    def _may(self, model: Model, wish: Wish, why: dict[str, str]) -> bool:
+        if model.tier_rank > self._catalog.tier_rank(wish.tier):
+            why[model.name] = f"is for tier {model.tier}"
+        elif wish.allowed_providers and model.provider not in wish.allowed_providers:
+            why[model.name] = f"provider {model.provider} is not allowed"
+        elif wish.open_models_only and model.hosted:
+            why[model.name] = "is not an open model"
+        elif missing := wish.needs - model.capabilities:
+            why[model.name] = f"has no {', '.join(sorted(missing))}"
+        elif self._input_tokens(model, wish) > self._room(model, wish):
+            why[model.name] = "its context window is too small"
+        else:
+            return True
+        return False
+
+    def _refuse(self, models: list[Model], wish: Wish, why: dict[str, str]) -> None:
+        small = [model for model in models if why.get(model.name) == "its context window is too small"]
+        if small:
+            largest = max(small, key=lambda model: self._room(model, wish))
+            raise ContextTooLong(
+                input_tokens=self._input_tokens(largest, wish), input_tokens_max=max(0, self._room(largest, wish))
+            )
+        raise NoCandidate(why=why)
+
+    def _route(self, roles: list[tuple[Model, Role]], wish: Wish, *, cascade: Cascade | None, reason: str) -> Route:
+        candidates = tuple(self._candidate(model, role, wish) for model, role in roles)
+        asked = [each for each in candidates if each.role is not Role.FALLBACK]
+        spare = [each for each in candidates if each.role is Role.FALLBACK]
+        # Failed calls are not billed, so a fallback costs at most what it costs more than the candidate whose place it takes.
+        last = max([asked[-1], *spare], key=lambda each: each.worst_case_usd_nanos)
+        worst = [*asked[:-1], last]
+        opening = [each for each in asked if each.role in (Role.FIRST, Role.PEER)]
+        return Route(
+            candidates=candidates,
+            strategy="cascade" if cascade else "fixed",
+            reason=reason,
+            worst_case_usd_nanos=min(NANOS_MAX, sum(each.worst_case_usd_nanos for each in worst)),
+            likely_usd_nanos=sum(each.likely_usd_nanos for each in opening),
+            worst_case_tokens=sum(each.input_tokens + each.output_tokens_max for each in worst),
+            calls_max=cascade.calls_max if cascade else min(32, sum(m.deployment.retries + 1 for m, _ in roles)),
+            accept_confidence=cascade.accept_confidence if cascade else 0.0,
+        )
+
+    def _candidate(self, model: Model, role: Role, wish: Wish) -> Candidate:
+        if model.price is None:
+            raise PriceUnknown(model=model.name)
+        tokens, output_max, likely = self._input_tokens(model, wish), self._output_max(model, wish), self._likely(model, wish)
+        bound = tokens + tokens * model.token_margin_pct // 100 + wish.images * _IMAGE_TOKENS
+        return Candidate(
+            model=model.name,
+            role=role,
+            provider=model.provider,
+            deployment=model.deployment.name,
+            input_tokens=tokens,
+            output_tokens_max=output_max,
+            likely_output_tokens=likely,
+            worst_case_usd_nanos=min(NANOS_MAX, model.price.of(Tokens(bound, 0, output_max))),
+            likely_usd_nanos=model.price.of(Tokens(tokens, 0, likely)),
+        )
+
+    def _input_tokens(self, model: Model, wish: Wish) -> int:
+        return wish.input_tokens.get(model.encoding, wish.bytes_bound)
+
+    def _output_max(self, model: Model, wish: Wish) -> int:
+        return min(wish.output_tokens_max or self._catalog.output_tokens_default, model.output_tokens_max)
+
+    def _room(self, model: Model, wish: Wish) -> int:
+        return model.context_window_tokens - self._output_max(model, wish)
+
+    def _likely(self, model: Model, wish: Wish) -> int:
+        return min(self._lengths.likely(model.name, wish.task), self._output_max(model, wish))
+
+
+def _roles(models: list[Model], cascade: Cascade) -> list[tuple[Model, Role]]:
+    """Agreeing models open side by side; the others follow as escalations."""
+    opening = [model for model in models if model.name in cascade.agreement] or models[:1]
+    roles = [(model, Role.PEER if number else Role.FIRST) for number, model in enumerate(opening)]
+    return roles + [(model, Role.ESCALATION) for model in models if model not in opening]

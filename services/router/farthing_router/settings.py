@@ -1,0 +1,24 @@
+"""Settings of the router: FARTHING_ROUTER_…, and the API keys of providers, whose variables farthing.yaml names."""
+
+from __future__ import annotations
+
+import os
+
+from farthing_runtime.settings import ServiceSettings, service_config
+from pydantic import Field
+
+
+class Settings(ServiceSettings):
+    """How the router calls providers; which ones, and for what, is in farthing.yaml."""
+
+    model_config = service_config("router")
+
+    connections_max: int = Field(default=1000, ge=1, description="Connections to providers at once.")
+    generate_timeout_s: float = Field(
+        default=600.0, gt=0, le=3600, description="How long a route may take when its caller sets no deadline."
+    )
+
+
+def key_in_environment(variable: str) -> str | None:
+    """A provider's API key; None when its variable is not set or empty."""
+    return os.environ.get(variable) or None

@@ -1,0 +1,25 @@
+"""Which status each failure of the router becomes."""
+
+from __future__ import annotations
+
+from farthing_core.money import AmountInvalid
+from farthing_runtime.status import StatusRow, StatusTable
+from grpc import StatusCode
+
+from farthing_router.cascade import AllAttemptsFailed, StreamBroken
+from farthing_router.catalog import ModelUnknown
+from farthing_router.planning import ContextTooLong, NoCandidate
+from farthing_router.prices import PriceUnknown
+from farthing_router.upstream import UpstreamFailed, UpstreamRejected
+
+STATUS_TABLE: StatusTable = {
+    AllAttemptsFailed: StatusRow(StatusCode.UNAVAILABLE, "ALL_ATTEMPTS_FAILED"),
+    AmountInvalid: StatusRow(StatusCode.INVALID_ARGUMENT, "AMOUNT_INVALID"),
+    ContextTooLong: StatusRow(StatusCode.FAILED_PRECONDITION, "CONTEXT_TOO_LONG"),
+    ModelUnknown: StatusRow(StatusCode.INVALID_ARGUMENT, "MODEL_UNKNOWN"),
+    NoCandidate: StatusRow(StatusCode.FAILED_PRECONDITION, "NO_CANDIDATE"),
+    PriceUnknown: StatusRow(StatusCode.FAILED_PRECONDITION, "PRICE_UNKNOWN"),
+    StreamBroken: StatusRow(StatusCode.UNAVAILABLE, "STREAM_BROKEN"),
+    UpstreamFailed: StatusRow(StatusCode.UNAVAILABLE, "UPSTREAM_FAILED"),
+    UpstreamRejected: StatusRow(StatusCode.INVALID_ARGUMENT, "UPSTREAM_REJECTED"),
+}
