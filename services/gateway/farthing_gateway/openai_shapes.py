@@ -1,0 +1,125 @@
+"""OpenAI's answers, written by hand where they are written often."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+_HEADERS = {
+    0: "miss",
+    1: "miss",
+    2: "exact",
+    3: "semantic",
+}
+
+
+def chat_completion(response: Any, *, created: int, receipt: Any) -> bytes:
+    """A `chat.completion` object."""
+    answer = response.answer
+    message: dict[str, Any] = {"role": "assistant", "content": answer.content}
+    if answer.extra_json:
+        message["content"] = answer.content or None
+        message.update(orjson.loads(answer.extra_json))
+    choice: dict[str, Any] = {"index": 0, "message": message, "logprobs": None, "finish_reason": answer.finish_reason or "stop"}
+    body: dict[str, Any] = {
+        "id": f"chatcmpl-{response.receipt.request_id.replace('-', '')}",
+        "object": "chat.completion",
+        "created": created,
+        "model": response.model,
+        "choices": [choice],
+        "usage": usage(response.usage),
+    }
+    if response.extra_json:
+        more = orjson.loads(response.extra_json)
+        choice["logprobs"] = more.pop("logprobs", None)
+        body = {**more, **body}
+    if receipt is not None:
+        body["farthing"] = {"receipt": receipt}
+    return orjson.dumps(body)
+
+
+def usage(given: Any) -> dict[str, Any]:
+    """The `usage` object."""
+    return {
+        "prompt_tokens": given.input_tokens,
+        "completion_tokens": given.output_tokens,
+        "total_tokens": given.input_tokens + given.output_tokens,
+        "prompt_tokens_details": {"cached_tokens": given.cached_input_tokens},
+        "completion_tokens_details": {"reasoning_tokens": given.reasoning_tokens},
+    }
+
+
+class Chunks:
+    """The events of one stream, built around a frame that is encoded once."""
+
+    def __init__(self, *, request_id: str, created: int) -> None:
+        self._head = b'data: {"id":"chatcmpl-%s","object":"chat.completion.chunk","created":%d,"model":' % (
+            request_id.replace("-", "").encode(),
+            created,
+        )
+        self._opened = False
+        self._tool_calls = 0
+
+    def delta(self, piece: Any) -> bytes:
+        """A piece of the answer; the first one opens with the role."""
+        opening = b"" if self._opened else self._event(piece.model, b'{"role":"assistant","content":""}', b"null")
+        self._opened = True
+        if not piece.extra_json:
+            return opening + self._event(piece.model, b'{"content":%s}' % orjson.dumps(piece.content), b"null")
+        delta = orjson.loads(piece.extra_json)
+        for position, call in enumerate(delta.get("tool_calls") or ()):
+            call.setdefault("index", position)
+        if piece.content:
+            delta["content"] = piece.content
+        return opening + self._event(piece.model, orjson.dumps(delta), b"null")
+
+    def end(self, response: Any, *, with_usage: bool, receipt: Any) -> bytes:
+        """The finish reason, usage and receipt where they are wanted, and the end marker."""
+        opening = b"" if self._opened else self._event(response.model, b'{"role":"assistant","content":""}', b"null")
+        reason = orjson.dumps(response.answer.finish_reason or "stop")
+        events = [opening, self._event(response.model, b"{}", reason)]
+        if with_usage or receipt is not None:
+            tail: dict[str, Any] = {}
+            if with_usage:
+                tail["usage"] = usage(response.usage)
+            if receipt is not None:
+                tail["farthing"] = {"receipt": receipt}
+            events.append(self._head + orjson.dumps(response.model) + b',"choices":[],' + orjson.dumps(tail)[1:] + b"\n\n")
+        events.append(b"data: [DONE]\n\n")
+        return b"".join(events)
+
+    def _event(self, model: str, delta: bytes, finish_reason: bytes) -> bytes:
+        return b'%s%s,"choices":[{"index":0,"delta":%s,"logprobs":null,"finish_reason":%s}]}\n\n' % (
+            self._head,
+            orjson.dumps(model),
+            delta,
+            finish_reason,
+        )
+
+
+def error_body(message: str, *, kind: str, param: str | None, code: str | None) -> bytes:
+    """OpenAI's error object."""
+    return orjson.dumps({"error": {"message": message, "type": kind, "param": param, "code": code}})
+
+
+def receipt_headers(receipt: Any) -> dict[str, str]:
+    """What a request cost and saved, as headers."""
+    headers = {
+        "x-farthing-request-id": receipt.request_id,
+        "x-farthing-cost-usd": usd(receipt.cost_usd_nanos),
+        "x-farthing-baseline-usd": usd(receipt.baseline_usd_nanos),
+        "x-farthing-saved-usd": usd(receipt.baseline_usd_nanos - receipt.cost_usd_nanos),
+        "x-farthing-cache": _HEADERS[receipt.cache_outcome],
+        "x-farthing-escalated": "true" if receipt.escalated else "false",
+        "x-farthing-added-latency-us": str(receipt.added_latency_us),
+    }
+    if receipt.budget_left.HasField("free_usd_nanos"):
+        headers["x-farthing-budget-left-usd"] = usd(receipt.budget_left.free_usd_nanos)
+    return headers
+
+
+def usd(nanos: int) -> str:
+    """An amount in dollars as decimal text, exact to the nano."""
+    sign, nanos = ("-", -nanos) if nanos < 0 else ("", nanos)
+    return f"{sign}{nanos // 1_000_000_000}.{nanos % 1_000_000_000:09d}"
