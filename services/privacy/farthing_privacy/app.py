@@ -1,0 +1,41 @@
+"""Wiring: settings → accounts and ledger → statistics → servicer."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+
+from farthing.privacy.v1.privacy_pb2_grpc import add_PrivacyServiceServicer_to_server
+from farthing_runtime.postgres import open_pool
+from farthing_runtime.registration import AppIterator, Mesh, Registration, ServiceBinding
+
+from farthing_privacy.peers import GrpcUsage
+from farthing_privacy.servicer import PrivacyServicer
+from farthing_privacy.settings import Settings
+from farthing_privacy.statistics import PrivateStatistics
+from farthing_privacy.status import STATUS_TABLE
+from farthing_privacy.store.postgres import PostgresAccounts
+
+
+@asynccontextmanager
+async def app(settings: Settings, mesh: Mesh) -> AppIterator:
+    """The privacy service, until the block ends and its workers have finished."""
+    with ThreadPoolExecutor(settings.workers, thread_name_prefix="privacy") as executor:
+        async with open_pool(settings.database_url, schema="privacy", size_max=settings.pool_size_max) as pool:
+            statistics = PrivateStatistics(
+                accounts=PostgresAccounts(pool, epsilon_total_micros=settings.epsilon_total_micros),
+                usage=GrpcUsage(mesh, settings),
+                executor=executor,
+            )
+            servicer = PrivacyServicer(statistics, executor=executor, inline_characters_max=settings.inline_characters_max)
+            yield Registration(
+                (
+                    ServiceBinding(
+                        name="farthing.privacy.v1.PrivacyService",
+                        add_to_server=add_PrivacyServiceServicer_to_server,
+                        servicer=servicer,
+                        status_table=STATUS_TABLE,
+                        deadline_s=60.0,
+                    ),
+                )
+            )
