@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from farthing_runtime.batching import QueueFull
 from farthing_runtime.status import StatusRow, StatusTable
 from grpc import StatusCode
 
 from farthing_budget.budgets import BudgetExists, BudgetNotFound, StoreUnavailable, VersionMismatch
-from farthing_budget.lane import LedgerBusy
 from farthing_budget.ledger import (
     BudgetExhausted,
     RequestIdReused,
@@ -19,7 +19,7 @@ STATUS_TABLE: StatusTable = {
     BudgetExhausted: StatusRow(StatusCode.RESOURCE_EXHAUSTED, "BUDGET_EXHAUSTED", quota=True),
     BudgetExists: StatusRow(StatusCode.ALREADY_EXISTS, "BUDGET_EXISTS"),
     BudgetNotFound: StatusRow(StatusCode.NOT_FOUND, "BUDGET_NOT_FOUND"),
-    LedgerBusy: StatusRow(StatusCode.UNAVAILABLE, "LEDGER_BUSY"),
+    QueueFull: StatusRow(StatusCode.UNAVAILABLE, "LEDGER_BUSY"),
     RequestIdReused: StatusRow(StatusCode.INVALID_ARGUMENT, "REQUEST_ID_REUSED"),
     ReservationNotFound: StatusRow(StatusCode.NOT_FOUND, "RESERVATION_NOT_FOUND"),
     ReservationReleased: StatusRow(StatusCode.FAILED_PRECONDITION, "RESERVATION_RELEASED"),

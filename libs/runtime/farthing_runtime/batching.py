@@ -1,0 +1,93 @@
+"""Batches: what waits when the previous batch has returned goes together into the next one.
+
+The busier it gets, the larger the batches and the cheaper each item; alone, an item waits for nobody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Generic, TypeVar
+
+from farthing_core.errors import FarthingError
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
+
+class QueueFull(FarthingError):
+    """More items wait than the queue holds."""
+
+    unreachable = True
+
+    def __init__(self, *, waiting: int) -> None:
+        super().__init__(f"{waiting} items wait already", waiting=waiting)
+        self.retry_after_s = 0.5
+
+
+class Batcher(Generic[_Item, _Result]):
+    """One queue and the one task that works it off, batch by batch.
+
+    `work` takes a batch and gives one result an item, in order; a result that is an exception is raised to its own caller only. When `work`
+    itself raises, everybody in the batch gets that.
+    """
+
+    def __init__(
+        self,
+        work: Callable[[Sequence[_Item]], Awaitable[Sequence[_Result | BaseException]]],
+        *,
+        batch_size_max: int,
+        queue_size_max: int,
+    ) -> None:
+        self._do = work
+        self._batch_size_max = batch_size_max
+        self._queue_size_max = queue_size_max
+        self._waiting: deque[tuple[_Item, asyncio.Future[_Result]]] = deque()
+        self._arrived = asyncio.Event()
+        self._closing = False
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Batcher[_Item, _Result]]:
+        """Works until the block ends; what waits then is done first."""
+        worker = asyncio.create_task(self._work())
+        try:
+            yield self
+        finally:
+            self._closing = True
+            self._arrived.set()
+            await worker
+
+    async def submit(self, item: _Item) -> _Result:
+        """The result of an item. A caller who gives up does not take it back: it may be done already. Raises QueueFull."""
+        if self._closing or len(self._waiting) >= self._queue_size_max:
+            raise QueueFull(waiting=len(self._waiting))
+        result: asyncio.Future[_Result] = asyncio.get_running_loop().create_future()
+        self._waiting.append((item, result))
+        self._arrived.set()
+        return await result
+
+    async def _work(self) -> None:
+        while not self._closing or self._waiting:
+            await self._arrived.wait()
+            self._arrived.clear()
+            while self._waiting:
+                await self._work_off([self._waiting.popleft() for _ in range(min(len(self._waiting), self._batch_size_max))])
+
+    async def _work_off(self, batch: list[tuple[_Item, asyncio.Future[_Result]]]) -> None:
+        try:
+            results = await self._do([item for item, _ in batch])
+        except asyncio.CancelledError:
+            for _, future in batch:
+                future.cancel()
+            raise
+        except Exception as error:
+            results = [error] * len(batch)
+        for (_, future), result in zip(batch, results, strict=True):
+            if future.done():
+                continue
+            if isinstance(result, BaseException):
+                future.set_exception(result)
+            else:
+                future.set_result(result)

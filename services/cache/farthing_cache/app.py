@@ -1,0 +1,149 @@
+"""Wiring: settings → stores → embedder → cache → servicer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+
+import asyncpg
+from farthing.cache.v1.cache_pb2_grpc import add_CacheServiceServicer_to_server
+from farthing_core.clock import Clock, SystemClock
+from farthing_core.errors import FarthingError
+from farthing_runtime.batching import Batcher
+from farthing_runtime.postgres import open_pool, unreachable_errors
+from farthing_runtime.registration import AppIterator, Mesh, Registration, ServiceBinding
+
+from farthing_cache.embedding import Embedder
+from farthing_cache.minilm import MiniLM
+from farthing_cache.remembering import AnswerCache, SemanticRule
+from farthing_cache.servicer import CacheServicer
+from farthing_cache.settings import Settings
+from farthing_cache.status import STATUS_TABLE
+from farthing_cache.store import EntryStore, HotEntries, Seen, Stored, Wanted
+from farthing_cache.store.memory import MemoryHotEntries
+from farthing_cache.store.postgres import CHANNEL, PostgresEntries
+
+_EMBEDDING_BATCH_MAX = 32
+_SWEPT_MAX = 2_000
+_RECONNECT_S = 2.0
+
+
+@asynccontextmanager
+async def app(settings: Settings, mesh: Mesh) -> AppIterator:
+    """The cache, until the block ends."""
+    clock = SystemClock()
+    async with AsyncExitStack() as stack:
+        pool = await stack.enter_async_context(
+            open_pool(settings.database_url, schema="cache", size_max=settings.pool_size_max)
+        )
+        entries = PostgresEntries(pool, clock)
+        models_dir, threads = settings.data_dir / "models", settings.embedding_threads
+        embedder = Embedder(
+            lambda: MiniLM.load(models_dir, threads=threads),
+            batch_max=_EMBEDDING_BATCH_MAX,
+            remembered_max=settings.vectors_remembered_max,
+        )
+        await stack.enter_async_context(embedder.running())
+        finds, puts = await _batchers(settings, entries, stack)
+        cache = AnswerCache(
+            hot=await _hot_entries(settings, clock, stack),
+            entries=entries,
+            embedder=embedder,
+            finds=finds,
+            puts=puts,
+            rule=SemanticRule(settings.similarity_min, settings.semantic_characters_max, settings.candidates_max),
+            clock=clock,
+        )
+        stack.push_async_callback(_flush, cache)
+        await stack.enter_async_context(_repeating(cache.flush_counts, interval_s=settings.flush_interval_s))
+        await stack.enter_async_context(
+            _repeating(lambda: entries.sweep(count_max=_SWEPT_MAX), interval_s=settings.sweep_interval_s)
+        )
+        await stack.enter_async_context(_listening(settings.database_url, cache))
+        servicer = CacheServicer(cache, clock=clock, ttl_s_default=settings.ttl_s_default)
+        binding = ServiceBinding("farthing.cache.v1.CacheService", add_CacheServiceServicer_to_server, servicer, STATUS_TABLE)
+        yield Registration((binding,))
+
+
+async def _batchers(
+    settings: Settings, entries: EntryStore, stack: AsyncExitStack
+) -> tuple[Batcher[Wanted, Seen], Batcher[Stored, None]]:
+    async def put(batch: Sequence[Stored]) -> Sequence[None]:
+        await entries.put(batch)
+        return [None] * len(batch)
+
+    finds: Batcher[Wanted, Seen] = Batcher(
+        entries.find, batch_size_max=settings.batch_size_max, queue_size_max=settings.queue_size_max
+    )
+    puts: Batcher[Stored, None] = Batcher(put, batch_size_max=settings.batch_size_max, queue_size_max=settings.queue_size_max)
+    await stack.enter_async_context(finds.running())
+    await stack.enter_async_context(puts.running())
+    return finds, puts
+
+
+async def _hot_entries(settings: Settings, clock: Clock, stack: AsyncExitStack) -> HotEntries:
+    if not settings.redis_url:
+        return MemoryHotEntries(clock, bytes_max=settings.hot_bytes_max)
+    from redis.asyncio import Redis
+
+    from farthing_cache.store.redis import RedisHotEntries
+
+    client = Redis.from_url(settings.redis_url, socket_timeout=0.5, socket_connect_timeout=0.5)
+    stack.push_async_callback(client.aclose)
+    return RedisHotEntries(client, clock)
+
+
+async def _flush(cache: AnswerCache) -> None:
+    with suppress(FarthingError):
+        await cache.flush_counts()
+
+
+@asynccontextmanager
+async def _repeating(work: Callable[[], Awaitable[object]], *, interval_s: float) -> AsyncIterator[None]:
+    """Does something every so often until the block ends; a store that is away is tried again at the next turn."""
+
+    async def repeat() -> None:
+        while True:
+            await asyncio.sleep(interval_s)
+            with suppress(FarthingError):
+                await work()
+
+    async with _until_done(repeat()):
+        yield
+
+
+@asynccontextmanager
+async def _listening(database_url: str, cache: AnswerCache) -> AsyncIterator[None]:
+    """Hears of other replicas' invalidations. While it cannot listen it may miss one, so everything hot is forgotten first."""
+
+    async def listen() -> None:
+        while True:
+            lost = asyncio.Event()
+            with suppress(*unreachable_errors(), asyncpg.PostgresError):
+                connection = await asyncpg.connect(database_url, timeout=10.0)
+                try:
+                    connection.add_termination_listener(lambda _, lost=lost: lost.set())
+                    await connection.add_listener(CHANNEL, _hear)
+                    await lost.wait()
+                finally:
+                    connection.terminate()
+            await cache.forget_hot(None)
+            await asyncio.sleep(_RECONNECT_S)
+
+    async def _hear(connection: asyncpg.Connection, pid: int, channel: str, payload: str) -> None:
+        await cache.forget_hot(payload)
+
+    async with _until_done(listen()):
+        yield
+
+
+@asynccontextmanager
+async def _until_done(work: Awaitable[None]) -> AsyncIterator[None]:
+    task = asyncio.ensure_future(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task

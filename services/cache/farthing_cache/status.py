@@ -1,0 +1,16 @@
+"""Which status each failure of the cache becomes."""
+
+from __future__ import annotations
+
+from farthing_runtime.batching import QueueFull
+from farthing_runtime.status import StatusRow, StatusTable
+from grpc import StatusCode
+
+from farthing_cache.remembering import FilterEmpty
+from farthing_cache.store import StoreUnavailable
+
+STATUS_TABLE: StatusTable = {
+    FilterEmpty: StatusRow(StatusCode.INVALID_ARGUMENT, "FILTER_EMPTY"),
+    QueueFull: StatusRow(StatusCode.UNAVAILABLE, "STORE_UNAVAILABLE"),
+    StoreUnavailable: StatusRow(StatusCode.UNAVAILABLE, "STORE_UNAVAILABLE"),
+}

@@ -1,0 +1,148 @@
+"""What the cache needs of its stores. The promises are tested in tests/contract."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from farthing_core.errors import FarthingError
+
+
+class StoreUnavailable(FarthingError):
+    """A store is out of reach."""
+
+    unreachable = True
+
+    def __init__(self) -> None:
+        super().__init__("the cache's store is out of reach")
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An entry as it is kept: `payload` is opaque to everybody but the servicer."""
+
+    organization: str
+    key: bytes
+    partition: bytes
+    scope: str
+    model: str
+    tags: tuple[str, ...]
+    payload: bytes
+    question: str | None
+    vector: Any
+    created_at: datetime
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Hot:
+    """What is kept close at hand."""
+
+    payload: bytes
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """An exact look-up; `partition` is given where it also matters whether the partition holds anything to compare."""
+
+    organization: str
+    key: bytes
+    partition: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a look-up saw: the entry, and whether its partition holds entries that can be compared by meaning."""
+
+    hot: Hot | None
+    comparable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """An entry near a question."""
+
+    key: bytes
+    question: str
+    vector: Any
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which entries: those at or below `scope` that match everything set."""
+
+    scope: str
+    organization: str
+    keys: tuple[bytes, ...] = ()
+    tags: tuple[str, ...] = ()
+    model: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What look-ups came to."""
+
+    hits_exact: int = 0
+    hits_semantic: int = 0
+    misses: int = 0
+    avoided_usd_nanos: int = 0
+
+
+class HotEntries(Protocol):
+    """Entries close at hand. May forget anything at any time; raises nothing: out of reach is empty."""
+
+    async def get(self, organization: str, key: bytes) -> Hot | None:
+        """An entry that has not expired."""
+        ...
+
+    async def put(self, organization: str, key: bytes, hot: Hot) -> None:
+        """Keeps an entry until it expires, or for as long as there is room."""
+        ...
+
+    async def drop(self, organization: str) -> None:
+        """Forgets an organisation's entries."""
+        ...
+
+    async def clear(self) -> None:
+        """Forgets everything that this process keeps by itself."""
+        ...
+
+
+class EntryStore(Protocol):
+    """Keeps entries for good. Every method may raise StoreUnavailable."""
+
+    async def find(self, wanted: Sequence[Wanted]) -> list[Seen]:
+        """Exact look-ups, many at once."""
+        ...
+
+    async def near(self, organization: str, partition: bytes, vector: Any, *, count_max: int) -> list[Neighbour]:
+        """The nearest entries of a partition, nearest first."""
+        ...
+
+    async def put(self, entries: Sequence[Stored]) -> None:
+        """Keeps entries; one that was there is replaced."""
+        ...
+
+    async def invalidate(self, chosen: Filter, *, dry_run: bool) -> int:
+        """Forgets entries, and tells every replica; returns how many."""
+        ...
+
+    async def size(self, organization: str, scope: str) -> tuple[int, int]:
+        """(entries, bytes of payload) at and below a scope."""
+        ...
+
+    async def add_counts(self, counts: dict[tuple[str, str], Counts]) -> None:
+        """Adds to what look-ups came to, by (organisation, scope)."""
+        ...
+
+    async def counts(self, organization: str, scope: str) -> Counts:
+        """What look-ups at and below a scope came to."""
+        ...
+
+    async def sweep(self, *, count_max: int) -> int:
+        """Forgets at most so many entries that have expired; returns how many."""
+        ...
