@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache, lru_cache
 from typing import Any
 
@@ -191,9 +191,15 @@ class TokenCounter:
         return tokens + self.text(f"{name}:{about.get('type')}:{description}", encoding=encoding)
 
     def _value(self, value: Any, encoding: str) -> int:
+        """Tokens of a JSON value as compact JSON; what is nested too deep to be written is counted piece by piece."""
         if value is None:
             return 0
-        return self.text(value if isinstance(value, str) else orjson.dumps(value).decode(), encoding=encoding)
+        if isinstance(value, str):
+            return self.text(value, encoding=encoding)
+        try:
+            return self.text(orjson.dumps(value).decode(), encoding=encoding)
+        except orjson.JSONEncodeError:
+            return sum(self.text(piece, encoding=encoding) for piece in _pieces(value))
 
 
 def known_encoding(name: str) -> str:
@@ -231,3 +237,19 @@ def _parsed(text: str) -> Any:
         return orjson.loads(text)
     except orjson.JSONDecodeError:
         return None
+
+
+def _pieces(value: Any) -> Iterator[str]:
+    """Brackets, keys and scalars of a JSON value, without recursion."""
+    waiting = [value]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, dict):
+            yield from ("{", "}")
+            yield from node
+            waiting.extend(node.values())
+        elif isinstance(node, list):
+            yield from ("[", "]")
+            waiting.extend(node)
+        else:
+            yield str(node)

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
 from farthing.privacy.v1.privacy_pb2_grpc import add_PrivacyServiceServicer_to_server
+from farthing_core.clock import SystemClock
 from farthing_runtime.postgres import open_pool
 from farthing_runtime.registration import AppIterator, Mesh, Registration, ServiceBinding
 
@@ -26,6 +27,7 @@ async def app(settings: Settings, mesh: Mesh) -> AppIterator:
                 accounts=PostgresAccounts(pool, epsilon_total_micros=settings.epsilon_total_micros),
                 usage=GrpcUsage(mesh, settings),
                 executor=executor,
+                clock=SystemClock(),
             )
             servicer = PrivacyServicer(statistics, executor=executor, inline_characters_max=settings.inline_characters_max)
             yield Registration(

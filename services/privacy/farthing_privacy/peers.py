@@ -26,13 +26,15 @@ class GrpcUsage:
 
     async def by_user(self, question: Question) -> dict[str, int]:
         """Every page of the ledger's answer, at most users_max users."""
+        assert question.start_time is not None
+        assert question.end_time is not None
         request = budget_pb2.QueryUsageRequest(
-            scope=question.scope.path, group_by=[budget_pb2.USAGE_GROUP_SCOPE], page_size=min(_PAGE_SIZE, self._users_max)
+            scope=question.scope.path,
+            start_time=_timestamp(question.start_time),
+            end_time=_timestamp(question.end_time),
+            group_by=[budget_pb2.USAGE_GROUP_SCOPE],
+            page_size=min(_PAGE_SIZE, self._users_max),
         )
-        if question.start_time is not None:
-            request.start_time.CopyFrom(_timestamp(question.start_time))
-        if question.end_time is not None:
-            request.end_time.CopyFrom(_timestamp(question.end_time))
         totals: dict[str, int] = {}
         for _ in range(-(-self._users_max // request.page_size)):
             page = await self._page(request)
@@ -42,6 +44,8 @@ class GrpcUsage:
             request.page_token = page.next_page_token
             if not request.page_token:
                 break
+        if len(totals) <= self._users_max:
+            return totals
         return {path: totals[path] for path in sorted(totals)[: self._users_max]}
 
     async def _page(self, request: budget_pb2.QueryUsageRequest) -> budget_pb2.QueryUsageResponse:

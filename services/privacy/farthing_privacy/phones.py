@@ -11,6 +11,11 @@ DIGITS_MIN = 7
 _DIGITS_MAX = 15
 _CLUSTER = re.compile(r"[0-9](?:[ ().\-/]{0,3}[0-9]){6,}+")
 _LEAD = re.compile(r"(?:(?:\+|%2[Bb]|\(\+))?\(?\Z")
+_ZIP = re.compile(r"[0-9]{5}-[0-9]{4}")
+_STATE_BEFORE = re.compile(r"\b[A-Z]{2},?\s\Z")
+_CALLED_SO_AFTER = re.compile(
+    r"\s{1,2}is (?:my|his|her|our|their|the)(?: \w{1,12})? (?:tele)?(?:phone|number|cell|mobile|fax)\b"
+)
 _LEAD_ENDS = ("+", "(", "b", "B")
 _EXTENSION = re.compile(r"\)?\s{0,2}(?:x|ext\.?|extension|#)\s{0,2}[0-9]{1,6}(?![A-Za-z0-9])", re.IGNORECASE)
 _NEAR_CHARACTERS = 36
@@ -41,8 +46,11 @@ _DATE = re.compile(
     r"|(?:0?[1-9]|[12][0-9]|3[01])[-/.](?:0?[1-9]|[12][0-9]|3[01])[-/.][0-9]{2}(?![-./0-9])"
     r"|[12][0-9]{3} ?[-/] ?[12][0-9]{3}(?![0-9])|(?:19|20)[0-9]{6}(?![0-9]))"
 )
-_NORTH_AMERICAN = re.compile(r"(?:1[ .\-/]{0,2})?\(?[2-9][0-9]{2}\)?[ .\-/]{1,3}[2-9][0-9]{2}[ .\-]{1,3}[0-9]{4}")
-_NORTH_AMERICAN_TIGHT = re.compile(r"(?:1[ .\-]{0,2})?\([2-9][0-9]{2}\)[ .\-]{0,2}[2-9][0-9]{2}[ .\-]{0,2}[0-9]{4}")
+_NORTH_AMERICAN = re.compile(
+    r"(?:1[ .\-/]{0,2})?(?:\([0-9]{3}\)[ .\-/]{0,3}[2-9][0-9]{2}[ .\-]{0,3}[0-9]{4}|[2-9][0-9]{2}[ /][2-9][0-9]{2}[ .\-]{1,3}[0-9]{4}"
+    r"|[0-9]{3}[.\-]{1,2}[0-9]{3}[.\-]{1,2}[0-9]{4}|\([0-9]{3}\)[ .\-]{1,2}[0-9]{3}[.\-][0-9]{4}|[2-9][0-9]{2}[.\-][2-9][0-9]{6})"
+)
+_SERVICE_NUMBER = re.compile(r"1[38]00[ \-][0-9]{3}[ \-][0-9]{3}")
 _TRUNK = re.compile(r"\(?0[1-9][0-9]{0,4}\)?(?:[ .\-/]{1,3}[0-9]{2,8}){1,5}")
 _INTERNATIONAL_TRUNK = re.compile(r"00[ .\-]?[1-9][0-9 ().\-/]+")
 _AREA_IN_PARENTHESES = re.compile(r"\([0-9]{2,5}\)[ .\-/]{0,2}[0-9]{3,5}(?:[ .\-/]{1,2}[0-9]{2,5}){1,3}")
@@ -68,9 +76,9 @@ def _phone(text: str, first: int, end: int, *, digits_at: int) -> Span | None:
     international = "+" in text[first:digits_at] or "%2" in text[first:digits_at]
     if international:
         return _span(text, first, end) if DIGITS_MIN + 1 <= digits <= _DIGITS_MAX else _prefix_span(text, first, digits_at)
-    if digits > _DIGITS_MAX + 1 or _DATE.match(number.lstrip("(")):
+    if digits > _DIGITS_MAX + 1 or _DATE.match(number.lstrip("(")) or (_ZIP.fullmatch(number) and _STATE_BEFORE.search(before)):
         return None
-    announced = _announced(before)
+    announced = True if _CALLED_SO_AFTER.match(text, end) else _announced(before)
     if announced is None:
         return _span(text, first, end) if _shaped(number, digits) else None
     return _span(text, first, end) if announced and number.count("(") == number.count(")") else None
@@ -90,7 +98,7 @@ def _announced(before: str) -> bool | None:
 
 def _shaped(number: str, digits: int) -> bool:
     """Whether a number has the shape of a national telephone number, whatever stands before it."""
-    if _NORTH_AMERICAN.fullmatch(number) or _NORTH_AMERICAN_TIGHT.fullmatch(number):
+    if _NORTH_AMERICAN.fullmatch(number) or _SERVICE_NUMBER.fullmatch(number):
         return True
     if _TRUNK.fullmatch(number):
         return 9 <= digits <= 12

@@ -67,7 +67,7 @@ _PRIVATE_KEY = re.compile(
 # Providers whose keys have no prefix (Cohere, Mistral, Azure, AWS secrets …): what a name for a secret is given.
 _NAMED = re.compile(
     r"(?:api[ _\-]?key|apikey|access[ _\-]?key|secret|token|passwd|password|bearer|cohere|mistral|azure)"
-    r"(?:[A-Za-z_\-]{0,24}|[A-Za-z ]{0,24})[\"'`]?\s{0,3}(?:[:=]|=>|\bis\b|\s)\s{0,3}[\"'`]?"
+    r"(?:[A-Za-z_\-]{0,24}|[A-Za-z ]{0,24})(?:\\?[\"'`])?\s{0,3}(?:[:=]|=>|\bis\b|\s)\s{0,3}(?:\\?[\"'`])?"
     r"(?P<value>[A-Za-z0-9_\-+/.~]{24,200}+={0,2})(?![A-Za-z0-9_\-+/])",
     re.IGNORECASE,
 )

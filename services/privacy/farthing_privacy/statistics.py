@@ -10,16 +10,19 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from concurrent.futures import Executor
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from enum import IntEnum
 from typing import Protocol
 
+from farthing_core.clock import Clock
 from farthing_core.errors import FarthingError, FieldInvalid
 from farthing_core.scopes import Scope
 
 from farthing_privacy.noise import noise_half_width_95, noised_sum
 from farthing_privacy.store import Account, AccountStore, Charge, Release
+
+_DEFAULT_RANGE = timedelta(days=30)
 
 
 class Measure(IntEnum):
@@ -40,7 +43,7 @@ class LedgerUnavailable(FarthingError):
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked. Times that are None are left to the ledger's defaults."""
+    """What is asked. `within` gives it the times that it leaves open."""
 
     request_id: str
     scope: Scope
@@ -50,13 +53,19 @@ class Question:
     epsilon_micros: int
     contribution_max: int
 
-    def checked(self) -> Question:
-        """This question. Raises FieldInvalid for what cannot be answered, whatever the data."""
+    def within(self, now: datetime) -> Question:
+        """This question with both its times: 30 days back and `now` where none is given.
+
+        Raises FieldInvalid for what cannot be answered, whatever the data.
+        """
         if self.measure is not Measure.USER_COUNT and self.contribution_max <= 0:
             raise FieldInvalid(field="contribution_max", problem="must be above 0 for sums and request counts")
-        if self.start_time is not None and self.end_time is not None and self.start_time >= self.end_time:
-            raise FieldInvalid(field="end_time", problem="must be after start_time")
-        return self
+        start, end = self.start_time or now - _DEFAULT_RANGE, self.end_time or now
+        if start >= end:
+            raise FieldInvalid(
+                field="end_time" if self.end_time else "start_time", problem="must leave a time range that is not empty"
+            )
+        return replace(self, start_time=start, end_time=end)
 
     @property
     def sensitivity(self) -> int:
@@ -85,10 +94,11 @@ class Usage(Protocol):
 class PrivateStatistics:
     """Answers questions with noise, from an account of ε."""
 
-    def __init__(self, *, accounts: AccountStore, usage: Usage, executor: Executor) -> None:
+    def __init__(self, *, accounts: AccountStore, usage: Usage, executor: Executor, clock: Clock) -> None:
         self._accounts = accounts
         self._usage = usage
         self._executor = executor
+        self._clock = clock
 
     async def answer(self, question: Question) -> Release:
         """The noised answer; the same one, uncharged, when this question was answered before.
@@ -97,13 +107,12 @@ class PrivateStatistics:
         between has either charged nothing and answered nothing, or finds the stored answer when asked again.
         Raises FieldInvalid, PrivacyBudgetExhausted, RequestIdReused, LedgerUnavailable or StoreUnavailable; nothing is charged then.
         """
-        question.checked()
         organization = question.scope.organization
         charge = Charge(organization, question.request_id, question.fingerprint, question.epsilon_micros)
         known = await self._accounts.look_up(charge)
         if known is not None:
             return known
-        contributions = await self._usage.by_user(question)
+        contributions = await self._usage.by_user(question.within(self._clock.now()))
         value = await asyncio.get_running_loop().run_in_executor(self._executor, _noised, question, contributions)
         width = noise_half_width_95(sensitivity=question.sensitivity, epsilon_micros=question.epsilon_micros)
         return await self._accounts.charge(charge, value=value, noise_half_width_95=width)

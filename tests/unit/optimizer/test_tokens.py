@@ -15,7 +15,13 @@ def counter() -> TokenCounter:
 
 @pytest.mark.parametrize(
     ("text", "o200k", "cl100k"),
-    [("", 0, 0), ("hello world", 2, 2), ("The quick brown fox jumps over the lazy dog.", 10, 10), ("お誕生日おめでとう", 8, 9), ("2 + 2 = 4", 7, 7)],
+    [
+        ("", 0, 0),
+        ("hello world", 2, 2),
+        ("The quick brown fox jumps over the lazy dog.", 10, 10),
+        ("お誕生日おめでとう", 8, 9),
+        ("2 + 2 = 4", 7, 7),
+    ],
 )
 def test_texts_are_counted_as_the_published_vocabularies_say(counter: TokenCounter, text: str, o200k: int, cl100k: int) -> None:
     assert counter.text(text, encoding="o200k") == o200k
@@ -87,6 +93,12 @@ def test_what_is_no_json_is_counted_as_text(counter: TokenCounter) -> None:
     )
     deep = "[" * 50_000
     assert counter.overhead(tools_json=deep, response_format_json="", encoding="o200k") == counter.text(deep, encoding="o200k")
+
+
+def test_what_is_nested_deeper_than_can_be_written_is_still_counted(counter: TokenCounter) -> None:
+    deep = '{"tool_calls": [{"function": {"name": "f", "arguments": ' + "[" * 600 + "1" + "]" * 600 + "}}]}"
+    assert counter.message(Message("assistant", "", extra_json=deep), encoding="o200k") > 1_200
+    assert counter.message(Message("user", "", parts_json="[" * 600 + "]" * 600), encoding="o200k") > 1_000
 
 
 def test_an_unknown_encoding_is_refused_by_name() -> None:

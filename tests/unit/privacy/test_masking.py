@@ -9,6 +9,14 @@ from farthing_privacy.spans import Kind
 
 # Examples are made up. Keys are written in two halves so that scanners of repositories stay quiet.
 PERSONAL = [
+    ("123-456-7890", Kind.PHONE),
+    ("415-5552671", Kind.PHONE),
+    ("(415)5552671", Kind.PHONE),
+    ("1300 975 707", Kind.PHONE),
+    ("555-2671 is my new number", Kind.PHONE),
+    ("+44 (0) 20 7946 0958", Kind.PHONE),
+    ("Reach me on my new number at 4155552671", Kind.PHONE),
+    ('{\\"api_key\\": \\"abcdEFGH1234ijklMNOP5678qrst\\"}', Kind.API_KEY),
     ("Call me at 4155552671 please", Kind.PHONE),
     ("(415) 555-2671", Kind.PHONE),
     ("415-555-2671", Kind.PHONE),
@@ -90,6 +98,9 @@ PERSONAL = [
     ("Authorization: Bearer abcdEFGH1234ijklMNOP5678qrst", Kind.API_KEY),
 ]
 ORDINARY = [
+    "Cambridge, MA 02139-4307",
+    "40.7127761 -74.0059741",
+    "Mumbai Rajdhani Express The 12951/12952",
     "version 1.2.3.4 was released",
     "v1.2.3.4",
     "Chrome/120.0.0.0 Safari/537.36",

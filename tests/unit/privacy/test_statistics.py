@@ -4,14 +4,17 @@ import math
 import statistics
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
+from farthing_core.clock import ManualClock
 from farthing_core.errors import FieldInvalid
 from farthing_core.scopes import parse_scope
 from farthing_privacy.noise import noise_half_width_95, noised_sum
 from farthing_privacy.statistics import LedgerUnavailable, Measure, PrivateStatistics, Question
 from farthing_privacy.store import Account, Charge, PrivacyBudgetExhausted, Release
 
+NOW = datetime(2026, 5, 17, 12, 30, tzinfo=UTC)
 QUESTION = Question(
     request_id="7f9c24e8-3b12-4fef-91e0-0a5b6d3e8c11",
     scope=parse_scope("organizations/acme"),
@@ -57,16 +60,18 @@ class Users:
     def __init__(self, totals: dict[str, int] | None) -> None:
         self.totals = totals
         self.asked = 0
+        self.range: tuple[datetime | None, datetime | None] = (None, None)
 
     async def by_user(self, question: Question) -> dict[str, int]:
         self.asked += 1
+        self.range = (question.start_time, question.end_time)
         if self.totals is None:
             raise LedgerUnavailable(problem="gone")
         return self.totals
 
 
 def ask(accounts: Accounts, users: Users) -> PrivateStatistics:
-    return PrivateStatistics(accounts=accounts, usage=users, executor=ThreadPoolExecutor(1))
+    return PrivateStatistics(accounts=accounts, usage=users, executor=ThreadPoolExecutor(1), clock=ManualClock(NOW))
 
 
 async def test_an_answer_is_charged_before_it_leaves_and_repeated_without_a_second_charge() -> None:
@@ -98,6 +103,16 @@ async def test_a_question_without_a_bound_on_contributions_is_refused(measure: M
     with pytest.raises(FieldInvalid) as refused:
         await ask(Accounts(), Users({})).answer(replace(QUESTION, measure=measure, contribution_max=0))
     assert refused.value.field == "contribution_max"
+
+
+async def test_times_that_a_question_leaves_open_are_the_last_thirty_days() -> None:
+    users = Users({})
+    service = ask(Accounts(), users)
+    await service.answer(QUESTION)
+    assert users.range == (NOW - timedelta(days=30), NOW)
+    with pytest.raises(FieldInvalid) as refused:
+        await service.answer(replace(QUESTION, request_id="another", end_time=NOW - timedelta(days=31)))
+    assert refused.value.field == "end_time"
 
 
 async def test_users_are_counted_once_each_whatever_they_did() -> None:
