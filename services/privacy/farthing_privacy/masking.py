@@ -32,9 +32,9 @@ _FINDERS: dict[Kind, Callable[[str], Iterator[Span]]] = {
 }
 
 # Other ways to write the same characters, one for one, so that positions stay: full-width forms, Arabic digits, typographic spaces
-# and hyphens.
+# and hyphens. The full-width colon stays: it is how Chinese introduces what follows, and an address may not begin after a colon of its own.
 _PLAIN_FORMS = {
-    **{code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)},
+    **{code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F) if code != 0xFF1A},
     **{0x0660 + digit: 0x30 + digit for digit in range(10)},
     **{0x06F0 + digit: 0x30 + digit for digit in range(10)},
     **dict.fromkeys((0x00A0, 0x2007, 0x2009, 0x202F, 0x3000), 0x20),

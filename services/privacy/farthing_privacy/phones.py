@@ -39,7 +39,7 @@ _DENY = frozenset(
     )
 )
 # fmt: on
-_ANNOUNCE_UNSPACED = ("电话", "手机", "联系", "拨打", "致电", "热线", "電話", "携帯", "전화", "연락", "휴대폰")
+_ANNOUNCE_UNSPACED = ("电话", "手机", "拨打", "致电", "热线", "電話", "携帯", "전화", "휴대폰")
 _DATE = re.compile(
     r"(?:(?:19|20)[0-9]{2}[-./ ](?:0?[1-9]|1[0-2])[-./ ](?:0?[1-9]|[12][0-9]|3[01])(?![0-9])"
     r"|(?:0?[1-9]|[12][0-9]|3[01])[-./ ](?:0?[1-9]|[12][0-9]|3[01])[-./ ](?:19|20)[0-9]{2}(?![0-9])"
@@ -62,6 +62,8 @@ def phones(text: str) -> Iterator[Span]:
         start = found.start()
         lead = _LEAD.search(text, max(0, start - 4), start) if text[start - 1 : start] in _LEAD_ENDS else None
         first = lead.start() if lead is not None else start
+        if text[first] == "(" and text.find(")", first, found.end()) < 0:
+            first += 1  # the whole number stands in parentheses, not its area code
         span = _phone(text, first, found.end(), digits_at=start)
         if span is not None:
             yield span
@@ -111,6 +113,8 @@ def _stands_alone(text: str, first: int, end: int, before: str) -> bool:
     """Whether a number is no part of a longer word, path, amount or decimal."""
     previous, following = text[first - 1 : first] if first else "", text[end : end + 1]
     if following.isascii() and following.isalpha() and not _EXTENSION.match(text, end):
+        return False
+    if following in ("-", "_") and text[end + 1 : end + 2].isalpha():
         return False
     if following in ("%", "°") or (following == "," and text[end + 1 : end + 2].isdigit()):
         return False

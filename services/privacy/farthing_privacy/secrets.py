@@ -92,9 +92,9 @@ def secrets(text: str) -> Iterator[Span]:
 
 
 def _mixed(key: str) -> bool:
-    """Whether a key holds digits or both cases, as random ones do and `sk-some-css-class-of-ours` does not."""
+    """Whether a key holds digits or capitals, as random ones do and `sk-some-css-class-of-ours` does not."""
     tail = key[4:]
-    return any(character.isdigit() for character in tail) or (tail.lower() != tail and tail.upper() != tail)
+    return tail.lower() != tail or any(character.isdigit() for character in tail)
 
 
 def _random(value: str) -> bool:

@@ -9,6 +9,9 @@ from farthing_privacy.spans import Kind
 
 # Examples are made up. Keys are written in two halves so that scanners of repositories stay quiet.
 PERSONAL = [
+    ("(743 906 5407)", Kind.PHONE),
+    ("联系人：fe80::2f80:7701。", Kind.IP),
+    ("AKIALJOFPBDMSGBXQMDB", Kind.API_KEY),
     ("123-456-7890", Kind.PHONE),
     ("415-5552671", Kind.PHONE),
     ("(415)5552671", Kind.PHONE),
@@ -98,6 +101,8 @@ PERSONAL = [
     ("Authorization: Bearer abcdEFGH1234ijklMNOP5678qrst", Kind.API_KEY),
 ]
 ORDINARY = [
+    "54672792-5011-4761-a580-584416385524",
+    "联系人：1004611935094。",
     "Cambridge, MA 02139-4307",
     "40.7127761 -74.0059741",
     "Mumbai Rajdhani Express The 12951/12952",
