@@ -12,9 +12,17 @@ from farthing_privacy.spans import Kind
 
 SAMPLES = 3_000
 CARRIERS = (
-    "Please use {} from now on.", "My details: {}", "{}", "I wrote it down as {}, I think.", '"{}"', "({})", "Is {} right?", "It is {}\nThanks.",
-    "联系人：{}。", "Bitte {} notieren.",
-)  # fmt: skip
+    "Please use {} from now on.",
+    "My details: {}",
+    "{}",
+    "I wrote it down as {}, I think.",
+    '"{}"',
+    "({})",
+    "Is {} right?",
+    "It is {}\nThanks.",
+    "联系人：{}。",
+    "Bitte {} notieren.",
+)
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
@@ -105,14 +113,29 @@ class Corpus:
         day = f"{number(1900, 2030)}-{number(1, 12):02}-{number(1, 28):02}"
         return self.rng.choice(
             (
-                f"order {digits(10)}", f"version {number(1, 9)}.{number(0, 20)}.{number(0, 9)}.{number(0, 9)}", f"{day} 10:{digits(2)}",
-                f"{number(1, 28):02}/{number(1, 12):02}/{number(1900, 2030)}", f"{number(1, 999)},{digits(3)},{digits(3)}", f"0.{digits(9)}",
-                f"{digits(2)} + {digits(4)} = {digits(4)}", f"invoice {digits(8)}", f"{number(1000, 2030)}-{number(1000, 2030)}", digits(9),
-                f"1{digits(9)}", f"1{digits(12)}", f"ISBN 978-0-{digits(3)}-{digits(5)}-{digits(1)}", f"{digits(2)} {digits(2)} {digits(2)} {digits(2)}",
-                f"{digits(8)}-{digits(4)}-4{digits(3)}-a{digits(3)}-{digits(12)}", f"{digits(1)}:{digits(2)}:{digits(2)}", f"${digits(3)} {digits(3)} {digits(3)}",
-                "@handle and #tag", f"pages {digits(3)}-{digits(3)}", "std::map<int>", "x[1::2]",
+                f"order {digits(10)}",
+                f"version {number(1, 9)}.{number(0, 20)}.{number(0, 9)}.{number(0, 9)}",
+                f"{day} 10:{digits(2)}",
+                f"{number(1, 28):02}/{number(1, 12):02}/{number(1900, 2030)}",
+                f"{number(1, 999)},{digits(3)},{digits(3)}",
+                f"0.{digits(9)}",
+                f"{digits(2)} + {digits(4)} = {digits(4)}",
+                f"invoice {digits(8)}",
+                f"{number(1000, 2030)}-{number(1000, 2030)}",
+                digits(9),
+                f"1{digits(9)}",
+                f"1{digits(12)}",
+                f"ISBN 978-0-{digits(3)}-{digits(5)}-{digits(1)}",
+                f"{digits(2)} {digits(2)} {digits(2)} {digits(2)}",
+                f"{digits(8)}-{digits(4)}-4{digits(3)}-a{digits(3)}-{digits(12)}",
+                f"{digits(1)}:{digits(2)}:{digits(2)}",
+                f"${digits(3)} {digits(3)} {digits(3)}",
+                "@handle and #tag",
+                f"pages {digits(3)}-{digits(3)}",
+                "std::map<int>",
+                "x[1::2]",
             )
-        )  # fmt: skip
+        )
 
 
 def luhn(number: str) -> bool:
