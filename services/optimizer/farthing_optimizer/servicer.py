@@ -51,16 +51,14 @@ class OptimizerServicer(optimizer_pb2_grpc.OptimizerServiceServicer):
             overhead = {encoding: self._overhead(request.parameters, encoding) for encoding in encodings}
             lossless = request.level != optimizer_pb2.LEVEL_OFF
             found = self._optimizer.optimize(messages, encodings=encodings, overhead=overhead, lossless=lossless)
-            return optimizer_pb2.OptimizePromptResponse(
-                messages=_messages(request.messages, messages, found.messages) if found.changed else (),
-                changed=found.changed,
-                tokens_before=found.tokens_before,
-                tokens_after=found.tokens_after,
-                transforms=[
-                    optimizer_pb2.TransformResult(transform=name, characters_saved=saved)
-                    for name, saved in found.characters_saved.items()
-                ],
-            )
+            response = optimizer_pb2.OptimizePromptResponse(changed=found.changed)
+            response.tokens_before.update(found.tokens_before)
+            response.tokens_after.update(found.tokens_after)
+            if found.changed:
+                response.messages.extend(_messages(request.messages, messages, found.messages))
+            for name, saved in found.characters_saved.items():
+                response.transforms.add(transform=name, characters_saved=saved)
+            return response
 
         return await self._run(optimize, _characters(messages) + len(request.parameters.tools_json))
 

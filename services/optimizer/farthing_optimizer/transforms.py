@@ -52,10 +52,12 @@ class Optimizer:
         totals = {
             name: sum(counts[at] for counts in before) + REPLY_TOKENS + overhead[name] for at, name in enumerate(encodings)
         }
+        if not lossless:
+            return Optimized(messages, False, totals, totals, {})
         saved = dict.fromkeys(TRANSFORMS, 0)
-        shorter = (
-            self._deduplicated(self._cleaned(messages, before, encodings, saved), encodings, saved) if lossless else messages
-        )
+        shorter = self._deduplicated(self._cleaned(messages, before, encodings, saved), encodings, saved)
+        if shorter is messages:
+            return Optimized(messages, False, totals, totals, {})
         changed = [index for index, message in enumerate(messages) if shorter[index] is not message]
         after = dict(totals)
         for index in changed:
@@ -67,7 +69,8 @@ class Optimizer:
     def _cleaned(
         self, messages: list[Message], before: list[tuple[int, ...]], encodings: Sequence[str], saved: dict[str, int]
     ) -> list[Message]:
-        result = list(messages)
+        """The very list when nothing changed."""
+        result = messages
         for index, message in enumerate(messages):
             if message.instructs or message.structured or (message.role == "assistant" and index == len(messages) - 1):
                 continue
@@ -80,6 +83,7 @@ class Optimizer:
                 shorter_counts = self._counts(shorter, encodings)
                 if _fewer(shorter_counts, counts):
                     saved[transform] += len(result[index].content) - len(content)
+                    result = list(messages) if result is messages else result
                     result[index], counts = shorter, shorter_counts
         return result
 
