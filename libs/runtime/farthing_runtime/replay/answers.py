@@ -1,7 +1,8 @@
 """Recorded answers by (model, prompt), from JSON lines or from the parquet layouts of `routing_data`.
 
-A line of a JSON lines file is an object: `model`, `prompt` and `answer` (text), `input_tokens` and `output_tokens` (whole numbers), and if it is known
-`latency_ms`, `finish_reason` ("stop"), `tool_calls` (OpenAI's list) and `correct` (true or false). Lines that begin with `#` and empty lines are passed over.
+A line of a JSON lines file is an object: `model`, `prompt` and `answer` (text), `input_tokens` and `output_tokens` (whole numbers), and
+if it is known `latency_ms`, `finish_reason` ("stop"), `tool_calls` (OpenAI's list) and `correct` (true or false). Lines that begin with
+`#` and empty lines are passed over.
 """
 
 from __future__ import annotations

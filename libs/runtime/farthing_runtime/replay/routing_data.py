@@ -1,8 +1,8 @@
 """Adapters to two published collections of models' answers, kept as pairs of parquet files (questions, outputs).
 
-ZeroEval: `zeroeval_questions` (task, id, question) and `zeroeval_outputs` (task, id, model, response, answer, correct, in_tok, out_tok, cost_usd).
-MMLU-Pro: `mmlupro_questions` (question_id, question, options) and `mmlupro_outputs` (question_id, model, response, pred, correct, in_tok, out_tok); its prompt is
-the question with its options on lines of their own, lettered from A.
+ZeroEval: `zeroeval_questions` (task, id, question) and `zeroeval_outputs` (task, id, model, response, answer, correct, in_tok, out_tok,
+cost_usd). MMLU-Pro: `mmlupro_questions` (question_id, question, options) and `mmlupro_outputs` (question_id, model, response, pred,
+correct, in_tok, out_tok); its prompt is the question with its options on lines of their own, lettered from A.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ def read_routing_data(folder: Path) -> Iterator[Recorded]:
             found = True
             yield from read(folder)
     if not found:
-        raise RecordingInvalid(where=str(folder), problem="holds neither zeroeval_ nor mmlupro_questions.parquet with its outputs")
+        raise RecordingInvalid(
+            where=str(folder), problem="holds neither zeroeval_ nor mmlupro_questions.parquet with its outputs"
+        )
 
 
 def read_zeroeval(folder: Path) -> Iterator[Recorded]:
@@ -66,7 +68,9 @@ def _rows(path: Path, columns: tuple[str, ...]) -> Iterator[dict[str, Any]]:
     try:
         import pyarrow.parquet
     except ImportError as error:
-        raise RecordingInvalid(where=str(path), problem="reading parquet needs pyarrow: install farthing-runtime[replay]") from error
+        raise RecordingInvalid(
+            where=str(path), problem="reading parquet needs pyarrow: install farthing-runtime[replay]"
+        ) from error
     try:
         table = pyarrow.parquet.read_table(path, columns=list(columns))
     except (OSError, pyarrow.ArrowException) as error:

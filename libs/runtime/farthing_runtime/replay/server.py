@@ -171,7 +171,9 @@ def _pieces(text: str) -> list[str]:
     return [text[start : start + 4 * _CHARACTERS_PER_TOKEN] for start in range(0, len(text), 4 * _CHARACTERS_PER_TOKEN)]
 
 
-def _error(status: int, message: str, code: str, *, param: str | None = None, headers: dict[str, str] | None = None) -> web.Response:
+def _error(
+    status: int, message: str, code: str, *, param: str | None = None, headers: dict[str, str] | None = None
+) -> web.Response:
     kind = "invalid_request_error" if status < 429 else "server_error"
     return web.json_response(
         {"error": {"message": message, "type": kind, "param": param, "code": code}}, status=status, headers=headers
