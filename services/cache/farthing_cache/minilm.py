@@ -88,9 +88,13 @@ def _write(weights: Path, path: Path, *, quantised: bool) -> None:
 
     plain = path.with_suffix(".plain")
     onnx.save(graph, str(plain))
-    quantize_dynamic(
-        str(plain), str(path), weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul", "Gather"], per_channel=True
-    )
+    logging.disable(logging.WARNING)  # it advises a preparation that a graph written by hand does not need
+    try:
+        quantize_dynamic(
+            str(plain), str(path), weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul", "Gather"], per_channel=True
+        )
+    finally:
+        logging.disable(logging.NOTSET)
     plain.unlink()
 
 

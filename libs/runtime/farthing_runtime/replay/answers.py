@@ -39,25 +39,29 @@ class Recorded:
 
 
 class Recordings:
-    """Recorded answers, looked up by model and prompt. White space at the ends of a prompt does not matter."""
+    """Recorded answers, looked up by model and prompt. How much white space a prompt has, and where, does not matter."""
 
     def __init__(self, answers: Iterable[Recorded]) -> None:
         self._answers: dict[tuple[str, str], Recorded] = {}
         for each in answers:
-            self._answers[each.model, each.prompt.strip()] = each
+            self._answers[each.model, _words(each.prompt)] = each
         self.models = sorted({model for model, _ in self._answers})
-        self._prompts = {prompt for _, prompt in self._answers}
 
     def __len__(self) -> int:
         return len(self._answers)
 
     def find(self, model: str, prompt: str) -> Recorded | None:
         """The recorded answer of a model to a prompt."""
-        return self._answers.get((model, prompt.strip()))
+        return self._answers.get((model, _words(prompt)))
 
     def all_of(self, model: str) -> list[Recorded]:
         """Everything recorded of a model, in the order in which it was recorded."""
         return [each for (name, _), each in self._answers.items() if name == model]
+
+
+def _words(prompt: str) -> str:
+    """A prompt as it is looked up: a clean-up of its white space on the way here must not lose the recording."""
+    return " ".join(prompt.split())
 
 
 def read_recordings(path: Path) -> Recordings:

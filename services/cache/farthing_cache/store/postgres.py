@@ -40,7 +40,7 @@ _PUT = """
         expires_at = excluded.expires_at
 """
 _CHOSEN = """
-    FROM entries WHERE organization = $1 AND (scope = $2 OR starts_with(scope, $2 || '/')) 
+    FROM entries WHERE organization = $1 AND (scope = $2 OR starts_with(scope, $2 || '/'))
         AND (cardinality($3::bytea[]) = 0 OR key = ANY($3)) AND (cardinality($4::text[]) = 0 OR tags && $4) AND ($5 = '' OR model = $5)
 """
 _ADD_COUNTS = """
