@@ -1,10 +1,11 @@
 """What the gateway adds to a request, with everything on: CPU of the whole process tree, latency, throughput, memory, start.
 
-`python -m evals.overhead [--rounds 3] [--seconds 4] [--data DIR]`. Needs `wrk`. Load: prompts of 90 words, every one different (the miss path: masking, exact and
-semantic look-up, shaping, planning, a durable reservation on four levels of budgets, the upstream call, settlement, remembering) and one fixed prompt (the exact hit);
-the upstream answers at once (evals/upstream.py). The suite runs in one process on the embedded Postgres, which is counted in. Rounds of the upstream alone
-and of the gateway alternate; "added" is the difference of medians within a round. A third row sends prompts short enough for the semantic look-up, which
-embeds each of them: that costs the embedding's own CPU on top, by design.
+`python -m evals.overhead [--rounds 3] [--seconds 4] [--data DIR]`. Needs `wrk`. Load: prompts of 90 words, every one different (the miss
+path: masking, exact and semantic look-up, shaping, planning, a durable reservation on four levels of budgets, the upstream call,
+settlement, remembering) and one fixed prompt (the exact hit); the upstream answers at once (evals/upstream.py). The suite runs in one
+process on the embedded Postgres, which is counted in. Rounds of the upstream alone and of the gateway alternate; "added" is the
+difference of medians within a round. A third row sends prompts short enough for the semantic look-up, which embeds each of them: that
+costs the embedding's own CPU on top, by design.
 """
 
 from __future__ import annotations
@@ -46,14 +47,15 @@ routing:
 """
 _LUA = """\
 local words = {}
-for w in ([[ring key node shard quorum ledger budget cascade router cache token prompt model reply stream batch queue worker socket kernel
-buffer page index tree graph vertex edge path cost price quota limit window bucket leak drain retry backoff jitter timeout deadline signal metric
-trace span log event audit region zone host rack disk memory vector matrix tensor weight layer gradient loss epoch sample label class margin river
-mountain forest harbour bridge castle market bakery garden orchard violin trumpet piano theatre novel poem chapter sailor farmer doctor lawyer]])
-  :gmatch("%a+") do words[#words + 1] = w end
-local count, same = tonumber(os.getenv("WORDS")), os.getenv("SAME") == "1"
-local head = '{"model":"mock","temperature":0.2,"max_tokens":256,"messages":[{"role":"system","content":"You are a careful assistant of a ' ..
-  'support team. Answer in one paragraph, name your assumptions, and say when you are not sure."},{"role":"user","content":"'
+for w in ([[ring key node shard quorum ledger budget cascade router cache token prompt model reply stream batch queue worker socket
+kernel buffer page index tree graph vertex edge path cost price quota limit window bucket leak drain retry backoff jitter timeout
+deadline signal metric trace span log event audit region zone host rack disk memory vector matrix tensor weight layer gradient loss
+epoch sample label class margin river mountain forest harbour bridge castle market bakery garden orchard violin trumpet piano theatre
+novel poem chapter sailor farmer doctor lawyer]]):gmatch("%a+") do words[#words + 1] = w end
+local count, same = tonumber(os.getenv("BENCH_WORDS")), os.getenv("BENCH_SAME") == "1"
+local head = '{"model":"mock","temperature":0.2,"max_tokens":256,"messages":[{"role":"system","content":"You are a careful ' ..
+  'assistant of a support team. Answer in one paragraph, name your assumptions, and say when you are not sure."},' ..
+  '{"role":"user","content":"'
 local function body()
   local t = {}
   for i = 1, count do t[i] = words[math.random(#words)] end
@@ -61,11 +63,11 @@ local function body()
 end
 local fixed
 function init(args)
-  math.randomseed(tonumber(os.getenv("SEED")))
+  math.randomseed(tonumber(os.getenv("BENCH_SEED")))
   wrk.method = "POST"
   wrk.headers["Content-Type"] = "application/json"
-  wrk.headers["x-farthing-scope"] = os.getenv("SCOPE")
-  fixed = wrk.format(nil, nil, nil, head .. "what does a quorum of " .. os.getenv("SEED") .. " nodes decide" .. '"}]}')
+  wrk.headers["x-farthing-scope"] = os.getenv("BENCH_SCOPE")
+  fixed = wrk.format(nil, nil, nil, head .. "what does a quorum of " .. os.getenv("BENCH_SEED") .. " nodes decide" .. '"}]}')
 end
 function request() if same then return fixed end return wrk.format(nil, nil, nil, body()) end
 function done(summary, latency, requests)
@@ -124,7 +126,13 @@ def wrk(url: str, *, connections: int, seconds: int, words: int, same: bool, see
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
         script.write(_LUA)
         script.flush()
-        environment = {**os.environ, "WORDS": str(words), "SAME": "1" if same else "0", "SEED": str(seed), "SCOPE": _SCOPE}
+        environment = {
+            **os.environ,
+            "BENCH_WORDS": str(words),
+            "BENCH_SAME": "1" if same else "0",
+            "BENCH_SEED": str(seed),
+            "BENCH_SCOPE": _SCOPE,
+        }
         command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s", "-s", script.name, url]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     line = next((line for line in done.stdout.splitlines() if line.startswith("RESULT ")), None)

@@ -199,6 +199,8 @@ class _LocalCall:
         self._failure: grpc.aio.AioRpcError | None = None
         self._done = False
         self._cancelled = False
+        self._late = False
+        self._cancelling = 0
         self._task: asyncio.Task[Any] | None = None
         self._callbacks: list[Callable[[Any], None]] = []
 
@@ -214,6 +216,7 @@ class _LocalCall:
             )
         self._context = LocalContext(deadline_s=self._deadline_s, metadata=self._metadata)
         self._task = asyncio.current_task()
+        self._cancelling = self._task.cancelling() if self._task is not None else 0
         return handler, handler.request_deserializer(self._request), self._context
 
     def _fail(self, error: BaseException) -> grpc.aio.AioRpcError | None:
@@ -295,19 +298,41 @@ class LocalUnaryCall(_LocalCall, grpc.aio.UnaryUnaryCall):
             if self._failure is not None:
                 raise self._failure
             return self._response
+        alarm = None
         try:
             handler, request, context = self._begin()
-            async with self._timeout():
-                response = await handler.unary_unary(request, context)
+            alarm = self._set_alarm()
+            response = await handler.unary_unary(request, context)
             self._response = self._parse(handler.response_serializer(response))
         except BaseException as error:
-            seen = self._fail(error)
+            seen = self._fail(self._rung(error))
             if seen is None or seen is error:
                 raise
             raise seen from error
         finally:
+            if alarm is not None:
+                alarm.cancel()
             self._end()
         return self._response
+
+    def _set_alarm(self) -> asyncio.TimerHandle | None:
+        """Cancels the task at the deadline. What asyncio.timeout does, for a third of its cost: there are a dozen calls a request."""
+        if self._deadline_s is None or self._task is None:
+            return None
+        return self._task.get_loop().call_later(max(0.0, self._deadline_s - time.monotonic()), self._ring, self._task)
+
+    def _ring(self, task: asyncio.Task[Any]) -> None:
+        self._late = True
+        task.cancel()
+
+    def _rung(self, error: BaseException) -> BaseException:
+        """A cancellation by our own alarm is a timeout; one from outside stays a cancellation."""
+        if not self._late or not isinstance(error, asyncio.CancelledError):
+            return error
+        task = asyncio.current_task()
+        if task is not None and task.uncancel() > self._cancelling:
+            return error
+        return TimeoutError()
 
 
 class LocalStreamCall(_LocalCall, grpc.aio.UnaryStreamCall):

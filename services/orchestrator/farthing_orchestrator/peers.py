@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -31,8 +31,8 @@ class GrpcPeers:
     def __init__(self, mesh: Mesh, settings: Settings, clock: Clock) -> None:
         self.masking = GrpcMasking(mesh, settings)
         self.answers = GrpcAnswers(mesh, settings)
-        self.prompts = GrpcPrompts(mesh, settings)
         self.models = GrpcModels(mesh, settings, clock)
+        self.prompts = GrpcPrompts(mesh, settings, self.models.encodings)
         self.ledger = GrpcLedger(mesh, settings)
 
 
@@ -120,14 +120,18 @@ class GrpcAnswers:
 class GrpcPrompts:
     """Shortened prompts from the optimizer service."""
 
-    def __init__(self, mesh: Mesh, settings: Settings) -> None:
+    def __init__(self, mesh: Mesh, settings: Settings, encodings: Callable[[], Sequence[str]]) -> None:
+        self._encodings = encodings
         self._stub = optimizer_pb2_grpc.OptimizerServiceStub(mesh.channel("optimizer"))
         self._timeout_s = settings.shape_timeout_s
 
     async def shape(self, ask: Ask, *, level: str) -> Shaped:
         """The conversation, shorter, and counted."""
         request = optimizer_pb2.OptimizePromptRequest(
-            messages=ask.conversation, parameters=ask.parameters, level=messages.PROMPT_LEVELS[level]
+            messages=ask.conversation,
+            parameters=ask.parameters,
+            level=messages.PROMPT_LEVELS[level],
+            encodings=self._encodings(),
         )
         with _translated("optimizer"):
             answer = await self._stub.OptimizePrompt(request, timeout=self._timeout_s)
@@ -152,6 +156,7 @@ class GrpcModels:
         self._price_ttl_s = settings.price_ttl_s
         self._clock = clock
         self._prices: dict[str, ModelPrice] = {}
+        self._encodings: tuple[str, ...] = ()
         self._baseline_model = ""
         self._prices_until_s = -1.0
 
@@ -221,6 +226,10 @@ class GrpcModels:
         finally:
             call.cancel()
 
+    def encodings(self) -> Sequence[str]:
+        """The encodings in which the catalog's models count, as far as is known yet; empty asks for all."""
+        return self._encodings
+
     async def price(self, model: str) -> tuple[str, ModelPrice | None]:
         """A model's name ("" asks for the catalog's baseline) and its price, at most price_ttl_s old."""
         if self._clock.monotonic_s() >= self._prices_until_s:
@@ -228,6 +237,7 @@ class GrpcModels:
                 answer = await self._stub.ListModels(router_pb2.ListModelsRequest(), timeout=self._plan_timeout_s)
             self._prices = {listed.model: messages.model_price(listed) for listed in answer.models if listed.price_source}
             self._baseline_model = answer.baseline_model
+            self._encodings = tuple(sorted({listed.encoding for listed in answer.models}))
             self._prices_until_s = self._clock.monotonic_s() + self._price_ttl_s
         name = model or self._baseline_model
         return name, self._prices.get(name)

@@ -101,15 +101,8 @@ class PostgresLedger:
         return Book(now=now, holds=holds, terms=terms, balances=balances)
 
     async def _write(self, connection: asyncpg.Connection, book: Book) -> None:
-        if book.changed_balances:
-            await connection.execute(statements.WRITE_BALANCES, *statements.balance_columns(book))
-        if book.new_holds:
-            await connection.execute(statements.INSERT_HOLDS, *statements.hold_columns(book.new_holds))
-        if book.changed_holds:
-            await connection.execute(statements.UPDATE_HOLDS, *statements.ended_columns(list(book.changed_holds.values())))
-        if book.usage:
-            await connection.execute(statements.INSERT_USAGE, *statements.usage_columns(book))
-            await connection.execute(statements.ADD_HOURLY, *statements.hourly_columns(book))
+        if book.changed_balances or book.new_holds or book.changed_holds or book.usage:
+            await connection.execute(statements.WRITE, *statements.write_columns(book))
 
 
 @asynccontextmanager

@@ -13,6 +13,7 @@ from farthing_runtime.postgres import unreachable_errors
 
 from farthing_cache.store import Counts, Filter, Hot, Neighbour, Seen, Stored, StoreUnavailable, Wanted
 
+_ANALYZE_ROWS = 300
 CHANNEL = "farthing_cache"
 """Where invalidations are announced: the payload is the organisation."""
 _FIND = """
@@ -24,9 +25,9 @@ _FIND = """
     LEFT JOIN entries e ON e.organization = w.organization AND e.key = w.key AND e.expires_at > $5
 """
 _NEAR = """
-    SELECT key, question, embedding::text AS embedding, payload FROM entries
+    SELECT key, question, halfvec_send(embedding) AS embedding, payload FROM entries
     WHERE organization = $1 AND partition = $2 AND embedding IS NOT NULL AND expires_at > $3
-    ORDER BY embedding <=> $4::text::halfvec LIMIT $5
+    ORDER BY embedding <=> $4::real[]::halfvec LIMIT $5
 """
 _PUT = """
     INSERT INTO entries (organization, key, partition, scope, model, tags, payload, question, embedding, created_at, expires_at)
@@ -67,6 +68,8 @@ class PostgresEntries:
     def __init__(self, pool: asyncpg.Pool, clock: Clock) -> None:
         self._pool = pool
         self._clock = clock
+        self._added = 0
+        self._analyzed = 0
 
     async def find(self, wanted: Sequence[Wanted]) -> list[Seen]:
         """Exact look-ups, many in one query."""
@@ -84,7 +87,7 @@ class PostgresEntries:
         """The nearest entries of a partition; the planner chooses between the partition's own index and the graph."""
         async with _reaching(), self._pool.acquire() as connection, connection.transaction(readonly=True):
             await connection.execute("SET LOCAL hnsw.iterative_scan = relaxed_order")
-            rows = await connection.fetch(_NEAR, organization, partition, self._clock.now(), vector_text(vector), count_max)
+            rows = await connection.fetch(_NEAR, organization, partition, self._clock.now(), vector.tolist(), count_max)
         return [Neighbour(row["key"], row["question"], vector_of(row["embedding"]), row["payload"]) for row in rows]
 
     async def put(self, entries: Sequence[Stored]) -> None:
@@ -108,6 +111,14 @@ class PostgresEntries:
         ]
         async with _reaching():
             await self._pool.execute(_PUT, *[list(column) for column in zip(*rows, strict=True)])
+            await self._keep_statistics(len(rows))
+
+    async def _keep_statistics(self, added: int) -> None:
+        """A table that grows fast is planned by what it was: a partition would be read whole where the graph of neighbours is at hand."""
+        self._added += added
+        if self._added >= max(_ANALYZE_ROWS, self._analyzed // 5):
+            self._analyzed, self._added = self._analyzed + self._added, 0
+            await self._pool.execute("ANALYZE entries")
 
     async def invalidate(self, chosen: Filter, *, dry_run: bool) -> int:
         """Forgets entries and announces it with the same commit."""
@@ -156,9 +167,9 @@ def vector_text(vector: Any) -> str:
     return "[" + ",".join(f"{value:.5f}" for value in vector.tolist()) + "]"
 
 
-def vector_of(text: str) -> Any:
-    """A vector from pgvector's text."""
-    return np.fromstring(text[1:-1], dtype=np.float32, sep=",")
+def vector_of(raw: bytes) -> Any:
+    """A vector from pgvector's wire form: two numbers of 16 bits, then big-endian halves."""
+    return np.frombuffer(raw, dtype=">f2", offset=4).astype(np.float32)
 
 
 @asynccontextmanager
