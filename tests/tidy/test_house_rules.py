@@ -33,7 +33,9 @@ BANNED_NAMES = ("utils", "helpers", "manager", "common", "base")
 
 
 def tracked(pattern: str) -> list[Path]:
-    listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard", "--", pattern], cwd=ROOT, capture_output=True, text=True)
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard", "--", pattern], cwd=ROOT, capture_output=True, text=True
+    )
     return [ROOT / line for line in listed.stdout.splitlines() if (ROOT / line).is_file()]
 
 
@@ -87,7 +89,9 @@ def test_every_domain_error_stands_in_its_services_table(package: Path) -> None:
         for value in vars(module).values():
             own = isinstance(value, type) and issubclass(value, FarthingError) and value.__module__ == name
             if own and not value.__name__.startswith("_"):
-                known = any(kind in table for kind in value.__mro__) or hasattr(value, "passed_on") or value.__name__ == "Refused"
+                known = (
+                    any(kind in table for kind in value.__mro__) or hasattr(value, "passed_on") or value.__name__ == "Refused"
+                )
                 assert known, f"{name}.{value.__name__} stands in no status table"
 
 
@@ -103,7 +107,13 @@ def test_a_packages_docstring_is_a_few_sentences_and_no_code(package: Path) -> N
 def test_only_settings_read_the_environment() -> None:
     allowed = {"settings.py", "conftest.py"}
     for path in own_code():
-        if "tests" in path.parts or "evals" in path.parts or path.name in allowed or "cli" in path.parts or "demo" in path.parts:
+        if (
+            "tests" in path.parts
+            or "evals" in path.parts
+            or path.name in allowed
+            or "cli" in path.parts
+            or "demo" in path.parts
+        ):
             continue
         text = path.read_text()
         reads = re.search(r"os\.(environ|getenv)", text)

@@ -13,6 +13,7 @@ from typing import Generic, TypeVar
 
 from farthing_core.errors import FarthingError
 
+_BUSY_ITEMS = 3
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
@@ -31,7 +32,7 @@ class Batcher(Generic[_Item, _Result]):
     """One queue and the one task that works it off, batch by batch.
 
     `work` takes a batch and gives one result an item, in order; a result that is an exception is raised to its own caller only. When `work`
-    itself raises, everybody in the batch gets that.
+    itself raises, everybody in the batch gets that. Under load (a batch of several just went) `linger_s` is waited for more to come.
     """
 
     def __init__(
@@ -40,13 +41,16 @@ class Batcher(Generic[_Item, _Result]):
         *,
         batch_size_max: int,
         queue_size_max: int,
+        linger_s: float = 0.0,
     ) -> None:
         self._do = work
         self._batch_size_max = batch_size_max
         self._queue_size_max = queue_size_max
+        self._linger_s = linger_s
         self._waiting: deque[tuple[_Item, asyncio.Future[_Result]]] = deque()
         self._arrived = asyncio.Event()
         self._closing = False
+        self._busy = False
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Batcher[_Item, _Result]]:
@@ -73,6 +77,9 @@ class Batcher(Generic[_Item, _Result]):
             await self._arrived.wait()
             self._arrived.clear()
             while self._waiting:
+                if self._linger_s and self._busy and not self._closing and len(self._waiting) < self._batch_size_max:
+                    await asyncio.sleep(self._linger_s)
+                self._busy = len(self._waiting) >= _BUSY_ITEMS
                 await self._work_off([self._waiting.popleft() for _ in range(min(len(self._waiting), self._batch_size_max))])
 
     async def _work_off(self, batch: list[tuple[_Item, asyncio.Future[_Result]]]) -> None:

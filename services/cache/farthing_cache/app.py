@@ -27,6 +27,8 @@ from farthing_cache.store.postgres import CHANNEL, PostgresEntries
 _EMBEDDING_BATCH_MAX = 32
 _SWEPT_MAX = 2_000
 _RECONNECT_S = 2.0
+_PUT_LINGER_S = 0.005
+"""Nobody waits for a store."""
 
 
 @asynccontextmanager
@@ -76,7 +78,9 @@ async def _batchers(
     finds: Batcher[Wanted, Seen] = Batcher(
         entries.find, batch_size_max=settings.batch_size_max, queue_size_max=settings.queue_size_max
     )
-    puts: Batcher[Stored, None] = Batcher(put, batch_size_max=settings.batch_size_max, queue_size_max=settings.queue_size_max)
+    puts: Batcher[Stored, None] = Batcher(
+        put, batch_size_max=settings.batch_size_max, queue_size_max=settings.queue_size_max, linger_s=_PUT_LINGER_S
+    )
     await stack.enter_async_context(finds.running())
     await stack.enter_async_context(puts.running())
     return finds, puts

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,7 +10,7 @@ from farthing_core.clock import Clock
 from farthing_orchestrator.accounting import Account
 from farthing_orchestrator.policy import Policy, TaskPolicy
 from farthing_orchestrator.ports import Usage
-from farthing_orchestrator.request import Ask, BudgetLeft, Generated, Line, Lookup, Planned, Shaped, Step, StepName, StepOutcome
+from farthing_orchestrator.request import Ask, BudgetLeft, Generated, Line, Lookup, Planned, Shaped, Step, StepOutcome
 from farthing_orchestrator.unmasking import Unmasker
 
 AUTO_MODEL = "farthing/auto"
@@ -72,19 +70,15 @@ class Journey:
         """Seconds until the request's deadline."""
         return max(0.001, self.ends_at_s - self.clock.monotonic_s())
 
-    @contextmanager
-    def step(self, name: StepName) -> Iterator[_Note]:
+    def step(self, name: str) -> _StepTimer:
         """Times a step; what the block notes goes into the receipt. A block that raises leaves no step."""
-        note = _Note()
-        began_s = self.clock.monotonic_s()
-        yield note
-        self.steps.append(Step(name, note.outcome, note.text, int((self.clock.monotonic_s() - began_s) * 1e6)))
+        return _StepTimer(self, name)
 
-    def skip(self, name: StepName, why: str) -> None:
+    def skip(self, name: str, why: str) -> None:
         """Notes a step that was not needed."""
         self.steps.append(Step(name, StepOutcome.SKIPPED, why, 0))
 
-    def defer(self, name: StepName, what: str) -> None:
+    def defer(self, name: str, what: str) -> None:
         """Notes a step that goes on after the answer."""
         self.steps.append(Step(name, StepOutcome.DEFERRED, what, 0))
 
@@ -129,14 +123,25 @@ class Journey:
         return Usage(task=self.ask.task, lines=lines, baseline_usd_nanos=account.baseline_usd_nanos, saving=saving)
 
 
-class _Note:
-    """What a step says of itself."""
+class _StepTimer:
+    """A step under way, and what it says of itself."""
 
-    __slots__ = ("outcome", "text")
+    __slots__ = ("_began_s", "_journey", "_name", "outcome", "text")
 
-    def __init__(self) -> None:
+    def __init__(self, journey: Journey, name: str) -> None:
+        self._journey = journey
+        self._name = name
         self.outcome = StepOutcome.DONE
         self.text = ""
+
+    def __enter__(self) -> _StepTimer:
+        self._began_s = self._journey.clock.monotonic_s()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if kind is None:
+            took_us = int((self._journey.clock.monotonic_s() - self._began_s) * 1e6)
+            self._journey.steps.append(Step(self._name, self.outcome, self.text, took_us))
 
     def unavailable(self, why: str) -> None:
         """The step's peer was out of reach and the request goes on without."""

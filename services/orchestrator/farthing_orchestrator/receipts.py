@@ -32,8 +32,8 @@ _OUTCOMES = {
     "exact": cache_pb2.LOOKUP_OUTCOME_HIT_EXACT,
     "semantic": cache_pb2.LOOKUP_OUTCOME_HIT_SEMANTIC,
 }
-_STEP_NAMES = {name: orchestrator_pb2.StepName.Value(f"STEP_NAME_{name.name}") for name in StepName}
-_STEP_OUTCOMES = {outcome: orchestrator_pb2.StepOutcome.Value(f"STEP_OUTCOME_{outcome.name}") for outcome in StepOutcome}
+_STEP_NAMES = {name: orchestrator_pb2.StepName.Value(f"STEP_NAME_{name.upper()}") for name in StepName.ALL}
+_STEP_OUTCOMES = {each: orchestrator_pb2.StepOutcome.Value(f"STEP_OUTCOME_{each.upper()}") for each in StepOutcome.ALL}
 _DEFAULT_TASK = "chat"
 
 

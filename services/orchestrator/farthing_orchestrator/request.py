@@ -6,7 +6,6 @@ Conversations, parameters and answers are opaque here: the pipeline hands them f
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import Any
 
 from farthing_orchestrator.policy import CacheMode, Sharing
@@ -49,8 +48,8 @@ class Ask:
     open_models_only: bool = False
 
 
-class StepName(Enum):
-    """The steps of a request, in order."""
+class StepName:
+    """The steps of a request, in order. Plain texts: an Enum's hash is Python code, and receipts look these up all the time."""
 
     MASK = "mask"
     LOOK_UP = "look_up"
@@ -61,23 +60,25 @@ class StepName(Enum):
     SETTLE = "settle"
     REMEMBER = "remember"
     UNMASK = "unmask"
+    ALL = (MASK, LOOK_UP, SHAPE, PLAN, RESERVE, GENERATE, SETTLE, REMEMBER, UNMASK)
 
 
-class StepOutcome(Enum):
+class StepOutcome:
     """How a step ended."""
 
     DONE = "done"
     SKIPPED = "skipped"
     UNAVAILABLE = "unavailable"
     DEFERRED = "deferred"
+    ALL = (DONE, SKIPPED, UNAVAILABLE, DEFERRED)
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
     """What one step did, without prompt text."""
 
-    name: StepName
-    outcome: StepOutcome
+    name: str
+    outcome: str
     note: str
     duration_us: int
 
