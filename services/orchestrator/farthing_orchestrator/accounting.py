@@ -80,15 +80,19 @@ def account_of_answer(
 
 @dataclass(frozen=True, slots=True)
 class TokensOfPrompt:
-    """Tokens of a prompt by encoding, before and after shaping; `billed` is what the provider counted, for want of better."""
+    """Tokens of a prompt: our own counts by encoding, before and after shaping, and what the provider billed."""
 
     before: Mapping[str, int]
     after: Mapping[str, int]
     billed: int
 
     def in_encoding(self, encoding: str) -> tuple[int, int]:
-        """(before, after) in an encoding; as billed where nothing was counted."""
+        """(before, after): what was billed, and on top of it what shaping took away; our own counts where nothing was billed.
+
+        A provider counts more than the texts (chat templates, tools, images), so its figure is the better base for both.
+        """
         if not self.before:
             return self.billed, self.billed
         chosen = encoding if encoding in self.before else min(self.before)
-        return self.before[chosen], self.after.get(chosen, self.before[chosen])
+        before, after = self.before[chosen], self.after.get(chosen, self.before[chosen])
+        return (self.billed + before - after, self.billed) if self.billed else (before, after)

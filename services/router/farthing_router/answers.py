@@ -65,8 +65,8 @@ def _from_json(text: str) -> str | None:
         parsed: Any = orjson.loads(text[start : end + 1])
     except orjson.JSONDecodeError:
         at = text.rfind('"answer"')
-        found = re.match(r'"answer"\s*:\s*"?([^\n]{1,300})', text[at : at + 400])
-        return found.group(1).rstrip('"} ,') if found else None
+        found = re.match(r'"answer"\s*:\s*(?:"([^\n]{1,300})"|([^\n}]{1,300}))', text[at : at + 400])
+        return (found.group(1) or found.group(2)).strip() if found else None
     answer = parsed.get("answer") if isinstance(parsed, dict) else None
     return None if answer is None else answer if isinstance(answer, str) else orjson.dumps(answer).decode()
 
