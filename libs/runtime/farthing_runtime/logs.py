@@ -29,3 +29,5 @@ def configure_logs(*, level: str, form: str) -> None:
         cache_logger_on_first_use=False,
     )
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+    # The pool reports each failed attempt with a traceback; what it means for a request is said where the request fails.
+    logging.getLogger("asyncpg").setLevel(logging.CRITICAL)
