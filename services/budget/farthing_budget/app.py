@@ -15,7 +15,7 @@ from farthing_budget.servicer import BudgetServicer
 from farthing_budget.settings import Settings
 from farthing_budget.status import STATUS_TABLE
 from farthing_budget.store.budgets import PostgresBudgets
-from farthing_budget.store.postgres import PostgresLedger
+from farthing_budget.store.postgres import open_ledger
 from farthing_budget.store.usage import PostgresUsage
 from farthing_budget.sweep import sweeping
 
@@ -24,9 +24,16 @@ from farthing_budget.sweep import sweeping
 async def app(settings: Settings, mesh: Mesh) -> AppIterator:
     """The budget service, until the block ends and its queue is empty."""
     clock = SystemClock()
-    async with open_pool(settings.database_url, schema="budget", size_max=settings.pool_size_max) as pool:
-        ledger = PostgresLedger(pool, clock)
-        lane = Lane(ledger.commit, batch_size_max=settings.batch_size_max, queue_size_max=settings.queue_size_max)
+    async with (
+        open_pool(settings.database_url, schema="budget", size_max=settings.pool_size_max) as pool,
+        open_ledger(pool, clock) as ledger,
+    ):
+        lane = Lane(
+            ledger.commit,
+            batch_size_max=settings.batch_size_max,
+            queue_size_max=settings.queue_size_max,
+            linger_s=settings.linger_s,
+        )
         async with lane.running(), sweeping(ledger.lapsed, lane, interval_s=settings.sweep_interval_s):
             servicer = BudgetServicer(
                 lane=lane,

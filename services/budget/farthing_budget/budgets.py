@@ -1,45 +1,61 @@
-"""Budgets as people make and change them."""
+"""Budgets as people make and change them, and the balances they are kept by."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
 
-from farthing_core.errors import FarthingError, FieldInvalid
+from farthing_core.errors import FieldInvalid
 
-from farthing_budget.ledger import Balance, Terms
-from farthing_budget.periods import Period
+from farthing_budget.periods import Period, period_bounds
 
-
-class BudgetExists(FarthingError):
-    """The scope has a budget of this period already."""
-
-    def __init__(self, *, scope: str, period: Period) -> None:
-        super().__init__(f"{scope} has a budget per {period.name.lower()} already", scope=scope, period=period.name)
+CHANGEABLE = frozenset({"display_name", "limit_usd_nanos", "limit_tokens"})
+BalanceKey = tuple[str, str, datetime]
+"""(organisation, budget, start of the period)."""
 
 
-class BudgetNotFound(FarthingError):
-    """No such budget in this organisation."""
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """A budget's terms. A limit of None does not limit."""
 
-    def __init__(self, *, budget_id: str) -> None:
-        super().__init__(f"no budget {budget_id}", budget_id=budget_id)
+    organization: str
+    budget_id: str
+    scope: str
+    display_name: str
+    period: Period
+    time_zone: str
+    limit_usd_nanos: int | None
+    limit_tokens: int | None
+
+    def bounds(self, now: datetime) -> tuple[datetime, datetime]:
+        """When the period around `now` began and when it ends, in UTC."""
+        return period_bounds(self.period, self.time_zone, now)
+
+    def balance_key(self, now: datetime) -> BalanceKey:
+        """Where this budget is charged at a moment."""
+        return self.organization, self.budget_id, self.bounds(now)[0]
 
 
-class VersionMismatch(FarthingError):
-    """The budget was changed since the caller saw it."""
+@dataclass(slots=True)
+class Balance:
+    """What is spent and held of one budget in one period."""
 
-    def __init__(self, *, budget_id: str, version: int, asked: int) -> None:
-        super().__init__(f"budget {budget_id} is at version {version}, not {asked}", budget_id=budget_id, version=version)
+    period_end: datetime
+    spent_usd_nanos: int = 0
+    held_usd_nanos: int = 0
+    spent_tokens: int = 0
+    held_tokens: int = 0
 
 
-class StoreUnavailable(FarthingError):
-    """The database is out of reach; nothing was done."""
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """A budget with its balance in the current period."""
 
-    unreachable = True
-
-    def __init__(self) -> None:
-        super().__init__("the ledger's database is out of reach")
-        self.retry_after_s = 1.0
+    terms: Terms
+    version: int
+    created_at: datetime
+    period_start: datetime
+    balance: Balance
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +64,7 @@ class Draft:
 
     terms: Terms
     request_id: str
+    body_hash: bytes
     created_at: datetime
 
     def checked(self) -> Draft:
@@ -65,20 +82,6 @@ class Change:
     limit_usd_nanos: int | None
     limit_tokens: int | None
     version: int
-
-
-CHANGEABLE = frozenset({"display_name", "limit_usd_nanos", "limit_tokens"})
-
-
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """A budget with its balance in the current period."""
-
-    terms: Terms
-    version: int
-    created_at: datetime
-    period_start: datetime
-    balance: Balance
 
 
 def must_limit(limit_usd_nanos: int | None, limit_tokens: int | None) -> None:

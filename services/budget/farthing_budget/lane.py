@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from farthing_runtime.batching import Batcher
 
-from farthing_budget.ledger import Operation, Outcome
+from farthing_budget.operations import Operation, Outcome
 
 Verdict = Outcome | BaseException
 """What an operation came to, or why it was refused."""

@@ -14,7 +14,8 @@ from farthing_core.errors import FieldInvalid
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from farthing_budget.budgets import Budget
-from farthing_budget.ledger import Hold, Left, State
+from farthing_budget.operations import Hold, Left, State
+from farthing_budget.periods import Period
 from farthing_budget.usage import Group, Saving, UsageLine, UsageQuestion, UsageRecord, UsageSum
 
 _STATES = {
@@ -25,6 +26,8 @@ _STATES = {
 }
 _RANGE_DAYS = 30
 _PAGE_SIZE = 1000
+_YEAR_MIN, _YEAR_MAX = 1970, 9000
+_NOT_OURS = "is not one of ours"
 _KEY_FIELDS = {Group.MODEL: "model", Group.SCOPE: "scope", Group.DAY: "day", Group.TASK: "task", Group.PROVIDER: "provider"}
 
 
@@ -83,34 +86,42 @@ def left(given: Left) -> Any:
 
 
 def usage_record(given: Any) -> UsageRecord:
-    """What a request used."""
+    """What a request used. Raises FieldInvalid for what the ledger cannot keep."""
     return UsageRecord(
-        task=given.task,
-        lines=tuple(
-            UsageLine(
-                model=line.model,
-                provider=line.provider,
-                deployment=line.deployment,
-                input_tokens=line.input_tokens,
-                cached_input_tokens=line.cached_input_tokens,
-                output_tokens=line.output_tokens,
-                cost_usd_nanos=line.cost_usd_nanos,
-                outcome=line.outcome,
-                estimated=line.estimated,
-            )
-            for line in given.lines
-        ),
+        task=text(given.task, field="usage.task"),
+        lines=tuple(_usage_line(line, number) for number, line in enumerate(given.lines)),
         baseline_usd_nanos=given.baseline_usd_nanos,
         saving=Saving(given.saving.cache_usd_nanos, given.saving.prompt_usd_nanos, given.saving.route_usd_nanos),
+    ).checked()
+
+
+def _usage_line(line: Any, number: int) -> UsageLine:
+    where = f"usage.lines[{number}]"
+    return UsageLine(
+        model=text(line.model, field=f"{where}.model"),
+        provider=text(line.provider, field=f"{where}.provider"),
+        deployment=text(line.deployment, field=f"{where}.deployment"),
+        input_tokens=line.input_tokens,
+        cached_input_tokens=line.cached_input_tokens,
+        output_tokens=line.output_tokens,
+        cost_usd_nanos=line.cost_usd_nanos,
+        outcome=text(line.outcome, field=f"{where}.outcome"),
+        estimated=line.estimated,
     )
+
+
+def text(value: str, *, field: str) -> str:
+    """A text that Postgres can keep; raises FieldInvalid, naming `field`, for one with a NUL in it."""
+    if "\x00" in value:
+        raise FieldInvalid(field=field, problem="must not contain the NUL character")
+    return value
 
 
 def question(request: Any, now: datetime) -> UsageQuestion:
     """What sums are asked for. Raises FieldInvalid for a range that ends before it starts or a page token that is not ours."""
-    end = request.end_time.ToDatetime(tzinfo=UTC) if request.HasField("end_time") else now
-    start = request.start_time.ToDatetime(tzinfo=UTC) if request.HasField("start_time") else end - timedelta(days=_RANGE_DAYS)
-    hour = {"minute": 0, "second": 0, "microsecond": 0}
-    start, whole = start.replace(**hour), end.replace(**hour)  # type: ignore[arg-type]
+    end = _moment(request, "end_time") or now
+    start = _moment(request, "start_time") or end - timedelta(days=_RANGE_DAYS)
+    start, whole = _hour(start), _hour(end)
     end = whole if whole == end else whole + timedelta(hours=1)
     if end <= start:
         raise FieldInvalid(field="end_time", problem="must be after start_time")
@@ -119,6 +130,22 @@ def question(request: Any, now: datetime) -> UsageQuestion:
     if after is not None and len(after) != len(groups):
         raise FieldInvalid(field="page_token", problem="belongs to another question")
     return UsageQuestion(request.scope, start, end, groups, request.page_size or _PAGE_SIZE, after)
+
+
+def _moment(request: Any, field: str) -> datetime | None:
+    if not request.HasField(field):
+        return None
+    try:
+        moment: datetime = getattr(request, field).ToDatetime(tzinfo=UTC)
+    except (ValueError, OverflowError) as error:
+        raise FieldInvalid(field=field, problem="is no moment") from error
+    if not _YEAR_MIN <= moment.year <= _YEAR_MAX:
+        raise FieldInvalid(field=field, problem=f"must lie between the years {_YEAR_MIN} and {_YEAR_MAX}")
+    return moment
+
+
+def _hour(moment: datetime) -> datetime:
+    return moment.replace(minute=0, second=0, microsecond=0)
 
 
 def usage_row(given: UsageSum, groups: tuple[Group, ...]) -> Any:
@@ -152,11 +179,21 @@ def page_keys(token: str) -> tuple[str, ...] | None:
         return None
     try:
         keys = json.loads(base64.urlsafe_b64decode(token.encode()))
-    except (ValueError, UnicodeError) as error:
-        raise FieldInvalid(field="page_token", problem="is not one of ours") from error
-    if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
-        raise FieldInvalid(field="page_token", problem="is not one of ours")
+    except (ValueError, RecursionError) as error:
+        raise FieldInvalid(field="page_token", problem=_NOT_OURS) from error
+    if not isinstance(keys, list) or not all(isinstance(key, str) and "\x00" not in key for key in keys):
+        raise FieldInvalid(field="page_token", problem=_NOT_OURS)
     return tuple(keys)
+
+
+def last_budget(token: str) -> tuple[str, int] | None:
+    """The scope and period of the last budget of the previous page. Raises FieldInvalid for a token that is not ours."""
+    keys = page_keys(token)
+    if keys is None:
+        return None
+    if len(keys) != 2 or keys[1] not in {str(int(period)) for period in Period}:
+        raise FieldInvalid(field="page_token", problem=_NOT_OURS)
+    return keys[0], int(keys[1])
 
 
 def one_more(asked: UsageQuestion) -> UsageQuestion:

@@ -33,6 +33,7 @@ def _zone(name: str) -> ZoneInfo:
     return ZoneInfo(name)
 
 
+@lru_cache(maxsize=512)
 def period_bounds(period: Period, zone: str, now: datetime) -> tuple[datetime, datetime]:
     """When the period around `now` began and when it ends, in UTC. Days have 23 to 25 hours where clocks change."""
     tz = time_zone(zone)

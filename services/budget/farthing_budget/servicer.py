@@ -6,14 +6,13 @@ from typing import Any
 
 from farthing.budget.v1 import budget_pb2, budget_pb2_grpc
 from farthing_core.clock import Clock
-from farthing_core.errors import FieldInvalid
 from farthing_core.ids import NewId
 from farthing_core.scopes import parse_scope
 
 from farthing_budget import messages
-from farthing_budget.budgets import Change, Draft, changeable
+from farthing_budget.budgets import Change, Draft, Terms, changeable
 from farthing_budget.lane import Lane
-from farthing_budget.ledger import BudgetExhausted, Record, Release, Reserve, Settle, Terms
+from farthing_budget.operations import Record, Release, Reserve, Settle
 from farthing_budget.periods import Period, time_zone
 from farthing_budget.store import BudgetStore, LedgerStore, UsageStore
 
@@ -48,26 +47,25 @@ class BudgetServicer(budget_pb2_grpc.BudgetServiceServicer):
             organization=parse_scope(request.scope).organization,
             budget_id=self._new_id(),
             scope=request.scope,
-            display_name=request.display_name,
+            display_name=messages.text(request.display_name, field="display_name"),
             period=Period(request.period),
             time_zone=time_zone(request.time_zone).key,
             limit_usd_nanos=request.limit_usd_nanos if request.HasField("limit_usd_nanos") else None,
             limit_tokens=request.limit_tokens if request.HasField("limit_tokens") else None,
         )
-        draft = Draft(terms, request.request_id, self._clock.now()).checked()
+        draft = Draft(terms, request.request_id.lower(), messages.body_hash(request), self._clock.now()).checked()
         return budget_pb2.CreateBudgetResponse(budget=messages.budget(await self._budgets.create(draft)))
 
     async def GetBudget(self, request: Any, context: Any) -> Any:
         """Reads a budget."""
-        found = await self._budgets.get(parse_scope(request.scope).organization, request.budget_id)
+        found = await self._budgets.get(
+            parse_scope(request.scope).organization, messages.text(request.budget_id, field="budget_id")
+        )
         return budget_pb2.GetBudgetResponse(budget=messages.budget(found))
 
     async def ListBudgets(self, request: Any, context: Any) -> Any:
         """Lists budgets."""
-        size, after = request.page_size or _PAGE_SIZE, messages.page_keys(request.page_token)
-        if after is not None and (len(after) != 2 or not after[1].isdigit()):
-            raise FieldInvalid(field="page_token", problem="is not one of ours")
-        last = (after[0], int(after[1])) if after else None
+        size, last = request.page_size or _PAGE_SIZE, messages.last_budget(request.page_token)
         found = await self._budgets.list_from(parse_scope(request.scope), after=last, count_max=size + 1)
         more = found[size - 1].terms if len(found) > size else None
         token = messages.page_token((more.scope, str(int(more.period)))) if more else ""
@@ -77,28 +75,30 @@ class BudgetServicer(budget_pb2_grpc.BudgetServiceServicer):
         """Changes a budget."""
         change = Change(
             fields=changeable(list(request.update_mask.paths)),
-            display_name=request.display_name,
+            display_name=messages.text(request.display_name, field="display_name"),
             limit_usd_nanos=request.limit_usd_nanos if request.HasField("limit_usd_nanos") else None,
             limit_tokens=request.limit_tokens if request.HasField("limit_tokens") else None,
             version=request.version,
         )
-        changed = await self._budgets.update(parse_scope(request.scope).organization, request.budget_id, change)
+        changed = await self._budgets.update(
+            parse_scope(request.scope).organization, messages.text(request.budget_id, field="budget_id"), change
+        )
         return budget_pb2.UpdateBudgetResponse(budget=messages.budget(changed))
 
     async def DeleteBudget(self, request: Any, context: Any) -> Any:
         """Deletes a budget."""
-        await self._budgets.delete(parse_scope(request.scope).organization, request.budget_id)
+        await self._budgets.delete(parse_scope(request.scope).organization, messages.text(request.budget_id, field="budget_id"))
         return budget_pb2.DeleteBudgetResponse()
 
     async def CheckBudget(self, request: Any, context: Any) -> Any:
         """Says what a reservation would be answered."""
         scope = parse_scope(request.scope)
-        try:
-            left = await self._ledger.check(scope, request.amount_usd_nanos, request.tokens)
-        except BudgetExhausted as error:
-            now = messages.left(await self._ledger.check(scope, 0, 0)) if request.amount_usd_nanos or request.tokens else None
-            return budget_pb2.CheckBudgetResponse(verdict=budget_pb2.VERDICT_DENY, reason=error.message, left=now)
-        return budget_pb2.CheckBudgetResponse(verdict=budget_pb2.VERDICT_ALLOW, reason="fits", left=messages.left(left))
+        left, refusal = await self._ledger.check(scope, request.amount_usd_nanos, request.tokens)
+        return budget_pb2.CheckBudgetResponse(
+            verdict=budget_pb2.VERDICT_DENY if refusal else budget_pb2.VERDICT_ALLOW,
+            reason=refusal.message if refusal else "fits",
+            left=messages.left(left),
+        )
 
     async def ReserveBudget(self, request: Any, context: Any) -> Any:
         """Sets money and tokens aside."""
@@ -111,7 +111,6 @@ class BudgetServicer(budget_pb2_grpc.BudgetServiceServicer):
             body_hash=messages.body_hash(request),
         )
         outcome = await self._lane.submit(operation)
-        assert outcome.hold is not None
         return budget_pb2.ReserveBudgetResponse(
             verdict=budget_pb2.VERDICT_ALLOW,
             reservation=messages.reservation(outcome.hold),
@@ -124,7 +123,6 @@ class BudgetServicer(budget_pb2_grpc.BudgetServiceServicer):
         usage = messages.usage_record(request.usage)
         operation = Settle(parse_scope(request.scope), request.request_id.lower(), usage, messages.body_hash(request))
         outcome = await self._lane.submit(operation)
-        assert outcome.hold is not None
         return budget_pb2.SettleReservationResponse(
             reservation=messages.reservation(outcome.hold), left=messages.left(outcome.left)
         )
@@ -132,7 +130,6 @@ class BudgetServicer(budget_pb2_grpc.BudgetServiceServicer):
     async def ReleaseReservation(self, request: Any, context: Any) -> Any:
         """Ends a reservation unused."""
         outcome = await self._lane.submit(Release(parse_scope(request.scope), request.request_id.lower()))
-        assert outcome.hold is not None
         return budget_pb2.ReleaseReservationResponse(reservation=messages.reservation(outcome.hold))
 
     async def RecordUsage(self, request: Any, context: Any) -> Any:

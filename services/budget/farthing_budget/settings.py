@@ -16,6 +16,9 @@ class Settings(ServiceSettings):
     queue_size_max: int = Field(
         default=20_000, ge=1, description="Operations that may wait; more are refused with LEDGER_BUSY."
     )
+    linger_s: float = Field(
+        default=0.002, ge=0, le=0.1, description="How long a busy ledger waits for more to share a transaction."
+    )
     hold_ttl_s_default: int = Field(
         default=600, ge=1, le=86_400, description="Seconds until a hold lapses when its caller says nothing."
     )

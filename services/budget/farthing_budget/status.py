@@ -6,19 +6,24 @@ from farthing_runtime.batching import QueueFull
 from farthing_runtime.status import StatusRow, StatusTable
 from grpc import StatusCode
 
-from farthing_budget.budgets import BudgetExists, BudgetNotFound, StoreUnavailable, VersionMismatch
-from farthing_budget.ledger import (
+from farthing_budget.refusals import (
     BudgetExhausted,
+    BudgetExists,
+    BudgetNotFound,
+    LedgerBusy,
     RequestIdReused,
     ReservationNotFound,
     ReservationReleased,
     ReservationSettled,
+    StoreUnavailable,
+    VersionMismatch,
 )
 
 STATUS_TABLE: StatusTable = {
     BudgetExhausted: StatusRow(StatusCode.RESOURCE_EXHAUSTED, "BUDGET_EXHAUSTED", quota=True),
     BudgetExists: StatusRow(StatusCode.ALREADY_EXISTS, "BUDGET_EXISTS"),
     BudgetNotFound: StatusRow(StatusCode.NOT_FOUND, "BUDGET_NOT_FOUND"),
+    LedgerBusy: StatusRow(StatusCode.UNAVAILABLE, "LEDGER_BUSY"),
     QueueFull: StatusRow(StatusCode.UNAVAILABLE, "LEDGER_BUSY"),
     RequestIdReused: StatusRow(StatusCode.INVALID_ARGUMENT, "REQUEST_ID_REUSED"),
     ReservationNotFound: StatusRow(StatusCode.NOT_FOUND, "RESERVATION_NOT_FOUND"),

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum
+
+from farthing_core.errors import FieldInvalid
+from farthing_core.money import NANOS_MAX
 
 _SERVED = ("accepted", "cache_")
 
@@ -69,6 +73,37 @@ class UsageRecord:
             if line.outcome.startswith(_SERVED):
                 return index
         return len(self.lines) - 1
+
+    def checked(self) -> UsageRecord:
+        """This record; raises FieldInvalid for sums that no balance could hold."""
+        if self.cost_usd_nanos > NANOS_MAX:
+            raise FieldInvalid(field="usage.lines", problem=f"cost more than {NANOS_MAX} nanodollars together")
+        if self.tokens > NANOS_MAX:
+            raise FieldInvalid(field="usage.lines", problem=f"have more than {NANOS_MAX} tokens together")
+        for name in ("cache_usd_nanos", "prompt_usd_nanos", "route_usd_nanos"):
+            if abs(getattr(self.saving, name)) > NANOS_MAX:
+                raise FieldInvalid(field=f"usage.saving.{name}", problem=f"must be between -{NANOS_MAX} and {NANOS_MAX}")
+        return self
+
+    def attempts(self) -> Iterator[tuple[int, UsageLine, bool]]:
+        """Every line with its number, and whether it carries the request."""
+        served = self.served
+        for number, line in enumerate(self.lines):
+            yield number, line, number == served
+
+    def sums(self) -> Iterator[tuple[tuple[str, str], tuple[int, ...]]]:
+        """What each line adds to the sums of its (model, provider): requests, attempts, input tokens, output tokens, cost, baseline,
+        and what the cache, the prompt and the route saved.
+        """
+        for _, line, carries in self.attempts():
+            once = (
+                self.baseline_usd_nanos,
+                self.saving.cache_usd_nanos,
+                self.saving.prompt_usd_nanos,
+                self.saving.route_usd_nanos,
+            )
+            counted = (int(carries), 1, line.input_tokens, line.output_tokens, line.cost_usd_nanos)
+            yield (line.model, line.provider), (*counted, *(once if carries else (0, 0, 0, 0)))
 
 
 @dataclass(frozen=True, slots=True)

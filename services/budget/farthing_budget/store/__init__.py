@@ -9,7 +9,8 @@ from farthing_core.scopes import Scope
 
 from farthing_budget.budgets import Budget, Change, Draft
 from farthing_budget.lane import Verdict
-from farthing_budget.ledger import Left, Operation
+from farthing_budget.operations import Left, Operation
+from farthing_budget.refusals import BudgetExhausted
 from farthing_budget.usage import UsageQuestion, UsageSum
 
 
@@ -19,25 +20,31 @@ class LedgerStore(Protocol):
     async def commit(self, operations: Sequence[Operation]) -> list[Verdict]:
         """Applies operations in order in one transaction; a refused one changes nothing and does not disturb the others.
 
-        Raises StoreUnavailable when the database is out of reach: then nothing was done, or (if the connection broke while committing)
-        all of it was; repeating with the same request ids tells.
+        Operations that the database itself will not take are separated from the others, which then take several transactions. A limit
+        that was changed before this call is kept to.
+
+        Raises StoreUnavailable when the database is out of reach, and LedgerBusy when others would not let go of the rows: then nothing
+        was done, or (if the connection broke while committing) all of it was; repeating with the same request ids tells.
         """
         ...
 
-    async def check(self, scope: Scope, amount_usd_nanos: int, tokens: int) -> Left:
-        """What would be left after a reservation; raises BudgetExhausted where it would not fit."""
+    async def check(self, scope: Scope, amount_usd_nanos: int, tokens: int) -> tuple[Left, BudgetExhausted | None]:
+        """What is left now, and why a reservation would be refused; None where it would be granted. Raises StoreUnavailable."""
         ...
 
     async def lapsed(self, count_max: int) -> list[tuple[str, str]]:
-        """(scope, request_id) of open holds whose time is up."""
+        """At most `count_max` (scope, request_id) of open holds whose time is up, the oldest first. Raises StoreUnavailable."""
         ...
 
 
 class BudgetStore(Protocol):
-    """Keeps budgets."""
+    """Keeps budgets. Everything here may raise StoreUnavailable."""
 
     async def create(self, draft: Draft) -> Budget:
-        """Makes a budget. The same request_id gives the same budget. Raises BudgetExists."""
+        """Makes a budget. The same request_id and body give the same budget, as it is now.
+
+        Raises BudgetExists, RequestIdReused for another body, and BudgetNotFound when that budget was deleted since.
+        """
         ...
 
     async def get(self, organization: str, budget_id: str) -> Budget:
@@ -49,11 +56,14 @@ class BudgetStore(Protocol):
         ...
 
     async def update(self, organization: str, budget_id: str, change: Change) -> Budget:
-        """Changes a budget. Raises BudgetNotFound, VersionMismatch, FieldInvalid."""
+        """Changes a budget; what is committed to the ledger afterwards keeps to it.
+
+        Raises BudgetNotFound, VersionMismatch, FieldInvalid.
+        """
         ...
 
     async def delete(self, organization: str, budget_id: str) -> None:
-        """Ends a budget. Raises BudgetNotFound."""
+        """Ends a budget; holds that were charged to it can still settle. Raises BudgetNotFound."""
         ...
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncpg
 from farthing_core.scopes import parse_scope
-from farthing_runtime.postgres import unreachable_errors
 
-from farthing_budget.budgets import StoreUnavailable
+from farthing_budget.store.connection import reaching
 from farthing_budget.usage import Group, Saving, UsageQuestion, UsageSum
 
 _COLUMNS = {
@@ -51,12 +50,10 @@ class PostgresUsage:
             + (f" ORDER BY {names}" if keys else "")
             + f" LIMIT {int(question.page_size)}"
         )
-        try:
+        with reaching():
             rows = await self._pool.fetch(
                 sql, scope.organization, scope.path, question.start, question.end, *(question.after or ())
             )
-        except unreachable_errors() as error:
-            raise StoreUnavailable from error
         return [_sum(row, len(keys)) for row in rows if keys or row["attempts"]]
 
 

@@ -1,0 +1,98 @@
+"""Connections: what it means that the database is away, and the one connection that commits batches."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import Any
+
+import asyncpg
+from farthing_runtime.postgres import unreachable_errors
+
+from farthing_budget.refusals import StoreUnavailable
+
+_ACQUIRE_TIMEOUT_S = 10.0
+_SESSION = """
+    SET synchronous_commit = on;
+    SET plan_cache_mode = force_generic_plan;
+    SET enable_seqscan = off;
+    SET enable_hashjoin = off;
+    SET enable_mergejoin = off;
+"""
+
+
+def away_errors() -> tuple[type[BaseException], ...]:
+    """What asyncpg raises when the database cannot do its work now: out of reach, shutting down, read-only, or out of resources."""
+    return (
+        *unreachable_errors(),
+        asyncpg.OperatorInterventionError,
+        asyncpg.InsufficientResourcesError,
+        asyncpg.ReadOnlySQLTransactionError,
+        asyncpg.PostgresSystemError,
+    )
+
+
+@contextmanager
+def reaching() -> Iterator[None]:
+    """Raises StoreUnavailable for what the block raises because the database is away."""
+    try:
+        yield
+    except away_errors() as error:
+        raise StoreUnavailable from error
+
+
+class LaneConnection:
+    """One connection of the pool, kept: giving it back after every batch would cost a reset each time.
+
+    Its plans always go through the indexes. The tables grow from empty to millions of rows under statements that were planned once, and
+    a plan made for an empty table reads all of it. A connection that broke is thrown away and the next transaction opens another.
+    """
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+        self._turn = asyncio.Lock()
+        self._connection: Any = None
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[asyncpg.Connection]:
+        """A READ COMMITTED transaction, one at a time; rolled back when the block raises."""
+        async with self._turn:
+            connection = await self._ready()
+            try:
+                async with connection.transaction():
+                    yield connection
+            except away_errors():
+                connection.terminate()
+                raise
+            except asyncio.CancelledError:
+                connection.terminate()
+                raise
+            finally:
+                if connection.is_closed():
+                    await self._give_back()
+
+    async def close(self) -> None:
+        """Gives the connection back to the pool."""
+        async with self._turn:
+            await self._give_back()
+
+    async def _ready(self) -> Any:
+        if self._connection is not None and self._connection.is_closed():
+            await self._give_back()
+        if self._connection is None:
+            connection = await self._pool.acquire(timeout=_ACQUIRE_TIMEOUT_S)
+            try:
+                await connection.execute(_SESSION)
+            except BaseException:
+                connection.terminate()
+                await self._pool.release(connection)
+                raise
+            self._connection = connection
+        return self._connection
+
+    async def _give_back(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(*away_errors()):
+                await self._pool.release(connection)
