@@ -11,6 +11,7 @@ import argparse
 import statistics
 import time
 import uuid
+from contextlib import AsyncExitStack
 from typing import Any, cast
 
 import uvloop
@@ -40,19 +41,22 @@ async def measure(calls: int) -> dict[str, list[float]]:
     binding = ServiceBinding(
         "farthing.budget.v1.BudgetService", budget_pb2_grpc.add_BudgetServiceServicer_to_server, servicer, {}, deadline_s=30.0
     )
-    async with running_suite(HostSettings(grpc_port=0), (), extra_bindings={"budget": (binding,)}) as suite:
-        async with network_channel(suite.grpc_address) as network:
-            stubs = {
-                "local": budget_pb2_grpc.BudgetServiceStub(suite.mesh.channel("budget")),
-                "tcp": budget_pb2_grpc.BudgetServiceStub(network),
-            }
-            took_us: dict[str, list[float]] = {name: [] for name in stubs}
-            for batch in range(-1, max(1, calls // _BATCH)):
-                for name, stub in stubs.items():
-                    sample = await _batch(stub)
-                    if batch >= 0:  # the first batch warms up
-                        took_us[name].extend(sample)
-            return took_us
+    async with AsyncExitStack() as stack:
+        suite = await stack.enter_async_context(
+            running_suite(HostSettings(grpc_port=0), (), extra_bindings={"budget": (binding,)})
+        )
+        network = await stack.enter_async_context(network_channel(suite.grpc_address))
+        stubs = {
+            "local": budget_pb2_grpc.BudgetServiceStub(suite.mesh.channel("budget")),
+            "tcp": budget_pb2_grpc.BudgetServiceStub(network),
+        }
+        took_us: dict[str, list[float]] = {name: [] for name in stubs}
+        for batch in range(-1, max(1, calls // _BATCH)):
+            for name, stub in stubs.items():
+                sample = await _batch(stub)
+                if batch >= 0:  # the first batch warms up
+                    took_us[name].extend(sample)
+        return took_us
 
 
 async def _batch(stub: Any) -> list[float]:

@@ -126,6 +126,8 @@ def test_files_and_functions_stay_readable() -> None:
             continue
         text = path.read_text()
         assert text.count("\n") <= LINES_MAX, f"{path.relative_to(ROOT)} has {text.count(chr(10))} lines"
+        if "migrations" in path.parts:
+            continue  # a migration is one list of statements
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 length = (node.end_lineno or 0) - node.lineno + 1

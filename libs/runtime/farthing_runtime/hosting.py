@@ -19,7 +19,8 @@ from grpc_reflection.v1alpha import reflection
 
 from farthing_runtime.catalog import Target
 from farthing_runtime.interceptors import Validator, dress
-from farthing_runtime.local import MESSAGE_BYTES_MAX, LocalServer
+from farthing_runtime.local import LocalServer
+from farthing_runtime.local_calls import MESSAGE_BYTES_MAX
 from farthing_runtime.mesh import HostMesh
 from farthing_runtime.migrations import migrate
 from farthing_runtime.postgres import embedded_postgres

@@ -1,21 +1,19 @@
 """Calls that stay in the process: a server that is a table of handlers, and a channel that goes straight to it.
 
 Generated stubs and servicers notice no difference: the same handlers with the same dressing (validation, deadlines, statuses),
-and every message is serialised and parsed, so nothing mutable is ever shared. A call runs in the task that awaits it; it starts
-when it is awaited or iterated, not before. Unary-unary and unary-stream are carried; the rest raises.
+and every message is serialised and parsed, so nothing mutable is ever shared. Unary-unary and unary-stream are carried; the rest
+raises.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Callable, Generator
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import grpc
 
-MESSAGE_BYTES_MAX = 48 * 1024 * 1024
-"""The largest message, here and on the wire."""
+from farthing_runtime.local_calls import LocalStreamCall, LocalUnaryCall
 
 
 class LocalServer:
@@ -36,73 +34,6 @@ class LocalServer:
     def handler(self, method: str) -> grpc.RpcMethodHandler | None:
         """The handler of a method, if its service is up."""
         return self._handlers.get(method)
-
-
-class LocalAbort(grpc.aio.AioRpcError):
-    """A handler's own wish to end its call, as opposed to an error of a call that it made itself."""
-
-
-class LocalContext:
-    """What a handler sees of a local call: the part of `grpc.aio.ServicerContext` that Farthing uses."""
-
-    __slots__ = ("_code", "_deadline_s", "_details", "_metadata", "_trailing")
-
-    def __init__(self, *, deadline_s: float | None, metadata: tuple[tuple[str, str | bytes], ...]) -> None:
-        self._deadline_s = deadline_s
-        self._metadata = metadata
-        self._trailing: tuple[tuple[str, str | bytes], ...] = ()
-        self._code = grpc.StatusCode.OK
-        self._details = ""
-
-    def invocation_metadata(self) -> tuple[tuple[str, str | bytes], ...]:
-        """What the caller sent along."""
-        return self._metadata
-
-    def time_remaining(self) -> float | None:
-        """Seconds until the caller's deadline; None without one."""
-        return None if self._deadline_s is None else max(0.0, self._deadline_s - time.monotonic())
-
-    def peer(self) -> str:
-        """Who calls."""
-        return "local"
-
-    def cancelled(self) -> bool:
-        """Cancellation reaches the handler as CancelledError; by the time this could say so the handler has ended."""
-        return False
-
-    def set_trailing_metadata(self, metadata: tuple[tuple[str, str | bytes], ...]) -> None:
-        """What goes back with the status."""
-        self._trailing = tuple(metadata)
-
-    def trailing_metadata(self) -> tuple[tuple[str, str | bytes], ...]:
-        """What was set to go back."""
-        return self._trailing
-
-    def set_code(self, code: grpc.StatusCode) -> None:
-        """The code, should the handler fail without saying more."""
-        self._code = code
-
-    def set_details(self, details: str) -> None:
-        """The text, should the handler fail without saying more."""
-        self._details = details
-
-    def code(self) -> grpc.StatusCode:
-        """What set_code was last told."""
-        return self._code
-
-    def details(self) -> str:
-        """What set_details was last told."""
-        return self._details
-
-    async def abort_with_status(self, status: grpc.Status) -> NoReturn:
-        """Ends the call with a status."""
-        raise LocalAbort(
-            status.code, grpc.aio.Metadata(), grpc.aio.Metadata(*status.trailing_metadata or ()), details=status.details
-        )
-
-    async def abort(self, code: grpc.StatusCode, details: str = "", trailing_metadata: Any = ()) -> NoReturn:
-        """Ends the call with a code and a text."""
-        raise LocalAbort(code, grpc.aio.Metadata(), grpc.aio.Metadata(*trailing_metadata), details=details)
 
 
 class LocalChannel(grpc.aio.Channel):
@@ -181,209 +112,6 @@ class _Multicallable(grpc.aio.UnaryUnaryMultiCallable, grpc.aio.UnaryStreamMulti
         compression: Any = None,
     ) -> Any:
         return self._kind(self._server, self._method, self._serialise(request), self._parse, timeout, metadata)
-
-
-class _LocalCall:
-    """What both kinds of call share: the deadline, the outcome, cancellation."""
-
-    def __init__(
-        self, server: LocalServer, method: str, request: bytes, parse: Any, timeout_s: float | None, metadata: Any
-    ) -> None:
-        self._server = server
-        self._method = method
-        self._request = request
-        self._parse = parse
-        self._deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
-        self._metadata = tuple(metadata or ())
-        self._context: LocalContext | None = None
-        self._failure: grpc.aio.AioRpcError | None = None
-        self._done = False
-        self._cancelled = False
-        self._late = False
-        self._cancelling = 0
-        self._task: asyncio.Task[Any] | None = None
-        self._callbacks: list[Callable[[Any], None]] = []
-
-    def _begin(self) -> tuple[grpc.RpcMethodHandler, Any, LocalContext]:
-        if self._cancelled:
-            raise asyncio.CancelledError
-        handler = self._server.handler(self._method)
-        if handler is None:
-            raise _error(grpc.StatusCode.UNAVAILABLE, f"no service in this process answers {self._method}")
-        if len(self._request) > MESSAGE_BYTES_MAX:
-            raise _error(
-                grpc.StatusCode.RESOURCE_EXHAUSTED, f"message of {len(self._request)} bytes; at most {MESSAGE_BYTES_MAX}"
-            )
-        self._context = LocalContext(deadline_s=self._deadline_s, metadata=self._metadata)
-        self._task = asyncio.current_task()
-        self._cancelling = self._task.cancelling() if self._task is not None else 0
-        return handler, handler.request_deserializer(self._request), self._context
-
-    def _fail(self, error: BaseException) -> grpc.aio.AioRpcError | None:
-        """Remembers how the call failed; returns what the caller should see, None to re-raise what came."""
-        if isinstance(error, TimeoutError):
-            error = _error(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
-        if isinstance(error, LocalAbort):
-            error = _error(error.code(), error.details() or "", error.trailing_metadata())
-        if isinstance(error, grpc.aio.AioRpcError):
-            self._failure = error
-            return error
-        self._cancelled = isinstance(error, asyncio.CancelledError)
-        return None
-
-    def _end(self) -> None:
-        self._done = True
-        self._task = None
-        for callback in self._callbacks:
-            callback(self)
-
-    async def initial_metadata(self) -> Any:
-        return grpc.aio.Metadata()
-
-    async def trailing_metadata(self) -> Any:
-        if self._failure is not None:
-            return self._failure.trailing_metadata()
-        return grpc.aio.Metadata(*(self._context.trailing_metadata() if self._context else ()))
-
-    async def code(self) -> grpc.StatusCode:
-        if self._cancelled:
-            return grpc.StatusCode.CANCELLED
-        return self._failure.code() if self._failure else grpc.StatusCode.OK
-
-    async def details(self) -> str:
-        return (self._failure.details() or "") if self._failure else ""
-
-    def cancel(self) -> bool:
-        if self._done:
-            return False
-        self._cancelled = True
-        if self._task is not None:
-            self._task.cancel()
-        return True
-
-    def cancelled(self) -> bool:
-        return self._cancelled
-
-    def done(self) -> bool:
-        return self._done
-
-    def time_remaining(self) -> float | None:
-        return None if self._deadline_s is None else max(0.0, self._deadline_s - time.monotonic())
-
-    def add_done_callback(self, callback: Callable[[Any], None]) -> None:
-        if self._done:
-            callback(self)
-        else:
-            self._callbacks.append(callback)
-
-    async def wait_for_connection(self) -> None:
-        return None
-
-    def _timeout(self) -> asyncio.Timeout:
-        if self._deadline_s is None:
-            return asyncio.timeout(None)
-        return asyncio.timeout(max(0.0, self._deadline_s - time.monotonic()))
-
-
-class LocalUnaryCall(_LocalCall, grpc.aio.UnaryUnaryCall):
-    """One request, one response."""
-
-    _response: Any = None
-
-    def __await__(self) -> Generator[Any, None, Any]:
-        return self._run().__await__()
-
-    async def _run(self) -> Any:
-        if self._done:
-            if self._failure is not None:
-                raise self._failure
-            return self._response
-        alarm = None
-        try:
-            handler, request, context = self._begin()
-            alarm = self._set_alarm()
-            response = await handler.unary_unary(request, context)
-            self._response = self._parse(handler.response_serializer(response))
-        except BaseException as error:
-            seen = self._fail(self._rung(error))
-            if seen is None or seen is error:
-                raise
-            raise seen from error
-        finally:
-            if alarm is not None:
-                alarm.cancel()
-            self._end()
-        return self._response
-
-    def _set_alarm(self) -> asyncio.TimerHandle | None:
-        """Cancels the task at the deadline. What asyncio.timeout does, for a third of its cost: there are a dozen calls a request."""
-        if self._deadline_s is None or self._task is None:
-            return None
-        return self._task.get_loop().call_later(max(0.0, self._deadline_s - time.monotonic()), self._ring, self._task)
-
-    def _ring(self, task: asyncio.Task[Any]) -> None:
-        self._late = True
-        task.cancel()
-
-    def _rung(self, error: BaseException) -> BaseException:
-        """A cancellation by our own alarm is a timeout; one from outside stays a cancellation."""
-        if not self._late or not isinstance(error, asyncio.CancelledError):
-            return error
-        task = asyncio.current_task()
-        if task is not None and task.uncancel() > self._cancelling:
-            return error
-        return TimeoutError()
-
-
-class LocalStreamCall(_LocalCall, grpc.aio.UnaryStreamCall):
-    """One request, a stream of responses; the handler advances only as far as the caller reads."""
-
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        self._responses: AsyncIterator[Any] | None = None
-
-    def __aiter__(self) -> AsyncIterator[Any]:
-        if self._responses is None:
-            self._responses = self._run()
-        return self._responses
-
-    async def read(self) -> Any:
-        """The next response, or `grpc.aio.EOF`."""
-        try:
-            return await anext(self.__aiter__())
-        except StopAsyncIteration:
-            return grpc.aio.EOF
-
-    async def _run(self) -> AsyncIterator[Any]:
-        produced: Any = None
-        try:
-            handler, request, context = self._begin()
-            produced = handler.unary_stream(request, context)
-            while True:
-                self._task = asyncio.current_task()
-                async with self._timeout():
-                    try:
-                        response = await anext(produced)
-                    except StopAsyncIteration:
-                        break
-                self._task = None
-                yield self._parse(handler.response_serializer(response))
-        except GeneratorExit:
-            self._cancelled = True
-            raise
-        except BaseException as error:
-            seen = self._fail(error)
-            if seen is None or seen is error:
-                raise
-            raise seen from error
-        finally:
-            if produced is not None:
-                await produced.aclose()
-            self._end()
-
-
-def _error(code: grpc.StatusCode, details: str, trailing: Any = None) -> grpc.aio.AioRpcError:
-    return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), trailing or grpc.aio.Metadata(), details=details)
 
 
 def _not_carried(method: str) -> Callable[..., Any]:

@@ -8,7 +8,8 @@ from typing import Any
 
 import grpc
 
-from farthing_runtime.local import MESSAGE_BYTES_MAX, LocalChannel, LocalServer
+from farthing_runtime.local import LocalChannel, LocalServer
+from farthing_runtime.local_calls import MESSAGE_BYTES_MAX
 from farthing_runtime.settings import SettingsInvalid
 
 _SERVICE_CONFIG = json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})
