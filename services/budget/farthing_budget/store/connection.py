@@ -63,14 +63,11 @@ class LaneConnection:
                 async with connection.transaction():
                     yield connection
             except away_errors():
-                connection.terminate()
+                await self._throw_away()
                 raise
             except asyncio.CancelledError:
-                connection.terminate()
+                await self._throw_away()
                 raise
-            finally:
-                if connection.is_closed():
-                    await self._give_back()
 
     async def close(self) -> None:
         """Gives the connection back to the pool."""
@@ -78,21 +75,33 @@ class LaneConnection:
             await self._give_back()
 
     async def _ready(self) -> Any:
-        if self._connection is not None and self._connection.is_closed():
+        if self._connection is not None and _is_gone(self._connection):
             await self._give_back()
         if self._connection is None:
             connection = await self._pool.acquire(timeout=_ACQUIRE_TIMEOUT_S)
+            self._connection = connection
             try:
                 await connection.execute(_SESSION)
             except BaseException:
-                connection.terminate()
-                await self._pool.release(connection)
+                await self._throw_away()
                 raise
-            self._connection = connection
         return self._connection
+
+    async def _throw_away(self) -> None:
+        if self._connection is not None and not _is_gone(self._connection):
+            self._connection.terminate()
+        await self._give_back()
 
     async def _give_back(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
             with suppress(*away_errors()):
                 await self._pool.release(connection)
+
+
+def _is_gone(connection: Any) -> bool:
+    """Whether a pool's connection is closed. The pool takes back one that breaks, and then asking it anything is an error."""
+    try:
+        return bool(connection.is_closed())
+    except asyncpg.InterfaceError:
+        return True

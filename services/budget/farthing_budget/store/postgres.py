@@ -64,8 +64,8 @@ class PostgresLedger:
         except (StoreUnavailable, LedgerBusy):
             raise
         except Exception as error:
-            if len(operations) == 1:
-                return [_refusal(error)]
+            if len(operations) <= 1:
+                return [_refusal(error) for _ in operations]
         middle = len(operations) // 2
         return [*await self.commit(operations[:middle]), *await self.commit(operations[middle:])]
 

@@ -1,0 +1,170 @@
+"""The ledger against a model of ten lines: money is conserved, no limit is passed at admission, every hold ends once."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from farthing_budget.budgets import Balance, BalanceKey, Terms
+from farthing_budget.ledger import Book
+from farthing_budget.operations import Hold, Lapse, Operation, Outcome, Record, Release, Reserve, Settle, State
+from farthing_budget.periods import Period
+from farthing_budget.refusals import BudgetExhausted, ReservationReleased, ReservationSettled
+from farthing_budget.usage import Saving, UsageLine, UsageRecord
+from farthing_core.clock import ManualClock
+from farthing_core.errors import FarthingError
+from farthing_core.scopes import parse_scope
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
+
+ANN = parse_scope("organizations/acme/workspaces/search/projects/ranker/users/ann")
+BOB = parse_scope("organizations/acme/workspaces/search/projects/crawler/users/bob")
+LEVELS = sorted({*ANN.ancestors, *BOB.ancestors})
+AMOUNTS = st.integers(0, 120)
+
+
+class Model:
+    """What each (budget, day) has spent and held, and where each request stands: the whole of the ledger's meaning."""
+
+    def __init__(self) -> None:
+        self.spent: dict[Any, int] = {}
+        self.held: dict[Any, int] = {}
+        self.requests: dict[str, tuple[str, int, list[Any]]] = {}
+
+    def move(self, places: list[Any], spent: int, held: int) -> None:
+        for place in places:
+            self.spent[place] = self.spent.get(place, 0) + spent
+            self.held[place] = self.held.get(place, 0) + held
+
+
+class LedgerMachine(RuleBasedStateMachine):
+    """Random callers, a clock that moves, batches that end anywhere."""
+
+    reservations = Bundle("reservations")
+
+    @initialize(limits=st.lists(st.none() | st.integers(0, 300), min_size=len(LEVELS), max_size=len(LEVELS)))
+    def budgets(self, limits: list[int | None]) -> None:
+        self.clock = ManualClock(datetime(2026, 3, 15, 22, tzinfo=UTC))
+        self.model = Model()
+        self.balances: dict[BalanceKey, Balance] = {}
+        self.holds: dict[tuple[str, str], Hold] = {}
+        self.count = 0
+        self.charged = 0
+        # A budget without a limit of money counts tokens, so that it is charged all the same.
+        self.terms = {
+            ("acme", scope): [Terms("acme", scope, scope, "", Period.DAY, "UTC", limit, None if limit is not None else 10**9)]
+            for scope, limit in zip(LEVELS, limits, strict=True)
+        }
+        self.new_batch()
+
+    @rule()
+    def new_batch(self) -> None:
+        """What was decided is written, and the next batch starts from what was written."""
+        now = self.clock.now()
+        for (terms,) in self.terms.values():
+            self.balances.setdefault(terms.balance_key(now), Balance(terms.bounds(now)[1]))
+        self.book = Book(now=now, holds=self.holds, terms=self.terms, balances=self.balances)
+
+    @rule(seconds=st.sampled_from([1, 60, 3_600, 86_400]))
+    def time_passes(self, seconds: int) -> None:
+        self.clock.advance(seconds)
+        self.new_batch()
+
+    @rule(target=reservations, scope=st.sampled_from([ANN, BOB]), amount=AMOUNTS)
+    def reserve(self, scope: Any, amount: int) -> Reserve:
+        self.count += 1
+        operation = Reserve(scope, str(self.count), amount, 0, 60, str(amount).encode())
+        places = [(scope_path, self.book.now.date()) for scope_path in scope.ancestors]
+        limits = [self.terms["acme", scope_path][0].limit_usd_nanos for scope_path in scope.ancestors]
+        fits = all(
+            limit is None or self.model.spent.get(place, 0) + self.model.held.get(place, 0) + amount <= limit
+            for place, limit in zip(places, limits, strict=True)
+        )
+        assert isinstance(self.apply(operation), Outcome if fits else BudgetExhausted)
+        if fits:
+            self.model.move(places, 0, amount)
+            self.model.requests[operation.request_id] = ("reserved", amount, places)
+        return operation
+
+    @rule(operation=reservations)
+    def repeat(self, operation: Reserve) -> None:
+        if operation.request_id in self.model.requests:
+            outcome = self.apply(operation)
+            assert isinstance(outcome, Outcome)
+            assert outcome.repeated
+
+    @rule(operation=reservations, cost=AMOUNTS)
+    def settle(self, operation: Reserve, cost: int) -> None:
+        if operation.request_id not in self.model.requests:
+            return
+        state, amount, places = self.model.requests[operation.request_id]
+        verdict = self.apply(Settle(operation.scope, operation.request_id, used(cost), str(cost).encode()))
+        if state == "released":
+            assert isinstance(verdict, ReservationReleased)
+        elif state in ("reserved", "suspended"):
+            assert isinstance(verdict, Outcome)
+            self.charged += cost
+            in_suspense = amount if state == "suspended" else 0
+            self.model.move(places, cost - in_suspense, in_suspense - amount)
+            self.model.requests[operation.request_id] = ("settled", amount, places)
+
+    @rule(operation=reservations)
+    def release(self, operation: Reserve) -> None:
+        if operation.request_id not in self.model.requests:
+            return
+        state, amount, places = self.model.requests[operation.request_id]
+        verdict = self.apply(Release(operation.scope, operation.request_id))
+        assert isinstance(verdict, ReservationSettled if state == "settled" else Outcome)
+        if state in ("reserved", "suspended"):
+            self.model.move(places, -amount if state == "suspended" else 0, -amount if state == "reserved" else 0)
+            self.model.requests[operation.request_id] = ("released", amount, places)
+
+    @rule(operation=reservations)
+    def lapse(self, operation: Reserve) -> None:
+        if operation.request_id not in self.model.requests:
+            return
+        state, amount, places = self.model.requests[operation.request_id]
+        self.apply(Lapse(operation.scope, operation.request_id))
+        if state == "reserved" and self.holds["acme", operation.request_id].expires_at <= self.book.now:
+            self.model.move(places, amount, -amount)
+            self.model.requests[operation.request_id] = ("suspended", amount, places)
+
+    @rule(scope=st.sampled_from([ANN, BOB]), cost=AMOUNTS)
+    def record(self, scope: Any, cost: int) -> None:
+        self.count += 1
+        assert isinstance(self.apply(Record(scope, str(self.count), used(cost), b"")), Outcome)
+        self.charged += cost
+        self.model.move([(scope_path, self.book.now.date()) for scope_path in scope.ancestors], cost, 0)
+
+    @invariant()
+    def every_balance_is_what_the_model_says(self) -> None:
+        for (_, budget_id, start), balance in self.balances.items():
+            place = budget_id, start.date()
+            assert balance.spent_usd_nanos == self.model.spent.get(place, 0)
+            assert balance.held_usd_nanos == self.model.held.get(place, 0) >= 0
+
+    @invariant()
+    def what_the_organisation_spent_is_what_was_settled_or_is_in_suspense(self) -> None:
+        spent = sum(balance.spent_usd_nanos for key, balance in self.balances.items() if key[1] == "organizations/acme")
+        suspended = sum(hold.amount_usd_nanos for hold in self.holds.values() if hold.state is State.SUSPENDED)
+        assert spent == self.charged + suspended
+
+    @invariant()
+    def what_is_held_is_what_open_holds_say(self) -> None:
+        held = sum(balance.held_usd_nanos for key, balance in self.balances.items() if key[1] == "organizations/acme")
+        assert held == sum(hold.amount_usd_nanos for hold in self.holds.values() if hold.state is State.RESERVED)
+
+    def apply(self, operation: Operation) -> Outcome | FarthingError:
+        try:
+            return self.book.apply(operation)
+        except FarthingError as error:
+            return error
+
+
+def used(cost: int) -> UsageRecord:
+    return UsageRecord("chat", (UsageLine("m", "p", "d", 0, 0, 0, cost, "accepted", False),), cost, Saving())
+
+
+LedgerMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestLedger = LedgerMachine.TestCase
