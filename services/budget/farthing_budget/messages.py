@@ -121,10 +121,10 @@ def question(request: Any, now: datetime) -> UsageQuestion:
     """What sums are asked for. Raises FieldInvalid for a range that ends before it starts or a page token that is not ours."""
     end = _moment(request, "end_time") or now
     start = _moment(request, "start_time") or end - timedelta(days=_RANGE_DAYS)
-    start, whole = _hour(start), _hour(end)
-    end = whole if whole == end else whole + timedelta(hours=1)
     if end <= start:
         raise FieldInvalid(field="end_time", problem="must be after start_time")
+    start, whole = _hour(start), _hour(end)
+    end = whole if whole == end else whole + timedelta(hours=1)
     groups = tuple(Group(number) for number in request.group_by)
     after = page_keys(request.page_token)
     if after is not None and len(after) != len(groups):
