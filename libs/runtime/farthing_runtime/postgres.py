@@ -263,8 +263,17 @@ def _as_ordinary_user(root: Path) -> list[str]:
 
 
 def unreachable_errors() -> tuple[type[BaseException], ...]:
-    """What asyncpg raises when the database is out of reach, as opposed to having said no."""
-    return (OSError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.CannotConnectNowError, TimeoutError)
+    """What asyncpg raises when the database is out of reach (gone, starting, stopping, full, out of connections), as opposed to a no."""
+    return (
+        OSError,
+        TimeoutError,
+        asyncpg.PostgresConnectionError,
+        asyncpg.InterfaceError,
+        asyncpg.InternalClientError,
+        asyncpg.OperatorInterventionError,
+        asyncpg.InsufficientResourcesError,
+        asyncpg.ObjectNotInPrerequisiteStateError,
+    )
 
 
 def quoted(identifier: str) -> str:

@@ -5,17 +5,26 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
-from enum import Enum
+from dataclasses import replace
 from random import Random
-from typing import Any
 
 from farthing_core.clock import Clock
-from farthing_core.errors import FarthingError
 
 from farthing_router.catalog import Catalog, Model
-from farthing_router.judging import Judged, Opinion, judge
-from farthing_router.planning import Candidate, OutputLengths, Role, Route
+from farthing_router.errands import (
+    AllAttemptsFailed,
+    Attempt,
+    AttemptOutcome,
+    Bought,
+    Errand,
+    Finished,
+    Heard,
+    Live,
+    StreamBroken,
+    waited_us,
+)
+from farthing_router.judging import Judged, judge
+from farthing_router.planning import Candidate, OutputLengths, Role
 from farthing_router.prices import Tokens
 from farthing_router.upstream import Call, Upstream, UpstreamAnswer, UpstreamFailed, UpstreamPiece
 
@@ -23,81 +32,6 @@ _BACKOFF_S = 0.2
 _BACKOFF_S_MAX = 8.0
 _TIME_KEPT_S = 0.05
 _CHARACTERS_PER_TOKEN = 4
-
-
-class AllAttemptsFailed(FarthingError):
-    """Nobody answered: what each attempt said, and what was billed all the same."""
-
-    def __init__(self, *, attempts: list[Attempt]) -> None:
-        said = "; ".join(f"{attempt.model}: {attempt.reason}" for attempt in attempts) or "no call was possible in time"
-        super().__init__(f"every attempt failed ({said})", cost_usd_nanos=sum(attempt.cost_usd_nanos for attempt in attempts))
-
-
-class StreamBroken(FarthingError):
-    """A stream failed after its first piece; what came of it was in the event before."""
-
-    def __init__(self, *, model: str, what: str) -> None:
-        super().__init__(f"the stream of {model} broke: {what}", model=model)
-
-
-class AttemptOutcome(Enum):
-    """How an attempt ended."""
-
-    ACCEPTED = 1
-    REJECTED = 2
-    FAILED = 3
-    CANCELLED = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """One call to one deployment."""
-
-    model: str
-    provider: str
-    deployment: str
-    outcome: AttemptOutcome
-    reason: str
-    confidence: float | None
-    tokens: Tokens
-    cost_usd_nanos: int
-    latency_us: int
-    first_token_us: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """What a route came to."""
-
-    answer: UpstreamAnswer
-    model: str
-    attempts: tuple[Attempt, ...]
-    escalated: bool
-    upstream_us: int
-
-
-@dataclass(slots=True)
-class _Bought:
-    candidate: Candidate
-    answer: UpstreamAnswer
-    attempt: Attempt
-    opinion: Opinion | None = None
-
-
-@dataclass(slots=True)
-class Errand:
-    """One request on its route."""
-
-    route: Route
-    conversation: Any
-    parameters: Any
-    task: str
-    request_id: str
-    wants_json: bool
-    ends_at_s: float
-    calls_left: int
-    failures: list[Attempt] = field(default_factory=list)
-    bought: list[_Bought] = field(default_factory=list)
 
 
 Sleep = Callable[[float], Awaitable[None]]
@@ -141,7 +75,7 @@ class Cascade:
         if served is not None:
             yield UpstreamPiece(served.answer.content, served.answer.extra_json, served.candidate.model)
         for candidate in self._unjudged_part(errand, served):
-            live = _Live()
+            live = Live()
             async with aclosing(self._speak(errand, candidate, live)) as pieces:
                 async for piece in pieces:
                     yield piece
@@ -157,7 +91,7 @@ class Cascade:
             yield UpstreamPiece(finished.answer.content, finished.answer.extra_json, finished.model)
         yield finished
 
-    async def _judged_part(self, errand: Errand) -> _Bought | None:
+    async def _judged_part(self, errand: Errand) -> Bought | None:
         """Asks the cheap models of a cascade, all but the last; the first answer that is good enough, or None."""
         route = errand.route
         asked = [each for each in route.candidates if each.role is not Role.FALLBACK]
@@ -175,7 +109,7 @@ class Cascade:
             served = self._acceptable(errand)
         return served
 
-    def _unjudged_part(self, errand: Errand, served: _Bought | None) -> list[Candidate]:
+    def _unjudged_part(self, errand: Errand, served: Bought | None) -> list[Candidate]:
         """Who is asked after that: the last of the cascade, or the only one, and then the fallbacks."""
         if served is not None:
             return []
@@ -184,9 +118,9 @@ class Cascade:
         last = [asked[-1]] if asked[-1].model not in done else []
         return last + [each for each in errand.route.candidates if each.role is Role.FALLBACK]
 
-    def _acceptable(self, errand: Errand) -> _Bought | None:
+    def _acceptable(self, errand: Errand) -> Bought | None:
         """Judges what was bought so far; the cheapest answer that is good enough."""
-        best: _Bought | None = None
+        best: Bought | None = None
         for bought in errand.bought:
             others = [other.answer.content for other in errand.bought if other is not bought]
             bought.opinion = judge(_judged(bought.answer, errand), others)
@@ -195,7 +129,7 @@ class Cascade:
                 best = bought
         return best
 
-    async def _buy(self, errand: Errand, candidate: Candidate) -> _Bought | None:
+    async def _buy(self, errand: Errand, candidate: Candidate) -> Bought | None:
         """Asks one model, again where that may help; None when it gave no answer."""
         model = self._catalog.model(candidate.model)
         for number in range(model.deployment.retries + 1):
@@ -213,14 +147,14 @@ class Cascade:
             return self._bought(errand, candidate, model, answer, began_s)
         return None
 
-    async def _speak(self, errand: Errand, candidate: Candidate, live: _Live) -> AsyncGenerator[UpstreamPiece, None]:
+    async def _speak(self, errand: Errand, candidate: Candidate, live: Live) -> AsyncGenerator[UpstreamPiece, None]:
         """Streams one model; before its first piece a failure is tried again, after it the stream is broken."""
         model = self._catalog.model(candidate.model)
         for number in range(model.deployment.retries + 1):
             call = self._call(errand, candidate, model)
             if call is None:
                 return
-            began_s, first_us, heard = self._clock.monotonic_s(), 0, _Heard()
+            began_s, first_us, heard = self._clock.monotonic_s(), 0, Heard()
             try:
                 async with aclosing(self._upstream.stream(call)) as items:
                     async for item in items:
@@ -267,7 +201,7 @@ class Cascade:
 
     def _bought(
         self, errand: Errand, candidate: Candidate, model: Model, answer: UpstreamAnswer, began_s: float, first_us: int = 0
-    ) -> _Bought:
+    ) -> Bought:
         tokens = answer.usage or _estimated(answer, candidate)
         assert model.price is not None
         attempt = Attempt(
@@ -283,7 +217,7 @@ class Cascade:
             first_token_us=first_us,
         )
         self._lengths.learn(candidate.model, errand.task, tokens.output_tokens)
-        bought = _Bought(candidate, answer, attempt)
+        bought = Bought(candidate, answer, attempt)
         errand.bought.append(bought)
         return bought
 
@@ -296,7 +230,7 @@ class Cascade:
             )
         )
 
-    def _finish(self, errand: Errand, served: _Bought | None) -> Finished:
+    def _finish(self, errand: Errand, served: Bought | None) -> Finished:
         """The account: who was asked, whose answer is delivered. Where the last model failed, the best answer bought so far is."""
         if served is None and errand.bought:
             served = max(errand.bought, key=lambda bought: bought.opinion.confidence if bought.opinion else 0.0)
@@ -315,37 +249,11 @@ class Cascade:
         if served is None:
             raise AllAttemptsFailed(attempts=attempts)
         escalated = served.candidate.role is Role.ESCALATION
-        waited_us = sum(each.latency_us for each in attempts if each.outcome is AttemptOutcome.FAILED)
-        return Finished(served.answer, served.candidate.model, tuple(attempts), escalated, waited_us + _waited_us(errand))
+        failed_us = sum(each.latency_us for each in attempts if each.outcome is AttemptOutcome.FAILED)
+        return Finished(served.answer, served.candidate.model, tuple(attempts), escalated, failed_us + waited_us(errand))
 
     def _since_us(self, began_s: float) -> int:
         return round((self._clock.monotonic_s() - began_s) * 1e6)
-
-
-@dataclass(slots=True)
-class _Live:
-    """What came of a model that spoke."""
-
-    bought: _Bought | None = None
-    partial: _Bought | None = None
-    broken: str | None = None
-
-
-class _Heard:
-    """What of a stream was heard before it broke."""
-
-    def __init__(self) -> None:
-        self.any = False
-        self._content: list[str] = []
-
-    def take(self, piece: UpstreamPiece) -> None:
-        """Another piece."""
-        self.any = True
-        self._content.append(piece.content)
-
-    def answer(self) -> UpstreamAnswer:
-        """The torso, marked as such."""
-        return UpstreamAnswer("".join(self._content), "", "error", "", None)
 
 
 def _judged(answer: UpstreamAnswer, errand: Errand) -> Judged:
@@ -353,18 +261,10 @@ def _judged(answer: UpstreamAnswer, errand: Errand) -> Judged:
     return Judged(answer.content, answer.finish_reason, wants_json=errand.wants_json, calls_tools=calls_tools)
 
 
-def _cost(bought: _Bought) -> int:
+def _cost(bought: Bought) -> int:
     return bought.attempt.cost_usd_nanos
 
 
 def _estimated(answer: UpstreamAnswer, candidate: Candidate) -> Tokens:
     characters = len(answer.content) + len(answer.extra_json)
     return Tokens(candidate.input_tokens, 0, -(-characters // _CHARACTERS_PER_TOKEN), estimated=True)
-
-
-def _waited_us(errand: Errand) -> int:
-    """Wall time of the calls that brought answers; those that opened side by side count once."""
-    opening = [each for each in errand.bought if each.candidate.role in (Role.FIRST, Role.PEER)]
-    later = [each for each in errand.bought if each not in opening]
-    side_by_side_us = max((each.attempt.latency_us for each in opening), default=0)
-    return side_by_side_us + sum(each.attempt.latency_us for each in later)

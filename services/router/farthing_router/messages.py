@@ -9,8 +9,8 @@ from farthing.chat.v1 import chat_pb2
 from farthing.router.v1 import router_pb2
 from farthing_core.errors import FieldInvalid
 
-from farthing_router.cascade import Attempt, Errand, Finished
 from farthing_router.catalog import Model
+from farthing_router.errands import Attempt, Errand, Finished
 from farthing_router.planning import Candidate, Role, Route, Wish
 from farthing_router.prices import Tokens
 from farthing_router.upstream import UpstreamPiece

@@ -11,8 +11,9 @@ from farthing_core.clock import Clock
 from farthing_core.errors import FieldInvalid
 
 from farthing_router import messages
-from farthing_router.cascade import Attempt, Cascade, Finished
+from farthing_router.cascade import Cascade
 from farthing_router.catalog import Catalog
+from farthing_router.errands import Attempt, Finished
 from farthing_router.planning import Planner
 from farthing_router.prices import PriceUnknown
 

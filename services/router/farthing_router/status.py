@@ -6,8 +6,8 @@ from farthing_core.money import AmountInvalid
 from farthing_runtime.status import StatusRow, StatusTable
 from grpc import StatusCode
 
-from farthing_router.cascade import AllAttemptsFailed, StreamBroken
 from farthing_router.catalog import ModelUnknown
+from farthing_router.errands import AllAttemptsFailed, StreamBroken
 from farthing_router.planning import ContextTooLong, NoCandidate
 from farthing_router.prices import PriceUnknown
 from farthing_router.upstream import UpstreamFailed, UpstreamRejected

@@ -1,0 +1,125 @@
+"""One request on its route: what was asked, what was bought, and how each attempt ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from farthing_core.errors import FarthingError
+
+from farthing_router.judging import Opinion
+from farthing_router.planning import Candidate, Role, Route
+from farthing_router.prices import Tokens
+from farthing_router.upstream import UpstreamAnswer, UpstreamPiece
+
+
+class AllAttemptsFailed(FarthingError):
+    """Nobody answered: what each attempt said, and what was billed all the same."""
+
+    def __init__(self, *, attempts: list[Attempt]) -> None:
+        said = "; ".join(f"{attempt.model}: {attempt.reason}" for attempt in attempts) or "no call was possible in time"
+        super().__init__(f"every attempt failed ({said})", cost_usd_nanos=sum(attempt.cost_usd_nanos for attempt in attempts))
+
+
+class StreamBroken(FarthingError):
+    """A stream failed after its first piece; what came of it was in the event before."""
+
+    def __init__(self, *, model: str, what: str) -> None:
+        super().__init__(f"the stream of {model} broke: {what}", model=model)
+
+
+class AttemptOutcome(Enum):
+    """How an attempt ended."""
+
+    ACCEPTED = 1
+    REJECTED = 2
+    FAILED = 3
+    CANCELLED = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One call to one deployment."""
+
+    model: str
+    provider: str
+    deployment: str
+    outcome: AttemptOutcome
+    reason: str
+    confidence: float | None
+    tokens: Tokens
+    cost_usd_nanos: int
+    latency_us: int
+    first_token_us: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """What a route came to."""
+
+    answer: UpstreamAnswer
+    model: str
+    attempts: tuple[Attempt, ...]
+    escalated: bool
+    upstream_us: int
+
+
+@dataclass(slots=True)
+class Bought:
+    """An answer that was paid for, and what the judge thinks of it."""
+
+    candidate: Candidate
+    answer: UpstreamAnswer
+    attempt: Attempt
+    opinion: Opinion | None = None
+
+
+@dataclass(slots=True)
+class Errand:
+    """One request on its route."""
+
+    route: Route
+    conversation: Any
+    parameters: Any
+    task: str
+    request_id: str
+    wants_json: bool
+    ends_at_s: float
+    calls_left: int
+    failures: list[Attempt] = field(default_factory=list)
+    bought: list[Bought] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Live:
+    """What came of a model that spoke."""
+
+    bought: Bought | None = None
+    partial: Bought | None = None
+    broken: str | None = None
+
+
+class Heard:
+    """What of a stream was heard before it broke."""
+
+    def __init__(self) -> None:
+        self.any = False
+        self._content: list[str] = []
+
+    def take(self, piece: UpstreamPiece) -> None:
+        """Another piece."""
+        self.any = True
+        self._content.append(piece.content)
+
+    def answer(self) -> UpstreamAnswer:
+        """The torso, marked as such."""
+        return UpstreamAnswer("".join(self._content), "", "error", "", None)
+
+
+def waited_us(errand: Errand) -> int:
+    """Wall time of the calls that brought answers; those that opened side by side count once."""
+    opening = [each for each in errand.bought if each.candidate.role in (Role.FIRST, Role.PEER)]
+    later = [each for each in errand.bought if each not in opening]
+    side_by_side_us = max((each.attempt.latency_us for each in opening), default=0)
+    return side_by_side_us + sum(each.attempt.latency_us for each in later)
