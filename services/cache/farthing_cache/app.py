@@ -15,7 +15,7 @@ from farthing_runtime.postgres import open_pool, unreachable_errors
 from farthing_runtime.registration import AppIterator, Mesh, Registration, ServiceBinding
 
 from farthing_cache.embedding import Embedder
-from farthing_cache.minilm import MiniLM
+from farthing_cache.minilm import MiniLM, built
 from farthing_cache.remembering import AnswerCache, SemanticRule
 from farthing_cache.servicer import CacheServicer
 from farthing_cache.settings import Settings
@@ -41,6 +41,8 @@ async def app(settings: Settings, mesh: Mesh) -> AppIterator:
         )
         entries = PostgresEntries(pool, clock)
         models_dir, threads = settings.data_dir / "models", settings.embedding_threads
+        # Once on a machine, for three seconds: answers that wait for it to be stored would be missed meanwhile. It is loaded when needed.
+        await asyncio.to_thread(built, models_dir)
         embedder = Embedder(
             lambda: MiniLM.load(models_dir, threads=threads),
             batch_max=_EMBEDDING_BATCH_MAX,

@@ -112,12 +112,12 @@ class AnswerCache:
     async def remember(self, address: Address, stored: Stored, *, ttl_s: int, semantic: bool) -> None:
         """Keeps an answer. Raises StoreUnavailable."""
         now = self._clock.now()
-        vector, question = None, None
+        expires_at, vector, question = now + timedelta(seconds=ttl_s), None, None
         if semantic and address.text is not None and len(address.text) <= self._rule.characters_max:
             vector, question = await self._embedder.vector(address.text), address.text
-        entry = replace(stored, vector=vector, question=question, created_at=now, expires_at=now + timedelta(seconds=ttl_s))
+        entry = replace(stored, vector=vector, question=question, created_at=now, expires_at=expires_at)
         await self._puts.submit(entry)
-        await self._hot.put(address.organization, address.key, Hot(entry.payload, entry.expires_at))
+        await self._hot.put(address.organization, address.key, Hot(entry.payload, expires_at))
 
     async def invalidate(self, chosen: Filter, *, every: bool, dry_run: bool) -> int:
         """Forgets entries; returns how many. Raises FilterEmpty, StoreUnavailable."""
