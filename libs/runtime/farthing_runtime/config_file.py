@@ -32,7 +32,7 @@ def load_config(path: Path | None) -> dict[str, Any]:
             raise SettingsInvalid(field=str(path), problem=f"larger than {FILE_BYTES_MAX} bytes")
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise SettingsInvalid(field=str(path), problem=f"cannot be read: {error}") from error
+        raise SettingsInvalid(field=str(path), problem=f"cannot be read: {' '.join(str(error).split())}") from error
     if content is None:
         return {}
     if not isinstance(content, dict):
