@@ -16,12 +16,15 @@ from farthing_core.errors import FarthingError
 from farthing_core.scopes import parse_scope
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 ANN = parse_scope("organizations/acme/workspaces/search/projects/ranker/users/ann")
 BOB = parse_scope("organizations/acme/workspaces/search/projects/crawler/users/bob")
 LEVELS = sorted({*ANN.ancestors, *BOB.ancestors})
-AMOUNTS = st.integers(0, 120)
+# Few values, so that sums often meet a limit exactly, and often miss it by one.
+AMOUNTS = st.sampled_from([0, 1, 49, 50, 51, 100])
+BACK = st.integers(0, 4)
+LIMITS = st.sampled_from([None, 50, 100, 101, 250])
 
 
 class Model:
@@ -41,14 +44,13 @@ class Model:
 class LedgerMachine(RuleBasedStateMachine):
     """Random callers, a clock that moves, batches that end anywhere."""
 
-    reservations = Bundle("reservations")
-
-    @initialize(limits=st.lists(st.none() | st.integers(0, 300), min_size=len(LEVELS), max_size=len(LEVELS)))
+    @initialize(limits=st.lists(LIMITS, min_size=len(LEVELS), max_size=len(LEVELS)))
     def budgets(self, limits: list[int | None]) -> None:
         self.clock = ManualClock(datetime(2026, 3, 15, 22, tzinfo=UTC))
         self.model = Model()
         self.balances: dict[BalanceKey, Balance] = {}
         self.holds: dict[tuple[str, str], Hold] = {}
+        self.granted: list[Reserve] = []
         self.count = 0
         self.charged = 0
         # A budget without a limit of money counts tokens, so that it is charged all the same.
@@ -71,8 +73,8 @@ class LedgerMachine(RuleBasedStateMachine):
         self.clock.advance(seconds)
         self.new_batch()
 
-    @rule(target=reservations, scope=st.sampled_from([ANN, BOB]), amount=AMOUNTS)
-    def reserve(self, scope: Any, amount: int) -> Reserve:
+    @rule(scope=st.sampled_from([ANN, BOB]), amount=AMOUNTS)
+    def reserve(self, scope: Any, amount: int) -> None:
         self.count += 1
         operation = Reserve(scope, str(self.count), amount, 0, 60, str(amount).encode())
         places = [(scope_path, self.book.now.date()) for scope_path in scope.ancestors]
@@ -85,19 +87,19 @@ class LedgerMachine(RuleBasedStateMachine):
         if fits:
             self.model.move(places, 0, amount)
             self.model.requests[operation.request_id] = ("reserved", amount, places)
-        return operation
+            self.granted.append(operation)
 
-    @rule(operation=reservations)
-    def repeat(self, operation: Reserve) -> None:
-        if operation.request_id in self.model.requests:
-            outcome = self.apply(operation)
-            assert isinstance(outcome, Outcome)
-            assert outcome.repeated
+    @precondition(lambda self: self.granted)
+    @rule(back=BACK)
+    def repeat(self, back: int) -> None:
+        outcome = self.apply(self.recent(back))
+        assert isinstance(outcome, Outcome)
+        assert outcome.repeated
 
-    @rule(operation=reservations, cost=AMOUNTS)
-    def settle(self, operation: Reserve, cost: int) -> None:
-        if operation.request_id not in self.model.requests:
-            return
+    @precondition(lambda self: self.granted)
+    @rule(back=BACK, cost=AMOUNTS)
+    def settle(self, back: int, cost: int) -> None:
+        operation = self.recent(back)
         state, amount, places = self.model.requests[operation.request_id]
         verdict = self.apply(Settle(operation.scope, operation.request_id, used(cost), str(cost).encode()))
         if state == "released":
@@ -109,10 +111,10 @@ class LedgerMachine(RuleBasedStateMachine):
             self.model.move(places, cost - in_suspense, in_suspense - amount)
             self.model.requests[operation.request_id] = ("settled", amount, places)
 
-    @rule(operation=reservations)
-    def release(self, operation: Reserve) -> None:
-        if operation.request_id not in self.model.requests:
-            return
+    @precondition(lambda self: self.granted)
+    @rule(back=BACK)
+    def release(self, back: int) -> None:
+        operation = self.recent(back)
         state, amount, places = self.model.requests[operation.request_id]
         verdict = self.apply(Release(operation.scope, operation.request_id))
         assert isinstance(verdict, ReservationSettled if state == "settled" else Outcome)
@@ -120,15 +122,17 @@ class LedgerMachine(RuleBasedStateMachine):
             self.model.move(places, -amount if state == "suspended" else 0, -amount if state == "reserved" else 0)
             self.model.requests[operation.request_id] = ("released", amount, places)
 
-    @rule(operation=reservations)
-    def lapse(self, operation: Reserve) -> None:
-        if operation.request_id not in self.model.requests:
-            return
-        state, amount, places = self.model.requests[operation.request_id]
-        self.apply(Lapse(operation.scope, operation.request_id))
-        if state == "reserved" and self.holds["acme", operation.request_id].expires_at <= self.book.now:
-            self.model.move(places, amount, -amount)
-            self.model.requests[operation.request_id] = ("suspended", amount, places)
+    @rule(ahead=st.booleans())
+    def sweep(self, ahead: bool) -> None:
+        """Everything open is told to lapse; only what is late does."""
+        if ahead:
+            self.time_passes(60)
+        for request_id, (state, amount, places) in list(self.model.requests.items()):
+            hold = self.holds["acme", request_id]
+            self.apply(Lapse(parse_scope(hold.scope), request_id))
+            if state == "reserved" and hold.expires_at <= self.book.now:
+                self.model.move(places, amount, -amount)
+                self.model.requests[request_id] = ("suspended", amount, places)
 
     @rule(scope=st.sampled_from([ANN, BOB]), cost=AMOUNTS)
     def record(self, scope: Any, cost: int) -> None:
@@ -155,6 +159,10 @@ class LedgerMachine(RuleBasedStateMachine):
         held = sum(balance.held_usd_nanos for key, balance in self.balances.items() if key[1] == "organizations/acme")
         assert held == sum(hold.amount_usd_nanos for hold in self.holds.values() if hold.state is State.RESERVED)
 
+    def recent(self, back: int) -> Reserve:
+        """A request that was granted, most often one of the last."""
+        return self.granted[-1 - back % len(self.granted)]
+
     def apply(self, operation: Operation) -> Outcome | FarthingError:
         try:
             return self.book.apply(operation)
@@ -166,5 +174,5 @@ def used(cost: int) -> UsageRecord:
     return UsageRecord("chat", (UsageLine("m", "p", "d", 0, 0, 0, cost, "accepted", False),), cost, Saving())
 
 
-LedgerMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+LedgerMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
 TestLedger = LedgerMachine.TestCase

@@ -145,6 +145,19 @@ async def test_a_sweep_moves_what_is_late_into_suspense_in_one_batch() -> None:
         assert await sweep_once(ledger.lapsed, lane) == 0
 
 
+async def test_a_hold_that_cannot_lapse_does_not_keep_the_others_from_it() -> None:
+    ledger = MemoryLedger()
+
+    async def lapsed(count_max: int) -> list[tuple[str, str]]:
+        return [(USER.path, "unknown"), *await ledger.lapsed(count_max)]
+
+    async with lane_of(ledger).running() as lane:
+        await asyncio.gather(*(lane.submit(reserve(number, ttl_s=1)) for number in range(2)))
+        ledger.clock.advance(1)
+        assert await sweep_once(lapsed, lane) == 2
+    assert (ledger.balance.spent_usd_nanos, ledger.balance.held_usd_nanos) == (2, 0)
+
+
 async def test_the_sweep_outlives_a_store_that_was_away() -> None:
     ledger = MemoryLedger()
     async with lane_of(ledger).running() as lane:

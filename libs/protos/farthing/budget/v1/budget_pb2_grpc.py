@@ -102,7 +102,8 @@ class BudgetServiceServicer:
 
     def CreateBudget(self, request, context):
         """Creates a budget on a scope. Safe to retry with the same request_id.
-        Statuses: INVALID_ARGUMENT, ALREADY_EXISTS (BUDGET_EXISTS: same scope and period).
+        Statuses: INVALID_ARGUMENT (REQUEST_ID_REUSED: same request_id, other body), ALREADY_EXISTS (BUDGET_EXISTS: same scope and
+        period), NOT_FOUND (BUDGET_NOT_FOUND: the budget that this request_id made was deleted since).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

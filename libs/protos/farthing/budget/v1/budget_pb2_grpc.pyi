@@ -38,7 +38,8 @@ class BudgetServiceStub:
     def __new__(cls, channel: _aio.Channel) -> BudgetServiceAsyncStub: ...
     CreateBudget: _grpc.UnaryUnaryMultiCallable[_budget_pb2.CreateBudgetRequest, _budget_pb2.CreateBudgetResponse]
     """Creates a budget on a scope. Safe to retry with the same request_id.
-    Statuses: INVALID_ARGUMENT, ALREADY_EXISTS (BUDGET_EXISTS: same scope and period).
+    Statuses: INVALID_ARGUMENT (REQUEST_ID_REUSED: same request_id, other body), ALREADY_EXISTS (BUDGET_EXISTS: same scope and
+    period), NOT_FOUND (BUDGET_NOT_FOUND: the budget that this request_id made was deleted since).
     """
     GetBudget: _grpc.UnaryUnaryMultiCallable[_budget_pb2.GetBudgetRequest, _budget_pb2.GetBudgetResponse]
     """Reads one budget with its balance in the current period. Safe to retry. Statuses: NOT_FOUND (BUDGET_NOT_FOUND)."""
@@ -84,7 +85,8 @@ class BudgetServiceAsyncStub(BudgetServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateBudget: _aio.UnaryUnaryMultiCallable[_budget_pb2.CreateBudgetRequest, _budget_pb2.CreateBudgetResponse]  # type: ignore[assignment]
     """Creates a budget on a scope. Safe to retry with the same request_id.
-    Statuses: INVALID_ARGUMENT, ALREADY_EXISTS (BUDGET_EXISTS: same scope and period).
+    Statuses: INVALID_ARGUMENT (REQUEST_ID_REUSED: same request_id, other body), ALREADY_EXISTS (BUDGET_EXISTS: same scope and
+    period), NOT_FOUND (BUDGET_NOT_FOUND: the budget that this request_id made was deleted since).
     """
     GetBudget: _aio.UnaryUnaryMultiCallable[_budget_pb2.GetBudgetRequest, _budget_pb2.GetBudgetResponse]  # type: ignore[assignment]
     """Reads one budget with its balance in the current period. Safe to retry. Statuses: NOT_FOUND (BUDGET_NOT_FOUND)."""
@@ -133,7 +135,8 @@ class BudgetServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_budget_pb2.CreateBudgetResponse, _abc.Awaitable[_budget_pb2.CreateBudgetResponse]]:
         """Creates a budget on a scope. Safe to retry with the same request_id.
-        Statuses: INVALID_ARGUMENT, ALREADY_EXISTS (BUDGET_EXISTS: same scope and period).
+        Statuses: INVALID_ARGUMENT (REQUEST_ID_REUSED: same request_id, other body), ALREADY_EXISTS (BUDGET_EXISTS: same scope and
+        period), NOT_FOUND (BUDGET_NOT_FOUND: the budget that this request_id made was deleted since).
         """
 
     @_abc_1.abstractmethod
