@@ -21,7 +21,7 @@ import pytest
 from farthing_runtime.catalog import CATALOG, targets_named
 from farthing_runtime.hosting import Suite, running_suite
 from farthing_runtime.mesh import network_channel
-from farthing_runtime.migrations import migrate, migrations_dir
+from farthing_runtime.migrations import migrate
 from farthing_runtime.postgres import Cluster
 from farthing_runtime.registration import ServiceBinding
 from farthing_runtime.settings import HostSettings

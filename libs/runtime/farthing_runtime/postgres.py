@@ -7,6 +7,7 @@ import fcntl
 import hashlib
 import importlib.util
 import os
+import pwd
 import shutil
 import signal
 import subprocess
@@ -247,16 +248,20 @@ def _major_version(program: Path) -> int:
 
 
 def _as_ordinary_user(root: Path) -> list[str]:
-    """Postgres refuses to run as root, so it is started as somebody else.
+    """Postgres refuses to run as root, and as a user whom the system does not know; then it is started as somebody else.
 
-    A user namespace keeps the files ours and every path readable; where namespaces are forbidden (many containers) the server runs
+    A user namespace keeps the files ours and every path readable; where namespaces are forbidden (many containers) a server of root's runs
     as `nobody`, who then owns the directory.
     """
-    if os.geteuid() != 0:
+    known = {entry.pw_uid for entry in pwd.getpwall()}
+    if os.geteuid() != 0 and os.geteuid() in known:
         return []
-    namespace = ["unshare", "--user", "--map-user=1000", "--map-group=1000", "--"]
+    somebody = _NOBODY if _NOBODY in known else max(known)
+    namespace = ["unshare", "--user", f"--map-user={somebody}", "--"]
     if shutil.which("unshare") and subprocess.run([*namespace, "true"], capture_output=True, check=False).returncode == 0:
         return namespace
+    if os.geteuid() != 0:
+        return []
     for path in (root, *root.rglob("*")):
         os.chown(path, _NOBODY, _NOBODY, follow_symlinks=False)
     return ["setpriv", f"--reuid={_NOBODY}", f"--regid={_NOBODY}", "--clear-groups", "--"]
