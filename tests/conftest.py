@@ -55,10 +55,7 @@ def postgres(session_dir: Path) -> Iterator[Cluster]:
 
 async def _make_template(cluster: Cluster) -> None:
     await _administer(cluster, 'CREATE DATABASE "template_farthing"')
-    await migrate(
-        cluster.url("template_farthing"),
-        [target for target in CATALOG.values() if target.schema and migrations_dir(target).is_dir()],
-    )
+    await migrate(cluster.url("template_farthing"), [target for target in CATALOG.values() if target.schema])
 
 
 async def _administer(cluster: Cluster, statement: str) -> None:

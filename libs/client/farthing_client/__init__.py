@@ -1,10 +1,44 @@
-"""The public Python client: one class, async, and a synchronous face of it.
+"""The public Python client of Farthing: `Farthing` for asyncio, `FarthingSync` for everything else.
 
-Answers come with their receipts.
-Failures are exceptions with a code, a reason and facts.
+Both speak gRPC to a running suite, give answers with their receipts as typed values, and raise one family of exceptions.
+Amounts are whole nanodollars; `usd` turns them into exact decimals.
 """
 
-from farthing_client.blocking import BlockingFarthing
-from farthing_client.client import Answer, Failure, Farthing
+from farthing_client.answers import Completion, Estimate, Piece, Usage
+from farthing_client.asynchronous import AnswerStream, Farthing
+from farthing_client.failures import (
+    BudgetExhausted,
+    FarthingFailure,
+    NotAllowed,
+    RequestInvalid,
+    StreamBroken,
+    TimedOut,
+    Unreachable,
+)
+from farthing_client.receipts import Attempt, Receipt, Step, usd
+from farthing_client.requests import Message, Options
+from farthing_client.synchronous import AnswerStreamSync, FarthingSync
 
-__all__ = ["Answer", "BlockingFarthing", "Failure", "Farthing"]
+__all__ = [
+    "AnswerStream",
+    "AnswerStreamSync",
+    "Attempt",
+    "BudgetExhausted",
+    "Completion",
+    "Estimate",
+    "Farthing",
+    "FarthingFailure",
+    "FarthingSync",
+    "Message",
+    "NotAllowed",
+    "Options",
+    "Piece",
+    "Receipt",
+    "RequestInvalid",
+    "Step",
+    "StreamBroken",
+    "TimedOut",
+    "Unreachable",
+    "Usage",
+    "usd",
+]

@@ -14,6 +14,7 @@ from typing import Generic, TypeVar
 from farthing_core.errors import FarthingError
 
 _BUSY_ITEMS = 3
+_FULL_ITEMS = 24
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
@@ -32,7 +33,8 @@ class Batcher(Generic[_Item, _Result]):
     """One queue and the one task that works it off, batch by batch.
 
     `work` takes a batch and gives one result an item, in order; a result that is an exception is raised to its own caller only. When `work`
-    itself raises, everybody in the batch gets that. Under load (a batch of several just went) `linger_s` is waited for more to come.
+    itself raises, everybody in the batch gets that. Under load (a batch of several just went) `linger_s` is waited for more to
+    come.
     """
 
     def __init__(
@@ -50,7 +52,7 @@ class Batcher(Generic[_Item, _Result]):
         self._waiting: deque[tuple[_Item, asyncio.Future[_Result]]] = deque()
         self._arrived = asyncio.Event()
         self._closing = False
-        self._busy = False
+        self._last = 0
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Batcher[_Item, _Result]]:
@@ -77,10 +79,17 @@ class Batcher(Generic[_Item, _Result]):
             await self._arrived.wait()
             self._arrived.clear()
             while self._waiting:
-                if self._linger_s and self._busy and not self._closing and len(self._waiting) < self._batch_size_max:
-                    await asyncio.sleep(self._linger_s)
-                self._busy = len(self._waiting) >= _BUSY_ITEMS
+                await self._linger()
+                self._last = len(self._waiting)
                 await self._work_off([self._waiting.popleft() for _ in range(min(len(self._waiting), self._batch_size_max))])
+
+    async def _linger(self) -> None:
+        """Under load, gives more the time to come; not where those whom the last batch answered are back in force already."""
+        if not self._linger_s or self._closing or self._last < _BUSY_ITEMS:
+            return
+        await asyncio.sleep(0)
+        if len(self._waiting) < _FULL_ITEMS:
+            await asyncio.sleep(self._linger_s)
 
     async def _work_off(self, batch: list[tuple[_Item, asyncio.Future[_Result]]]) -> None:
         try:

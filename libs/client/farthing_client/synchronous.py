@@ -1,0 +1,122 @@
+"""The client for code that blocks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+from typing import Any, Self, Unpack
+
+import grpc
+from farthing.orchestrator.v1 import orchestrator_pb2, orchestrator_pb2_grpc
+
+from farthing_client.answers import Completion, Estimate, Piece, completion_of, estimate_of, piece_of
+from farthing_client.channels import (
+    BACKOFF_S,
+    CHANNEL_OPTIONS,
+    DEFAULT_ADDRESS,
+    DEFAULT_SCOPE,
+    DEFAULT_TIMEOUT_S,
+    ESTIMATE_ATTEMPTS_MAX,
+    channel_target,
+)
+from farthing_client.failures import StreamBroken, failure_of, is_unavailable
+from farthing_client.requests import Message, Options, request_of
+
+
+class FarthingSync:
+    """`Farthing` without asyncio: `with FarthingSync("127.0.0.1:50051") as farthing: farthing.complete("…")`. May be shared by threads."""
+
+    def __init__(
+        self,
+        address: str = DEFAULT_ADDRESS,
+        *,
+        scope: str = DEFAULT_SCOPE,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        credentials: grpc.ChannelCredentials | None = None,
+    ) -> None:
+        self._address = address
+        self._scope = scope
+        self._timeout_s = timeout_s
+        self._credentials = credentials
+
+    def __enter__(self) -> Self:
+        target = channel_target(self._address)
+        if self._credentials is None:
+            self._channel = grpc.insecure_channel(target, options=CHANNEL_OPTIONS)
+        else:
+            self._channel = grpc.secure_channel(target, self._credentials, options=CHANNEL_OPTIONS)
+        # The stubs are typed for asyncio; the same class serves a blocking channel.
+        self._stub: Any = orchestrator_pb2_grpc.OrchestratorServiceStub(self._channel)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._channel.close()
+
+    def complete(self, prompt: str | Sequence[Message], **options: Unpack[Options]) -> Completion:
+        """An answer with its receipt. Never repeated by itself: asking twice may pay twice."""
+        request = request_of(prompt, options, scope=self._scope)
+        try:
+            return completion_of(self._stub.Complete(request, timeout=self._timeout(options)))
+        except grpc.RpcError as error:
+            raise failure_of(error) from error
+
+    def stream(self, prompt: str | Sequence[Message], **options: Unpack[Options]) -> AnswerStreamSync:
+        """An answer as it comes: `with farthing.stream(…) as stream: for piece in stream: …`."""
+        request = request_of(prompt, options, scope=self._scope)
+        wrapped = orchestrator_pb2.StreamCompleteRequest(request=request)
+        return AnswerStreamSync(self._stub.StreamComplete(wrapped, timeout=self._timeout(options)))
+
+    def estimate(self, prompt: str | Sequence[Message], **options: Unpack[Options]) -> Estimate:
+        """What a request would do and cost, without asking a model. Tried again, within its time, when the suite is out of reach."""
+        request = orchestrator_pb2.EstimateCostRequest(request=request_of(prompt, options, scope=self._scope))
+        ends_at_s = time.monotonic() + self._timeout(options)
+        for attempt in range(1, ESTIMATE_ATTEMPTS_MAX + 1):
+            try:
+                return estimate_of(self._stub.EstimateCost(request, timeout=max(0.0, ends_at_s - time.monotonic())))
+            except grpc.RpcError as error:
+                wait_s = BACKOFF_S * 2 ** (attempt - 1)
+                last = attempt == ESTIMATE_ATTEMPTS_MAX or time.monotonic() + wait_s >= ends_at_s
+                if last or not is_unavailable(error):
+                    raise failure_of(error) from error
+            time.sleep(wait_s)
+        raise AssertionError("the last attempt returns or raises")
+
+    def _timeout(self, options: Options) -> float:
+        return options.get("timeout_s", self._timeout_s)
+
+
+class AnswerStreamSync:
+    """The pieces of one answer; afterwards `completion` is the whole of it with its receipt.
+
+    Leaving the `with` block early ends the call; what was delivered is charged.
+    """
+
+    def __init__(self, call: Any) -> None:
+        self._call = call
+        self._completion: Completion | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._call.cancel()
+
+    def __iter__(self) -> Iterator[Piece]:
+        try:
+            for event in self._call:
+                if event.WhichOneof("event") == "finished":
+                    self._completion = completion_of(event.finished)
+                elif event.HasField("delta"):
+                    yield piece_of(event.delta)
+        except grpc.RpcError as error:
+            raise failure_of(error) from error
+        if self._completion is None:
+            raise StreamBroken
+
+    @property
+    def completion(self) -> Completion:
+        """The whole answer. Raises StreamBroken before the stream has come to its end."""
+        if self._completion is None:
+            raise StreamBroken
+        return self._completion
