@@ -7,8 +7,8 @@ call, and a local channel would need a second implementation of them.
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextvars import ContextVar
 from typing import Any
 
 import grpc
@@ -20,9 +20,10 @@ from grpc_status import rpc_status
 
 from farthing_runtime.local_calls import LocalAbort
 from farthing_runtime.registration import ServiceBinding
-from farthing_runtime.status import code_of, internal, invalid_argument, simple_status, status_of
+from farthing_runtime.status import code_of, error_info, internal, invalid_argument, simple_status, status_of
 
 REQUEST_ID_KEY = "x-request-id"
+_request_id: ContextVar[str] = ContextVar("farthing_request_id", default="")
 _log = structlog.get_logger()
 _VIOLATIONS_MAX = 10
 
@@ -62,6 +63,7 @@ def _dress_unary(
     table, deadline_s = binding.status_table, binding.deadline_s
 
     async def call(request: Any, context: Any) -> Any:
+        _bind_request_id(request, context)
         if check is not None and (wrong := check(request)):
             return await _abort(context, invalid_argument(wrong))
         try:
@@ -74,7 +76,7 @@ def _dress_unary(
         except (LocalAbort, grpc.aio.AbortError):
             raise
         except Exception as error:
-            return await _abort(context, _unexpected(error, binding, context))
+            return await _abort(context, _unexpected(error, binding))
 
     return call
 
@@ -85,6 +87,7 @@ def _dress_stream(
     table, deadline_s = binding.status_table, binding.deadline_s
 
     async def call(request: Any, context: Any) -> AsyncIterator[Any]:
+        _bind_request_id(request, context)
         if check is not None and (wrong := check(request)):
             await _abort(context, invalid_argument(wrong))
         responses = behaviour(request, context)
@@ -103,7 +106,7 @@ def _dress_stream(
         except (LocalAbort, grpc.aio.AbortError):
             raise
         except Exception as error:
-            await _abort(context, _unexpected(error, binding, context))
+            await _abort(context, _unexpected(error, binding))
         finally:
             await responses.aclose()  # type: ignore[attr-defined]
 
@@ -120,23 +123,30 @@ def _status(error: Exception, table: Any, deadline_s: float) -> status_pb2.Statu
     )
 
 
-def _unexpected(error: Exception, binding: ServiceBinding, context: Any) -> status_pb2.Status:
-    _log.error("unexpected error", service=binding.name, request_id=request_id_of(context), exc_info=error)
+def _unexpected(error: Exception, binding: ServiceBinding) -> status_pb2.Status:
+    _log.error("unexpected error", service=binding.name, request_id=_request_id.get(), exc_info=error)
     return internal()
 
 
 async def _abort(context: Any, status: status_pb2.Status) -> Any:
-    if code_of(status) is grpc.StatusCode.INTERNAL:
-        _log.error("answered INTERNAL", request_id=request_id_of(context))
+    code = code_of(status)
+    if code is grpc.StatusCode.INTERNAL:
+        _log.error("answered INTERNAL", request_id=_request_id.get())
+    else:
+        info = error_info(status)
+        _log.debug("refused", code=code.name, reason=info.reason if info else "", request_id=_request_id.get())
     await context.abort_with_status(rpc_status.to_status(status))
 
 
-def request_id_of(context: Any) -> str:
-    """The request id that came with a call, or a fresh one."""
+def _bind_request_id(request: Any, context: Any) -> None:
+    """Whose work this is, for the log: as the metadata says, or the request itself; a call made on the way inherits it."""
     for key, value in context.invocation_metadata() or ():
         if key == REQUEST_ID_KEY:
-            return str(value)
-    return str(uuid.uuid4())
+            _request_id.set(str(value))
+            return
+    given = getattr(request, "request_id", "")
+    if given:
+        _request_id.set(given)
 
 
 def _path(field: Any) -> str:
