@@ -11,7 +11,8 @@ from farthing_core.ids import random_uuid
 from farthing_runtime.postgres import open_pool
 from farthing_runtime.registration import AppIterator, Mesh, Registration, ServiceBinding
 
-from farthing_gateway.http import Edge, serving
+from farthing_gateway.edge.listener import serving
+from farthing_gateway.http import Edge
 from farthing_gateway.keys import Keyring
 from farthing_gateway.servicer import AccessServicer
 from farthing_gateway.settings import Settings
@@ -32,7 +33,7 @@ async def app(settings: Settings, mesh: Mesh) -> AppIterator:
             new_secret=lambda: secrets.token_urlsafe(_SECRET_BYTES),
             trust_s=settings.key_trust_s,
         )
-        async with serving(Edge(mesh, keyring, settings), settings) as url:
+        async with serving(Edge(mesh, keyring, settings).routes(), settings) as url:
             binding = ServiceBinding(
                 name="farthing.gateway.v1.AccessService",
                 add_to_server=add_AccessServiceServicer_to_server,

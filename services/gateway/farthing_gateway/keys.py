@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from farthing_core.clock import Clock
-from farthing_core.errors import FarthingError
+from farthing_core.errors import FarthingError, FieldInvalid
 from farthing_core.ids import NewId
 from farthing_core.scopes import Scope, parse_scope
 
@@ -17,6 +18,9 @@ from farthing_gateway.store import KeyStore
 SECRET_PREFIX = "fk-"
 _SHOWN_CHARACTERS = 9
 _KNOWN_MAX = 10_000
+_SECRET_CHARACTERS_MAX = 200
+
+_OWN_ORIGIN = re.compile(r"https?://(127\.0\.0\.1|localhost|\[::1\]|[a-z0-9-]{1,63}\.localhost)(:[0-9]{1,5})?")
 
 NewSecret = Callable[[], str]
 """Makes at least 192 random bits as text."""
@@ -41,6 +45,13 @@ class ScopeForbidden(FarthingError):
 
     def __init__(self) -> None:
         super().__init__("this API key does not speak for that scope")
+
+
+class OriginForbidden(FarthingError):
+    """A web page of another site, which a browser on this machine was made to open, asks without a key."""
+
+    def __init__(self) -> None:
+        super().__init__("pages of other sites need an API key, even on this machine")
 
 
 class StoreUnavailable(FarthingError):
@@ -91,6 +102,8 @@ class Keyring:
 
     async def whose(self, secret: str) -> Key:
         """The key of a secret. Raises KeyInvalid."""
+        if not secret.startswith(SECRET_PREFIX) or len(secret) > _SECRET_CHARACTERS_MAX or not secret.isascii():
+            raise KeyInvalid
         digest, now_s = secret_hash(secret), self._clock.monotonic_s()
         known = self._known.get(digest)
         if known is None or known[1] < now_s:
@@ -105,9 +118,16 @@ class Keyring:
             raise KeyInvalid
         return known[0]
 
+    async def check_store(self) -> None:
+        """Raises StoreUnavailable when keys cannot be looked up."""
+        await self._store.find(b"")
+
     async def list_from(self, scope: Scope, *, after: str, count_max: int) -> list[Key]:
-        """Keys at and below a scope, oldest first."""
-        return await self._store.list_from(scope, after=after, count_max=count_max)
+        """Keys at and below a scope, oldest first. Raises FieldInvalid for a page that was never announced."""
+        found = await self._store.list_from(scope, after=after, count_max=count_max)
+        if after and not found:
+            raise FieldInvalid(field="page_token", problem="must be the next_page_token of an earlier page")
+        return found
 
     async def revoke(self, scope: Scope, key_id: str) -> Key:
         """Ends a key. Raises KeyNotFound, also for one of another organisation."""
@@ -127,6 +147,15 @@ def scope_for(key: Key | None, asked: str, *, default: str) -> str:
     if not parse_scope(key.scope).contains(parse_scope(asked, field="x-farthing-scope")):
         raise ScopeForbidden
     return asked
+
+
+def check_origin(origin: str | None) -> None:
+    """Raises OriginForbidden unless a request without a key comes from a program, or from a page of this machine.
+
+    A browser lets any page send requests to this machine; it names the page in the `Origin` header, which programs do not send.
+    """
+    if origin is not None and not _OWN_ORIGIN.fullmatch(origin):
+        raise OriginForbidden
 
 
 def secret_hash(secret: str) -> bytes:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -17,18 +19,47 @@ _CACHE_MODES = {
     "semantic": orchestrator_pb2.CACHE_MODE_SEMANTIC,
 }
 _ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
-_TRUE = frozenset({"1", "true", "yes", "full"})
+_RECEIPT_WORDS = {"full": True, "true": True, "1": True, "none": False, "false": False, "0": False, "": False}
 _MESSAGES_MAX = 10_000
 _OUTPUT_TOKENS_MAX = 10_000_000
+_CACHE_TTL_S_MAX = 31_536_000
+_WHOLE_NUMBER = re.compile(r"[0-9]{1,12}")
 
 
-def complete_request(body: dict[str, Any], headers: Mapping[str, str], scope: str) -> Any:
-    """The request in the orchestrator's words. Takes from `body` what it knows; the rest is passed through untouched.
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a caller wants: the request in the orchestrator's words, and how the answer is to come."""
+
+    request: Any
+    stream: bool
+    with_usage: bool
+    receipt: bool
+
+
+def wish_of(body: dict[str, Any], headers: Mapping[str, str], scope: str) -> Wish:
+    """Reads a body of OpenAI's and our headers. Takes from `body` what it knows; the rest is passed through untouched.
 
     Raises FieldInvalid, naming the field or header, for what cannot be.
     """
-    body.pop("stream", None)
-    body.pop("stream_options", None)
+    stream = _flag(body.pop("stream", None), field="stream")
+    options = _object(body.pop("stream_options", None), field="stream_options")
+    with_usage = _flag(options.get("include_usage"), field="stream_options.include_usage")
+    receipt = _wants_receipt(body.pop("farthing", None), headers)
+    return Wish(_complete_request(body, headers, scope), stream, with_usage, receipt)
+
+
+def header(headers: Mapping[str, str], name: str) -> str:
+    """A header's text, empty when it is absent. Raises FieldInvalid when it is not UTF-8."""
+    value = headers.get(name, "")
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise FieldInvalid(field=name, problem="must be text in UTF-8") from error
+    return value
+
+
+def _complete_request(body: dict[str, Any], headers: Mapping[str, str], scope: str) -> Any:
     model = body.pop("model", None)
     if not isinstance(model, str) or not model:
         raise FieldInvalid(field="model", problem="must be a model's name, or farthing/auto")
@@ -36,22 +67,41 @@ def complete_request(body: dict[str, Any], headers: Mapping[str, str], scope: st
         request_id=_request_id(headers.get("x-farthing-request-id")),
         scope=scope,
         model=model,
-        task=headers.get("x-farthing-task", ""),
-        tier=headers.get("x-farthing-tier", ""),
+        task=header(headers, "x-farthing-task"),
+        tier=header(headers, "x-farthing-tier"),
         messages=_messages(body.pop("messages", None)),
-        tags=[tag.strip() for tag in headers.get("x-farthing-tags", "").split(",") if tag.strip()],
+        tags=_words(headers, "x-farthing-tags"),
     )
     _fill_parameters(request.parameters, body)
     _fill_overrides(request, headers)
     return request
 
 
-def wants_receipt(body: dict[str, Any], headers: Mapping[str, str]) -> bool:
-    """Whether the receipt is to come in the body too; takes the wish out of the body."""
-    asked = body.pop("farthing", None)
-    if asked is not None and not isinstance(asked, dict):
-        raise FieldInvalid(field="farthing", problem='must be an object such as {"receipt": true}')
-    return bool(asked and asked.get("receipt")) or headers.get("x-farthing-receipt", "").lower() in _TRUE
+def _wants_receipt(asked: Any, headers: Mapping[str, str]) -> bool:
+    wishes = _object(asked, field="farthing")
+    for name in wishes:
+        if name != "receipt":
+            raise FieldInvalid(field=f"farthing.{name[:60]}", problem='is unknown; only {"receipt": true} is')
+    given = headers.get("x-farthing-receipt", "").lower()
+    if given not in _RECEIPT_WORDS:
+        raise FieldInvalid(field="x-farthing-receipt", problem=f"must be one of {', '.join(filter(None, _RECEIPT_WORDS))}")
+    return _RECEIPT_WORDS[given] or _flag(wishes.get("receipt"), field="farthing.receipt")
+
+
+def _flag(given: Any, *, field: str) -> bool:
+    if given is not None and not isinstance(given, bool):
+        raise FieldInvalid(field=field, problem="must be true or false")
+    return bool(given)
+
+
+def _object(given: Any, *, field: str) -> dict[str, Any]:
+    if given is not None and not isinstance(given, dict):
+        raise FieldInvalid(field=field, problem="must be an object")
+    return given or {}
+
+
+def _words(headers: Mapping[str, str], name: str) -> list[str]:
+    return [word.strip() for word in header(headers, name).split(",") if word.strip()]
 
 
 def _request_id(given: str | None) -> str:
@@ -75,7 +125,7 @@ def _message(given: Any, number: int) -> Any:
     if not isinstance(given, dict):
         raise FieldInvalid(field=f"messages[{number}]", problem="must be an object")
     role, content = given.pop("role", None), given.pop("content", None)
-    if role not in _ROLES:
+    if not isinstance(role, str) or role not in _ROLES:
         raise FieldInvalid(field=f"messages[{number}].role", problem=f"must be one of {', '.join(sorted(_ROLES))}")
     message = chat_pb2.ChatMessage(role=role)
     if isinstance(content, str):
@@ -133,14 +183,16 @@ def _fill_stop(parameters: Any, stop: Any) -> None:
 
 
 def _fill_overrides(request: Any, headers: Mapping[str, str]) -> None:
-    mode, ttl, providers = (headers.get(f"x-farthing-{name}") for name in ("cache", "cache-ttl-s", "providers"))
+    mode, ttl = headers.get("x-farthing-cache"), headers.get("x-farthing-cache-ttl-s")
     if mode is not None:
         if mode not in _CACHE_MODES:
             raise FieldInvalid(field="x-farthing-cache", problem=f"must be one of {', '.join(_CACHE_MODES)}")
         request.overrides.cache_mode = _CACHE_MODES[mode]
     if ttl is not None:
-        if not ttl.isdigit() or int(ttl) > 31_536_000:
-            raise FieldInvalid(field="x-farthing-cache-ttl-s", problem="must be a whole number of seconds, at most 31536000")
+        if not _WHOLE_NUMBER.fullmatch(ttl) or int(ttl) > _CACHE_TTL_S_MAX:
+            problem = f"must be a whole number of seconds, at most {_CACHE_TTL_S_MAX}"
+            raise FieldInvalid(field="x-farthing-cache-ttl-s", problem=problem)
         request.overrides.cache_ttl_s = int(ttl)
-    if providers is not None:
-        request.overrides.allowed_providers.extend(name.strip() for name in providers.split(",") if name.strip())
+    providers = _words(headers, "x-farthing-providers")
+    if providers:
+        request.overrides.allowed_providers.extend(providers)

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import quote
 
 import orjson
 
-_HEADERS = {
-    0: "miss",
-    1: "miss",
-    2: "exact",
-    3: "semantic",
-}
+_CACHE_WORDS = {2: "exact", 3: "semantic"}
 
 
 def chat_completion(response: Any, *, created: int, receipt: Any) -> bytes:
@@ -53,48 +49,52 @@ def usage(given: Any) -> dict[str, Any]:
 class Chunks:
     """The events of one stream, built around a frame that is encoded once."""
 
-    def __init__(self, *, request_id: str, created: int) -> None:
+    def __init__(self, *, request_id: str, created: int, with_usage: bool = False) -> None:
         self._head = b'data: {"id":"chatcmpl-%s","object":"chat.completion.chunk","created":%d,"model":' % (
             request_id.replace("-", "").encode(),
             created,
         )
+        self._with_usage = with_usage
+        # With usage asked for, OpenAI's chunks all have the field, and only the last one has figures in it.
+        self._tail = b'}],"usage":null}\n\n' if with_usage else b"}]}\n\n"
         self._opened = False
-        self._tool_calls = 0
 
-    def delta(self, piece: Any) -> bytes:
+    def delta(self, content: str, extra_json: str, model: str) -> bytes:
         """A piece of the answer; the first one opens with the role."""
-        opening = b"" if self._opened else self._event(piece.model, b'{"role":"assistant","content":""}', b"null")
+        opening = b"" if self._opened else self._event(model, b'{"role":"assistant","content":""}', b"null")
         self._opened = True
-        if not piece.extra_json:
-            return opening + self._event(piece.model, b'{"content":%s}' % orjson.dumps(piece.content), b"null")
-        delta = orjson.loads(piece.extra_json)
+        if not extra_json:
+            return opening + self._event(model, b'{"content":%s}' % orjson.dumps(content), b"null")
+        delta = orjson.loads(extra_json)
         for position, call in enumerate(delta.get("tool_calls") or ()):
             call.setdefault("index", position)
-        if piece.content:
-            delta["content"] = piece.content
-        return opening + self._event(piece.model, orjson.dumps(delta), b"null")
+        if content:
+            delta["content"] = content
+        return opening + self._event(model, orjson.dumps(delta), b"null")
 
-    def end(self, response: Any, *, with_usage: bool, receipt: Any) -> bytes:
+    def end(self, response: Any, *, receipt: Any) -> bytes:
         """The finish reason, usage and receipt where they are wanted, and the end marker."""
-        opening = b"" if self._opened else self._event(response.model, b'{"role":"assistant","content":""}', b"null")
-        reason = orjson.dumps(response.answer.finish_reason or "stop")
-        events = [opening, self._event(response.model, b"{}", reason)]
-        if with_usage or receipt is not None:
+        answer, model = response.answer, response.model
+        # An answer that came without pieces is in its end alone.
+        unsent = b"" if self._opened else self.delta(answer.content, answer.extra_json, model)
+        events = [unsent, self._event(model, b"{}", orjson.dumps(answer.finish_reason or "stop"))]
+        if self._with_usage or receipt is not None:
             tail: dict[str, Any] = {}
-            if with_usage:
+            if self._with_usage:
                 tail["usage"] = usage(response.usage)
             if receipt is not None:
                 tail["farthing"] = {"receipt": receipt}
-            events.append(self._head + orjson.dumps(response.model) + b',"choices":[],' + orjson.dumps(tail)[1:] + b"\n\n")
+            events.append(self._head + orjson.dumps(model) + b',"choices":[],' + orjson.dumps(tail)[1:] + b"\n\n")
         events.append(b"data: [DONE]\n\n")
         return b"".join(events)
 
     def _event(self, model: str, delta: bytes, finish_reason: bytes) -> bytes:
-        return b'%s%s,"choices":[{"index":0,"delta":%s,"logprobs":null,"finish_reason":%s}]}\n\n' % (
+        return b'%s%s,"choices":[{"index":0,"delta":%s,"logprobs":null,"finish_reason":%s%s' % (
             self._head,
             orjson.dumps(model),
             delta,
             finish_reason,
+            self._tail,
         )
 
 
@@ -103,20 +103,39 @@ def error_body(message: str, *, kind: str, param: str | None, code: str | None) 
     return orjson.dumps({"error": {"message": message, "type": kind, "param": param, "code": code}})
 
 
-def receipt_headers(receipt: Any) -> dict[str, str]:
-    """What a request cost and saved, as headers."""
+def answer_headers(response: Any) -> dict[str, str]:
+    """What a request cost and saved, as headers; `x-request-id` is where OpenAI's clients look for it."""
+    receipt = response.receipt
     headers = {
+        "content-type": "application/json",
+        "x-request-id": receipt.request_id,
         "x-farthing-request-id": receipt.request_id,
         "x-farthing-cost-usd": usd(receipt.cost_usd_nanos),
         "x-farthing-baseline-usd": usd(receipt.baseline_usd_nanos),
         "x-farthing-saved-usd": usd(receipt.baseline_usd_nanos - receipt.cost_usd_nanos),
-        "x-farthing-cache": _HEADERS[receipt.cache_outcome],
+        "x-farthing-cache": _CACHE_WORDS.get(receipt.cache_outcome, "miss"),
+        "x-farthing-model": _header_text(response.model),
         "x-farthing-escalated": "true" if receipt.escalated else "false",
         "x-farthing-added-latency-us": str(receipt.added_latency_us),
     }
     if receipt.budget_left.HasField("free_usd_nanos"):
         headers["x-farthing-budget-left-usd"] = usd(receipt.budget_left.free_usd_nanos)
     return headers
+
+
+def stream_headers(request_id: str) -> dict[str, str]:
+    """The headers of a stream: what it cost is known at its end, in its receipt."""
+    return {
+        "content-type": "text/event-stream; charset=utf-8",
+        "cache-control": "no-cache",
+        "x-accel-buffering": "no",
+        "x-request-id": request_id,
+        "x-farthing-request-id": request_id,
+    }
+
+
+def _header_text(text: str) -> str:
+    return text if text.isascii() and text.isprintable() else quote(text)
 
 
 def usd(nanos: int) -> str:

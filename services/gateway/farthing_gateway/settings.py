@@ -22,9 +22,10 @@ class Settings(ServiceSettings):
     )
     scope_default: str = Field(default="organizations/default", description="The scope of callers without a key.")
     key_trust_s: float = Field(
-        default=15.0, ge=0, le=300, description="How long a checked key is believed; a revoked one dies within it."
+        default=15.0, ge=0, le=30, description="How long a checked key is believed; a revoked one dies within it."
     )
     body_bytes_max: int = Field(default=16 * 1024 * 1024, ge=1024, description="The largest request body.")
+    requests_max: int = Field(default=2000, ge=1, le=100_000, description="HTTP requests served at once; more are refused.")
     request_timeout_s: float = Field(default=600.0, gt=0, le=3600, description="How long a request may take.")
     body_timeout_s: float = Field(default=30.0, gt=0, le=600, description="How long a client may take to send its body.")
     pool_size_max: int = Field(default=4, ge=1, le=100, description="Connections to Postgres.")

@@ -5,11 +5,12 @@ from __future__ import annotations
 from farthing_runtime.status import StatusRow, StatusTable
 from grpc import StatusCode
 
-from farthing_gateway.keys import KeyInvalid, KeyNotFound, ScopeForbidden, StoreUnavailable
+from farthing_gateway.keys import KeyInvalid, KeyNotFound, OriginForbidden, ScopeForbidden, StoreUnavailable
 
 STATUS_TABLE: StatusTable = {
     KeyInvalid: StatusRow(StatusCode.UNAUTHENTICATED, "KEY_INVALID"),
     KeyNotFound: StatusRow(StatusCode.NOT_FOUND, "KEY_NOT_FOUND"),
+    OriginForbidden: StatusRow(StatusCode.PERMISSION_DENIED, "ORIGIN_FORBIDDEN"),
     ScopeForbidden: StatusRow(StatusCode.PERMISSION_DENIED, "SCOPE_FORBIDDEN"),
     StoreUnavailable: StatusRow(StatusCode.UNAVAILABLE, "STORE_UNAVAILABLE"),
 }
@@ -36,7 +37,11 @@ ERROR_TYPES = {
     401: "authentication_error",
     403: "permission_error",
     404: "invalid_request_error",
+    405: "invalid_request_error",
+    408: "invalid_request_error",
+    409: "invalid_request_error",
     413: "invalid_request_error",
+    417: "invalid_request_error",
     429: "insufficient_quota",
 }
 """The `type` of OpenAI's error object; what is not listed is `server_error`."""

@@ -109,16 +109,19 @@ async def test_too_much_is_refused_with_the_limit(edge: Any) -> None:
     assert (status, error_of(body)["code"]) == (413, "body_too_large")
 
 
-async def test_unknown_models_paths_and_methods_are_404(edge: Any) -> None:
-    for options in (
-        {"body": {"model": "ghost", "messages": MESSAGES}},
-        {"target": "/v1/nothing", "raw": b""},
-        {"method": "GET", "raw": b""},
-        {"target": "/v1/models/ghost", "method": "GET", "raw": b""},
+async def test_unknown_models_and_paths_are_404(edge: Any) -> None:
+    for options, code in (
+        ({"body": {"model": "ghost", "messages": MESSAGES}}, "model_not_found"),
+        ({"target": "/v1/nothing", "raw": b""}, "not_found"),
+        ({"target": "/v1/models/ghost", "method": "GET", "raw": b""}, "model_not_found"),
     ):
         status, _, body = await edge(**options)
-        assert status == 404
-        error_of(body)
+        assert (status, error_of(body)["code"]) == (404, code)
+
+
+async def test_another_method_is_a_405_that_names_the_right_one(edge: Any) -> None:
+    status, headers, body = await edge(method="GET", raw=b"")
+    assert (status, headers["allow"], error_of(body)["code"]) == (405, "POST", "method_not_allowed")
 
 
 async def test_an_answer_has_openais_shape_and_our_headers(edge: Any) -> None:
