@@ -10,6 +10,9 @@ from farthing_core.ids import random_uuid
 from farthing_runtime.postgres import open_pool
 from farthing_runtime.registration import AppIterator, Mesh, Registration, ServiceBinding
 
+from farthing_budget.edge.budgets import BudgetRpcs
+from farthing_budget.edge.holds import HoldRpcs
+from farthing_budget.edge.usage import UsageRpcs
 from farthing_budget.lane import Lane
 from farthing_budget.servicer import BudgetServicer
 from farthing_budget.settings import Settings
@@ -35,14 +38,10 @@ async def app(settings: Settings, mesh: Mesh) -> AppIterator:
             linger_s=settings.linger_s,
         )
         async with lane.running(), sweeping(ledger.lapsed, lane, interval_s=settings.sweep_interval_s):
-            servicer = BudgetServicer(
-                lane=lane,
-                ledger=ledger,
-                budgets=PostgresBudgets(pool, clock),
-                usage=PostgresUsage(pool),
-                clock=clock,
-                new_id=random_uuid,
-                hold_ttl_s=settings.hold_ttl_s_default,
+            servicer = BudgetServicer(  # type: ignore[abstract]
+                BudgetRpcs(budgets=PostgresBudgets(pool, clock), clock=clock, new_id=random_uuid),
+                HoldRpcs(lane=lane, ledger=ledger, hold_ttl_s=settings.hold_ttl_s_default),
+                UsageRpcs(usage=PostgresUsage(pool), clock=clock),
             )
             binding = ServiceBinding(
                 name="farthing.budget.v1.BudgetService",

@@ -21,7 +21,8 @@ from farthing_budget.operations import Hold, Left, Operation, Record, Reserve
 from farthing_budget.refusals import BudgetExhausted, LedgerBusy, StoreUnavailable
 from farthing_budget.store import rows
 from farthing_budget.store.connection import LaneConnection, away_errors, reaching
-from farthing_budget.store.statements import LAPSED, LOCK_HOLDS, TERMS, UPDATE_HOLDS, WRITE_BALANCES, WRITE_HOURLY
+from farthing_budget.store.statements import LAPSED, LOCK_HOLDS, TERMS, UPDATE_HOLDS, WRITE_BALANCES
+from farthing_budget.store.usage_rows import write_usage
 
 _TRIES = 5
 _BACKOFF_S = 0.002
@@ -161,8 +162,7 @@ async def _write(connection: asyncpg.Connection, book: Book) -> None:
     if book.changed_holds:
         await connection.execute(UPDATE_HOLDS, *rows.ended_columns(list(book.changed_holds.values())))
     if book.usage:
-        await rows.copy_usage(connection, book)
-        await connection.execute(WRITE_HOURLY, *rows.hourly_columns(book))
+        await write_usage(connection, book)
 
 
 def _refusal(error: Exception) -> Exception:

@@ -38,7 +38,9 @@ class _PeriodEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Period.ValueTy
     PERIOD_QUARTER: _Period.ValueType  # 4
     """A calendar quarter."""
     PERIOD_YEAR: _Period.ValueType  # 5
-    """A calendar year."""
+    """A year from the budget's fiscal start."""
+    PERIOD_ROLLING: _Period.ValueType  # 6
+    """The last window_s seconds, moving: spending leaves it slot by slot, a 24th of the window each."""
 
 class Period(_Period, metaclass=_PeriodEnumTypeWrapper):
     """How long a budget lasts before it starts afresh. Calendar periods in the budget's time zone."""
@@ -54,8 +56,118 @@ PERIOD_MONTH: Period.ValueType  # 3
 PERIOD_QUARTER: Period.ValueType  # 4
 """A calendar quarter."""
 PERIOD_YEAR: Period.ValueType  # 5
-"""A calendar year."""
+"""A year from the budget's fiscal start."""
+PERIOD_ROLLING: Period.ValueType  # 6
+"""The last window_s seconds, moving: spending leaves it slot by slot, a 24th of the window each."""
 Global___Period: _TypeAlias = Period  # noqa: Y015
+
+class _ExhaustionAction:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ExhaustionActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ExhaustionAction.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    EXHAUSTION_ACTION_UNSPECIFIED: _ExhaustionAction.ValueType  # 0
+    """Not set: DENY."""
+    EXHAUSTION_ACTION_DENY: _ExhaustionAction.ValueType  # 1
+    """Nothing more."""
+    EXHAUSTION_ACTION_DEGRADE: _ExhaustionAction.ValueType  # 2
+    """Only open models, as far as they cost nothing or still fit."""
+
+class ExhaustionAction(_ExhaustionAction, metaclass=_ExhaustionActionEnumTypeWrapper):
+    """What the ledger tells work that is not critical when a budget is used up."""
+
+EXHAUSTION_ACTION_UNSPECIFIED: ExhaustionAction.ValueType  # 0
+"""Not set: DENY."""
+EXHAUSTION_ACTION_DENY: ExhaustionAction.ValueType  # 1
+"""Nothing more."""
+EXHAUSTION_ACTION_DEGRADE: ExhaustionAction.ValueType  # 2
+"""Only open models, as far as they cost nothing or still fit."""
+Global___ExhaustionAction: _TypeAlias = ExhaustionAction  # noqa: Y015
+
+class _VelocityMeasure:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _VelocityMeasureEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_VelocityMeasure.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    VELOCITY_MEASURE_UNSPECIFIED: _VelocityMeasure.ValueType  # 0
+    """Not set: NONE."""
+    VELOCITY_MEASURE_NONE: _VelocityMeasure.ValueType  # 1
+    """Nothing."""
+    VELOCITY_MEASURE_ALERT: _VelocityMeasure.ValueType  # 2
+    """Raises an alert."""
+    VELOCITY_MEASURE_DEGRADE: _VelocityMeasure.ValueType  # 3
+    """Raises an alert, and work that is not critical is told to DEGRADE once half of the limit is used."""
+
+class VelocityMeasure(_VelocityMeasure, metaclass=_VelocityMeasureEnumTypeWrapper):
+    """What a budget does when, at the present rate, it would end before its period does."""
+
+VELOCITY_MEASURE_UNSPECIFIED: VelocityMeasure.ValueType  # 0
+"""Not set: NONE."""
+VELOCITY_MEASURE_NONE: VelocityMeasure.ValueType  # 1
+"""Nothing."""
+VELOCITY_MEASURE_ALERT: VelocityMeasure.ValueType  # 2
+"""Raises an alert."""
+VELOCITY_MEASURE_DEGRADE: VelocityMeasure.ValueType  # 3
+"""Raises an alert, and work that is not critical is told to DEGRADE once half of the limit is used."""
+Global___VelocityMeasure: _TypeAlias = VelocityMeasure  # noqa: Y015
+
+class _ModelClass:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ModelClassEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ModelClass.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    MODEL_CLASS_UNSPECIFIED: _ModelClass.ValueType  # 0
+    """Not set: HOSTED."""
+    MODEL_CLASS_HOSTED: _ModelClass.ValueType  # 1
+    """Any model."""
+    MODEL_CLASS_OPEN: _ModelClass.ValueType  # 2
+    """Open models only."""
+
+class ModelClass(_ModelClass, metaclass=_ModelClassEnumTypeWrapper):
+    """A class of models."""
+
+MODEL_CLASS_UNSPECIFIED: ModelClass.ValueType  # 0
+"""Not set: HOSTED."""
+MODEL_CLASS_HOSTED: ModelClass.ValueType  # 1
+"""Any model."""
+MODEL_CLASS_OPEN: ModelClass.ValueType  # 2
+"""Open models only."""
+Global___ModelClass: _TypeAlias = ModelClass  # noqa: Y015
+
+class _FigureSource:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _FigureSourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FigureSource.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    FIGURE_SOURCE_UNSPECIFIED: _FigureSource.ValueType  # 0
+    """Not set: REPORTED."""
+    FIGURE_SOURCE_REPORTED: _FigureSource.ValueType  # 1
+    """The provider reported it; zero means zero."""
+    FIGURE_SOURCE_DERIVED: _FigureSource.ValueType  # 2
+    """Computed from what the provider reported."""
+    FIGURE_SOURCE_ESTIMATED: _FigureSource.ValueType  # 3
+    """Our own estimate."""
+    FIGURE_SOURCE_MISSING: _FigureSource.ValueType  # 4
+    """Nobody knows; counted as zero, or at an upper bound where it is a cost."""
+
+class FigureSource(_FigureSource, metaclass=_FigureSourceEnumTypeWrapper):
+    """Where a figure is from."""
+
+FIGURE_SOURCE_UNSPECIFIED: FigureSource.ValueType  # 0
+"""Not set: REPORTED."""
+FIGURE_SOURCE_REPORTED: FigureSource.ValueType  # 1
+"""The provider reported it; zero means zero."""
+FIGURE_SOURCE_DERIVED: FigureSource.ValueType  # 2
+"""Computed from what the provider reported."""
+FIGURE_SOURCE_ESTIMATED: FigureSource.ValueType  # 3
+"""Our own estimate."""
+FIGURE_SOURCE_MISSING: FigureSource.ValueType  # 4
+"""Nobody knows; counted as zero, or at an upper bound where it is a cost."""
+Global___FigureSource: _TypeAlias = FigureSource  # noqa: Y015
 
 class _Verdict:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -94,13 +206,15 @@ class _ReservationStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Rese
     RESERVATION_STATE_UNSPECIFIED: _ReservationState.ValueType  # 0
     """Not set."""
     RESERVATION_STATE_RESERVED: _ReservationState.ValueType  # 1
-    """Money is set aside."""
+    """Money is set aside; if its time runs out, it is released."""
     RESERVATION_STATE_SETTLED: _ReservationState.ValueType  # 2
     """Ended with what was used."""
     RESERVATION_STATE_RELEASED: _ReservationState.ValueType  # 3
     """Ended unused."""
     RESERVATION_STATE_SUSPENDED: _ReservationState.ValueType  # 4
-    """Its time ran out before anybody said what was used: the hold counts as spent until it is settled."""
+    """Its time ran out while the provider was being called: the hold counts as spent until it is settled or released."""
+    RESERVATION_STATE_DISPATCHED: _ReservationState.ValueType  # 5
+    """The provider is being called."""
 
 class ReservationState(_ReservationState, metaclass=_ReservationStateEnumTypeWrapper):
     """The state of a reservation."""
@@ -108,13 +222,15 @@ class ReservationState(_ReservationState, metaclass=_ReservationStateEnumTypeWra
 RESERVATION_STATE_UNSPECIFIED: ReservationState.ValueType  # 0
 """Not set."""
 RESERVATION_STATE_RESERVED: ReservationState.ValueType  # 1
-"""Money is set aside."""
+"""Money is set aside; if its time runs out, it is released."""
 RESERVATION_STATE_SETTLED: ReservationState.ValueType  # 2
 """Ended with what was used."""
 RESERVATION_STATE_RELEASED: ReservationState.ValueType  # 3
 """Ended unused."""
 RESERVATION_STATE_SUSPENDED: ReservationState.ValueType  # 4
-"""Its time ran out before anybody said what was used: the hold counts as spent until it is settled."""
+"""Its time ran out while the provider was being called: the hold counts as spent until it is settled or released."""
+RESERVATION_STATE_DISPATCHED: ReservationState.ValueType  # 5
+"""The provider is being called."""
 Global___ReservationState: _TypeAlias = ReservationState  # noqa: Y015
 
 class _UsageGroup:
@@ -135,6 +251,22 @@ class _UsageGroupEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_UsageGroup
     """By task."""
     USAGE_GROUP_PROVIDER: _UsageGroup.ValueType  # 5
     """By provider."""
+    USAGE_GROUP_HOUR: _UsageGroup.ValueType  # 6
+    """By hour, UTC."""
+    USAGE_GROUP_SERVICE: _UsageGroup.ValueType  # 7
+    """By internal service that called."""
+    USAGE_GROUP_DOMAIN: _UsageGroup.ValueType  # 8
+    """By domain of use."""
+    USAGE_GROUP_KEY: _UsageGroup.ValueType  # 9
+    """By API key."""
+    USAGE_GROUP_WORKSPACE: _UsageGroup.ValueType  # 10
+    """By workspace."""
+    USAGE_GROUP_PROJECT: _UsageGroup.ValueType  # 11
+    """By project."""
+    USAGE_GROUP_USER: _UsageGroup.ValueType  # 12
+    """By user."""
+    USAGE_GROUP_TAG: _UsageGroup.ValueType  # 13
+    """By tag; a request counts once for each of its tags. With no other group than hour, day, model and provider."""
 
 class UsageGroup(_UsageGroup, metaclass=_UsageGroupEnumTypeWrapper):
     """By what usage can be grouped."""
@@ -151,7 +283,91 @@ USAGE_GROUP_TASK: UsageGroup.ValueType  # 4
 """By task."""
 USAGE_GROUP_PROVIDER: UsageGroup.ValueType  # 5
 """By provider."""
+USAGE_GROUP_HOUR: UsageGroup.ValueType  # 6
+"""By hour, UTC."""
+USAGE_GROUP_SERVICE: UsageGroup.ValueType  # 7
+"""By internal service that called."""
+USAGE_GROUP_DOMAIN: UsageGroup.ValueType  # 8
+"""By domain of use."""
+USAGE_GROUP_KEY: UsageGroup.ValueType  # 9
+"""By API key."""
+USAGE_GROUP_WORKSPACE: UsageGroup.ValueType  # 10
+"""By workspace."""
+USAGE_GROUP_PROJECT: UsageGroup.ValueType  # 11
+"""By project."""
+USAGE_GROUP_USER: UsageGroup.ValueType  # 12
+"""By user."""
+USAGE_GROUP_TAG: UsageGroup.ValueType  # 13
+"""By tag; a request counts once for each of its tags. With no other group than hour, day, model and provider."""
 Global___UsageGroup: _TypeAlias = UsageGroup  # noqa: Y015
+
+class _ExportFormat:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ExportFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ExportFormat.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    EXPORT_FORMAT_UNSPECIFIED: _ExportFormat.ValueType  # 0
+    """Not set: FOCUS."""
+    EXPORT_FORMAT_FOCUS: _ExportFormat.ValueType  # 1
+    """CSV with the columns of FOCUS 1.2 (FinOps Open Cost and Usage Specification)."""
+    EXPORT_FORMAT_CSV: _ExportFormat.ValueType  # 2
+    """CSV with our own columns, one row an attempt."""
+    EXPORT_FORMAT_INVOICE: _ExportFormat.ValueType  # 3
+    """CSV with one line a model and day: the lines of an invoice to the scope."""
+
+class ExportFormat(_ExportFormat, metaclass=_ExportFormatEnumTypeWrapper):
+    """How usage is exported."""
+
+EXPORT_FORMAT_UNSPECIFIED: ExportFormat.ValueType  # 0
+"""Not set: FOCUS."""
+EXPORT_FORMAT_FOCUS: ExportFormat.ValueType  # 1
+"""CSV with the columns of FOCUS 1.2 (FinOps Open Cost and Usage Specification)."""
+EXPORT_FORMAT_CSV: ExportFormat.ValueType  # 2
+"""CSV with our own columns, one row an attempt."""
+EXPORT_FORMAT_INVOICE: ExportFormat.ValueType  # 3
+"""CSV with one line a model and day: the lines of an invoice to the scope."""
+Global___ExportFormat: _TypeAlias = ExportFormat  # noqa: Y015
+
+class _AlertKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _AlertKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AlertKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ALERT_KIND_UNSPECIFIED: _AlertKind.ValueType  # 0
+    """Not set; refused."""
+    ALERT_KIND_BUDGET_PERCENT: _AlertKind.ValueType  # 1
+    """A budget reached a percentage of its limit (spent, suspense included)."""
+    ALERT_KIND_DAILY_COST: _AlertKind.ValueType  # 2
+    """A scope's cost of a UTC day reached an amount."""
+    ALERT_KIND_VELOCITY: _AlertKind.ValueType  # 3
+    """At its present rate a budget ends before its period does."""
+    ALERT_KIND_SUSPENSE: _AlertKind.ValueType  # 4
+    """Holds moved to suspense."""
+    ALERT_KIND_PRICE_UNKNOWN: _AlertKind.ValueType  # 5
+    """A model without a price was used, at an upper bound."""
+    ALERT_KIND_OVERRUN: _AlertKind.ValueType  # 6
+    """A settlement exceeded what was authorised."""
+
+class AlertKind(_AlertKind, metaclass=_AlertKindEnumTypeWrapper):
+    """What an alert is about."""
+
+ALERT_KIND_UNSPECIFIED: AlertKind.ValueType  # 0
+"""Not set; refused."""
+ALERT_KIND_BUDGET_PERCENT: AlertKind.ValueType  # 1
+"""A budget reached a percentage of its limit (spent, suspense included)."""
+ALERT_KIND_DAILY_COST: AlertKind.ValueType  # 2
+"""A scope's cost of a UTC day reached an amount."""
+ALERT_KIND_VELOCITY: AlertKind.ValueType  # 3
+"""At its present rate a budget ends before its period does."""
+ALERT_KIND_SUSPENSE: AlertKind.ValueType  # 4
+"""Holds moved to suspense."""
+ALERT_KIND_PRICE_UNKNOWN: AlertKind.ValueType  # 5
+"""A model without a price was used, at an upper bound."""
+ALERT_KIND_OVERRUN: AlertKind.ValueType  # 6
+"""A settlement exceeded what was authorised."""
+Global___AlertKind: _TypeAlias = AlertKind  # noqa: Y015
 
 @_typing.final
 class Budget(_message.Message):
@@ -174,6 +390,14 @@ class Budget(_message.Message):
     PERIOD_END_TIME_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    SELECTOR_FIELD_NUMBER: _builtins.int
+    LIMIT_REQUESTS_FIELD_NUMBER: _builtins.int
+    SPENT_REQUESTS_FIELD_NUMBER: _builtins.int
+    HELD_REQUESTS_FIELD_NUMBER: _builtins.int
+    SUSPENSE_USD_NANOS_FIELD_NUMBER: _builtins.int
+    SUSPENSE_TOKENS_FIELD_NUMBER: _builtins.int
+    PERIOD_TERMS_FIELD_NUMBER: _builtins.int
+    LIMIT_TERMS_FIELD_NUMBER: _builtins.int
     budget_id: _builtins.str
     """Identifier, given by the service."""
     scope: _builtins.str
@@ -198,6 +422,16 @@ class Budget(_message.Message):
     """Tokens set aside by open reservations of the current period."""
     version: _builtins.int
     """Counts the changes of this budget; give it back to UpdateBudget to change only what you have seen."""
+    limit_requests: _builtins.int
+    """The most requests in a period. Absent: requests are not limited."""
+    spent_requests: _builtins.int
+    """Requests settled in the current period."""
+    held_requests: _builtins.int
+    """Requests of open reservations of the current period."""
+    suspense_usd_nanos: _builtins.int
+    """The part of spent_usd_nanos whose real cost nobody knows yet."""
+    suspense_tokens: _builtins.int
+    """The part of spent_tokens that nobody knows yet."""
     @_builtins.property
     def period_start_time(self) -> _timestamp_pb2.Timestamp:
         """When the current period began."""
@@ -209,6 +443,18 @@ class Budget(_message.Message):
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was created."""
+
+    @_builtins.property
+    def selector(self) -> Global___BudgetSelector:
+        """What it limits of the scope's work; everything when absent."""
+
+    @_builtins.property
+    def period_terms(self) -> Global___PeriodTerms:
+        """How the period is reckoned."""
+
+    @_builtins.property
+    def limit_terms(self) -> Global___LimitTerms:
+        """What happens near and at the limit."""
 
     def __init__(
         self,
@@ -228,21 +474,129 @@ class Budget(_message.Message):
         period_end_time: _timestamp_pb2.Timestamp | None = ...,
         version: _builtins.int = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        selector: Global___BudgetSelector | None = ...,
+        limit_requests: _builtins.int | None = ...,
+        spent_requests: _builtins.int = ...,
+        held_requests: _builtins.int = ...,
+        suspense_usd_nanos: _builtins.int = ...,
+        suspense_tokens: _builtins.int = ...,
+        period_terms: Global___PeriodTerms | None = ...,
+        limit_terms: Global___LimitTerms | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_limit_tokens", b"_limit_tokens", "_limit_usd_nanos", b"_limit_usd_nanos", "create_time", b"create_time", "limit_tokens", b"limit_tokens", "limit_usd_nanos", b"limit_usd_nanos", "period_end_time", b"period_end_time", "period_start_time", b"period_start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_limit_requests", b"_limit_requests", "_limit_tokens", b"_limit_tokens", "_limit_usd_nanos", b"_limit_usd_nanos", "create_time", b"create_time", "limit_requests", b"limit_requests", "limit_terms", b"limit_terms", "limit_tokens", b"limit_tokens", "limit_usd_nanos", b"limit_usd_nanos", "period_end_time", b"period_end_time", "period_start_time", b"period_start_time", "period_terms", b"period_terms", "selector", b"selector"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit_tokens", b"_limit_tokens", "_limit_usd_nanos", b"_limit_usd_nanos", "budget_id", b"budget_id", "create_time", b"create_time", "display_name", b"display_name", "held_tokens", b"held_tokens", "held_usd_nanos", b"held_usd_nanos", "limit_tokens", b"limit_tokens", "limit_usd_nanos", b"limit_usd_nanos", "period", b"period", "period_end_time", b"period_end_time", "period_start_time", b"period_start_time", "scope", b"scope", "spent_tokens", b"spent_tokens", "spent_usd_nanos", b"spent_usd_nanos", "time_zone", b"time_zone", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit_requests", b"_limit_requests", "_limit_tokens", b"_limit_tokens", "_limit_usd_nanos", b"_limit_usd_nanos", "budget_id", b"budget_id", "create_time", b"create_time", "display_name", b"display_name", "held_requests", b"held_requests", "held_tokens", b"held_tokens", "held_usd_nanos", b"held_usd_nanos", "limit_requests", b"limit_requests", "limit_terms", b"limit_terms", "limit_tokens", b"limit_tokens", "limit_usd_nanos", b"limit_usd_nanos", "period", b"period", "period_end_time", b"period_end_time", "period_start_time", b"period_start_time", "period_terms", b"period_terms", "scope", b"scope", "selector", b"selector", "spent_requests", b"spent_requests", "spent_tokens", b"spent_tokens", "spent_usd_nanos", b"spent_usd_nanos", "suspense_tokens", b"suspense_tokens", "suspense_usd_nanos", b"suspense_usd_nanos", "time_zone", b"time_zone", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__limit_requests: _TypeAlias = _typing.Literal["limit_requests"]  # noqa: Y015
+    _WhichOneofArgType__limit_requests: _TypeAlias = _typing.Literal["_limit_requests", b"_limit_requests"]  # noqa: Y015
     _WhichOneofReturnType__limit_tokens: _TypeAlias = _typing.Literal["limit_tokens"]  # noqa: Y015
     _WhichOneofArgType__limit_tokens: _TypeAlias = _typing.Literal["_limit_tokens", b"_limit_tokens"]  # noqa: Y015
     _WhichOneofReturnType__limit_usd_nanos: _TypeAlias = _typing.Literal["limit_usd_nanos"]  # noqa: Y015
     _WhichOneofArgType__limit_usd_nanos: _TypeAlias = _typing.Literal["_limit_usd_nanos", b"_limit_usd_nanos"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__limit_requests) -> _WhichOneofReturnType__limit_requests | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__limit_tokens) -> _WhichOneofReturnType__limit_tokens | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__limit_usd_nanos) -> _WhichOneofReturnType__limit_usd_nanos | None: ...
 
 Global___Budget: _TypeAlias = Budget  # noqa: Y015
+
+@_typing.final
+class BudgetSelector(_message.Message):
+    """What part of a scope's work a budget limits."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    PROVIDER_FIELD_NUMBER: _builtins.int
+    TAG_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Work on this model."""
+    provider: _builtins.str
+    """Work at this provider."""
+    tag: _builtins.str
+    """Work with this tag."""
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        provider: _builtins.str = ...,
+        tag: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "only", b"only", "provider", b"provider", "tag", b"tag"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "only", b"only", "provider", b"provider", "tag", b"tag"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_only: _TypeAlias = _typing.Literal["model", "provider", "tag"]  # noqa: Y015
+    _WhichOneofArgType_only: _TypeAlias = _typing.Literal["only", b"only"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_only) -> _WhichOneofReturnType_only | None: ...
+
+Global___BudgetSelector: _TypeAlias = BudgetSelector  # noqa: Y015
+
+@_typing.final
+class PeriodTerms(_message.Message):
+    """How a period is reckoned, beyond its kind."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FISCAL_START_MONTH_FIELD_NUMBER: _builtins.int
+    START_DAY_FIELD_NUMBER: _builtins.int
+    WINDOW_S_FIELD_NUMBER: _builtins.int
+    fiscal_start_month: _builtins.int
+    """The month in which years (and with them quarters) begin, 1 to 12; January when 0."""
+    start_day: _builtins.int
+    """The day on which months, quarters and years begin, 1 to 28; the first when 0."""
+    window_s: _builtins.int
+    """Of PERIOD_ROLLING: the window, 60 to 31,622,400 seconds."""
+    def __init__(
+        self,
+        *,
+        fiscal_start_month: _builtins.int = ...,
+        start_day: _builtins.int = ...,
+        window_s: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fiscal_start_month", b"fiscal_start_month", "start_day", b"start_day", "window_s", b"window_s"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PeriodTerms: _TypeAlias = PeriodTerms  # noqa: Y015
+
+@_typing.final
+class LimitTerms(_message.Message):
+    """What happens near and at a limit."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOFT_LIMIT_PERCENT_FIELD_NUMBER: _builtins.int
+    CRITICAL_LIMIT_PERCENT_FIELD_NUMBER: _builtins.int
+    ON_EXHAUSTION_FIELD_NUMBER: _builtins.int
+    VELOCITY_MEASURE_FIELD_NUMBER: _builtins.int
+    soft_limit_percent: _builtins.int
+    """From this percentage of the limit on, work that is not critical is told to DEGRADE; 0: never."""
+    critical_limit_percent: _builtins.int
+    """Critical work may go up to this percentage of the limit, 100 to 1,000; 200 when 0."""
+    on_exhaustion: Global___ExhaustionAction.ValueType
+    """What work that is not critical is told at the limit."""
+    velocity_measure: Global___VelocityMeasure.ValueType
+    """What is done about spending that is too fast."""
+    def __init__(
+        self,
+        *,
+        soft_limit_percent: _builtins.int = ...,
+        critical_limit_percent: _builtins.int = ...,
+        on_exhaustion: Global___ExhaustionAction.ValueType = ...,
+        velocity_measure: Global___VelocityMeasure.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["critical_limit_percent", b"critical_limit_percent", "on_exhaustion", b"on_exhaustion", "soft_limit_percent", b"soft_limit_percent", "velocity_measure", b"velocity_measure"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LimitTerms: _TypeAlias = LimitTerms  # noqa: Y015
 
 @_typing.final
 class Reservation(_message.Message):
@@ -257,6 +611,10 @@ class Reservation(_message.Message):
     TOKENS_FIELD_NUMBER: _builtins.int
     SETTLED_USD_NANOS_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    SETTLED_TOKENS_FIELD_NUMBER: _builtins.int
+    AUTHORIZED_USD_NANOS_FIELD_NUMBER: _builtins.int
+    OUTPUT_TOKENS_HELD_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """The id the caller gave."""
     scope: _builtins.str
@@ -269,9 +627,19 @@ class Reservation(_message.Message):
     """Held tokens."""
     settled_usd_nanos: _builtins.int
     """What it was settled at, in nanodollars."""
+    settled_tokens: _builtins.int
+    """What it was settled at, in tokens."""
+    authorized_usd_nanos: _builtins.int
+    """The most its caller said it may cost, in nanodollars; a learned hold may be smaller. Settling above it is an overrun."""
+    output_tokens_held: _builtins.int
+    """How many output tokens the hold pays for; 0 when the hold was not sized by the ledger."""
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
         """When the hold lapses."""
+
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was made."""
 
     def __init__(
         self,
@@ -283,14 +651,140 @@ class Reservation(_message.Message):
         tokens: _builtins.int = ...,
         settled_usd_nanos: _builtins.int = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
+        settled_tokens: _builtins.int = ...,
+        authorized_usd_nanos: _builtins.int = ...,
+        output_tokens_held: _builtins.int = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_usd_nanos", b"amount_usd_nanos", "expire_time", b"expire_time", "request_id", b"request_id", "scope", b"scope", "settled_usd_nanos", b"settled_usd_nanos", "state", b"state", "tokens", b"tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_usd_nanos", b"amount_usd_nanos", "authorized_usd_nanos", b"authorized_usd_nanos", "create_time", b"create_time", "expire_time", b"expire_time", "output_tokens_held", b"output_tokens_held", "request_id", b"request_id", "scope", b"scope", "settled_tokens", b"settled_tokens", "settled_usd_nanos", b"settled_usd_nanos", "state", b"state", "tokens", b"tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Reservation: _TypeAlias = Reservation  # noqa: Y015
+
+@_typing.final
+class Decision(_message.Message):
+    """What the ledger thinks of a wish to spend, in full."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERDICT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    LEFT_FIELD_NUMBER: _builtins.int
+    RETRY_AFTER_S_FIELD_NUMBER: _builtins.int
+    ALLOWED_CLASS_FIELD_NUMBER: _builtins.int
+    ALTERNATIVES_FIELD_NUMBER: _builtins.int
+    verdict: Global___Verdict.ValueType
+    """What it says."""
+    reason: _builtins.str
+    """Why, for machines: FITS, SOFT_LIMIT, VELOCITY, LIMIT."""
+    message: _builtins.str
+    """Why, for people."""
+    retry_after_s: _builtins.int
+    """Seconds until there is room again; 0 when there is, or when waiting does not help."""
+    allowed_class: Global___ModelClass.ValueType
+    """Which models may be used."""
+    @_builtins.property
+    def left(self) -> Global___BudgetLeft:
+        """What is left on the tightest budget."""
+
+    @_builtins.property
+    def alternatives(self) -> _containers.RepeatedCompositeFieldContainer[Global___Alternative]:
+        """What else could be done."""
+
+    def __init__(
+        self,
+        *,
+        verdict: Global___Verdict.ValueType = ...,
+        reason: _builtins.str = ...,
+        message: _builtins.str = ...,
+        left: Global___BudgetLeft | None = ...,
+        retry_after_s: _builtins.int = ...,
+        allowed_class: Global___ModelClass.ValueType = ...,
+        alternatives: _abc.Iterable[Global___Alternative] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["left", b"left"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_class", b"allowed_class", "alternatives", b"alternatives", "left", b"left", "message", b"message", "reason", b"reason", "retry_after_s", b"retry_after_s", "verdict", b"verdict"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Decision: _TypeAlias = Decision  # noqa: Y015
+
+@_typing.final
+class Alternative(_message.Message):
+    """Something else that could be done."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    OUTPUT_TOKENS_MAX_FIELD_NUMBER: _builtins.int
+    kind: _builtins.str
+    """For machines: OPEN_MODELS, FEWER_OUTPUT_TOKENS, WAIT, MARK_CRITICAL."""
+    text: _builtins.str
+    """For people."""
+    output_tokens_max: _builtins.int
+    """Of FEWER_OUTPUT_TOKENS: how many would still fit."""
+    def __init__(
+        self,
+        *,
+        kind: _builtins.str = ...,
+        text: _builtins.str = ...,
+        output_tokens_max: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "output_tokens_max", b"output_tokens_max", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Alternative: _TypeAlias = Alternative  # noqa: Y015
+
+@_typing.final
+class Sizing(_message.Message):
+    """What the ledger needs to size a hold by what it has learned of output lengths."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INPUT_USD_NANOS_FIELD_NUMBER: _builtins.int
+    INPUT_TOKENS_FIELD_NUMBER: _builtins.int
+    OUTPUT_USD_NANOS_PER_MILLION_TOKENS_FIELD_NUMBER: _builtins.int
+    OUTPUT_TOKENS_MAX_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    TASK_FIELD_NUMBER: _builtins.int
+    input_usd_nanos: _builtins.int
+    """What the prompt costs, in nanodollars: certain."""
+    input_tokens: _builtins.int
+    """Tokens of the prompt."""
+    output_usd_nanos_per_million_tokens: _builtins.int
+    """Price of output."""
+    output_tokens_max: _builtins.int
+    """The most output tokens: max_tokens as it is sent to the provider."""
+    model: _builtins.str
+    """The model that is likely to answer."""
+    task: _builtins.str
+    """What the request is for."""
+    def __init__(
+        self,
+        *,
+        input_usd_nanos: _builtins.int = ...,
+        input_tokens: _builtins.int = ...,
+        output_usd_nanos_per_million_tokens: _builtins.int = ...,
+        output_tokens_max: _builtins.int = ...,
+        model: _builtins.str = ...,
+        task: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["input_tokens", b"input_tokens", "input_usd_nanos", b"input_usd_nanos", "model", b"model", "output_tokens_max", b"output_tokens_max", "output_usd_nanos_per_million_tokens", b"output_usd_nanos_per_million_tokens", "task", b"task"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Sizing: _TypeAlias = Sizing  # noqa: Y015
 
 @_typing.final
 class BudgetLeft(_message.Message):
@@ -348,6 +842,15 @@ class UsageLine(_message.Message):
     COST_USD_NANOS_FIELD_NUMBER: _builtins.int
     OUTCOME_FIELD_NUMBER: _builtins.int
     ESTIMATED_FIELD_NUMBER: _builtins.int
+    CACHE_WRITE_5M_TOKENS_FIELD_NUMBER: _builtins.int
+    CACHE_WRITE_1H_TOKENS_FIELD_NUMBER: _builtins.int
+    REASONING_TOKENS_FIELD_NUMBER: _builtins.int
+    AUDIO_INPUT_TOKENS_FIELD_NUMBER: _builtins.int
+    AUDIO_OUTPUT_TOKENS_FIELD_NUMBER: _builtins.int
+    TOKENS_SOURCE_FIELD_NUMBER: _builtins.int
+    PRICE_SOURCE_FIELD_NUMBER: _builtins.int
+    SERVICE_TIER_FIELD_NUMBER: _builtins.int
+    PRICE_UNKNOWN_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """The model as users name it."""
     provider: _builtins.str
@@ -366,6 +869,24 @@ class UsageLine(_message.Message):
     """How it ended: "accepted", "rejected", "failed", "cache_exact", "cache_semantic"."""
     estimated: _builtins.bool
     """True when the figures are our own estimate because the provider reported none."""
+    cache_write_5m_tokens: _builtins.int
+    """Tokens of the prompt written into the provider's cache for five minutes."""
+    cache_write_1h_tokens: _builtins.int
+    """Tokens of the prompt written into the provider's cache for an hour."""
+    reasoning_tokens: _builtins.int
+    """The part of output_tokens that is reasoning."""
+    audio_input_tokens: _builtins.int
+    """The part of input_tokens that is audio."""
+    audio_output_tokens: _builtins.int
+    """The part of output_tokens that is audio."""
+    tokens_source: Global___FigureSource.ValueType
+    """Where the token counts are from."""
+    price_source: _builtins.str
+    """Where the rates are from: "farthing.yaml", "genai-prices", a contract."""
+    service_tier: _builtins.str
+    """Tier of service at the provider: "", "priority", "flex", "batch"."""
+    price_unknown: _builtins.bool
+    """True when no price was known and the cost is an upper bound."""
     def __init__(
         self,
         *,
@@ -378,10 +899,19 @@ class UsageLine(_message.Message):
         cost_usd_nanos: _builtins.int = ...,
         outcome: _builtins.str = ...,
         estimated: _builtins.bool = ...,
+        cache_write_5m_tokens: _builtins.int = ...,
+        cache_write_1h_tokens: _builtins.int = ...,
+        reasoning_tokens: _builtins.int = ...,
+        audio_input_tokens: _builtins.int = ...,
+        audio_output_tokens: _builtins.int = ...,
+        tokens_source: Global___FigureSource.ValueType = ...,
+        price_source: _builtins.str = ...,
+        service_tier: _builtins.str = ...,
+        price_unknown: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_input_tokens", b"cached_input_tokens", "cost_usd_nanos", b"cost_usd_nanos", "deployment", b"deployment", "estimated", b"estimated", "input_tokens", b"input_tokens", "model", b"model", "outcome", b"outcome", "output_tokens", b"output_tokens", "provider", b"provider"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio_input_tokens", b"audio_input_tokens", "audio_output_tokens", b"audio_output_tokens", "cache_write_1h_tokens", b"cache_write_1h_tokens", "cache_write_5m_tokens", b"cache_write_5m_tokens", "cached_input_tokens", b"cached_input_tokens", "cost_usd_nanos", b"cost_usd_nanos", "deployment", b"deployment", "estimated", b"estimated", "input_tokens", b"input_tokens", "model", b"model", "outcome", b"outcome", "output_tokens", b"output_tokens", "price_source", b"price_source", "price_unknown", b"price_unknown", "provider", b"provider", "reasoning_tokens", b"reasoning_tokens", "service_tier", b"service_tier", "tokens_source", b"tokens_source"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -427,10 +957,20 @@ class UsageRecord(_message.Message):
     LINES_FIELD_NUMBER: _builtins.int
     BASELINE_USD_NANOS_FIELD_NUMBER: _builtins.int
     SAVING_FIELD_NUMBER: _builtins.int
+    SERVICE_FIELD_NUMBER: _builtins.int
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    TAGS_FIELD_NUMBER: _builtins.int
     task: _builtins.str
     """What the request was for: "chat", "extraction" …"""
     baseline_usd_nanos: _builtins.int
     """What the request would have cost without Farthing, in nanodollars."""
+    service: _builtins.str
+    """The internal service that called."""
+    domain: _builtins.str
+    """The domain of use, as the organisation names them."""
+    key_id: _builtins.str
+    """The API key, by its id."""
     @_builtins.property
     def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___UsageLine]:
         """One line an attempt."""
@@ -439,6 +979,10 @@ class UsageRecord(_message.Message):
     def saving(self) -> Global___Saving:
         """The saving by cause."""
 
+    @_builtins.property
+    def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Tags of the request."""
+
     def __init__(
         self,
         *,
@@ -446,10 +990,14 @@ class UsageRecord(_message.Message):
         lines: _abc.Iterable[Global___UsageLine] | None = ...,
         baseline_usd_nanos: _builtins.int = ...,
         saving: Global___Saving | None = ...,
+        service: _builtins.str = ...,
+        domain: _builtins.str = ...,
+        key_id: _builtins.str = ...,
+        tags: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["saving", b"saving"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["baseline_usd_nanos", b"baseline_usd_nanos", "lines", b"lines", "saving", b"saving", "task", b"task"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["baseline_usd_nanos", b"baseline_usd_nanos", "domain", b"domain", "key_id", b"key_id", "lines", b"lines", "saving", b"saving", "service", b"service", "tags", b"tags", "task", b"task"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -468,6 +1016,10 @@ class CreateBudgetRequest(_message.Message):
     TIME_ZONE_FIELD_NUMBER: _builtins.int
     LIMIT_USD_NANOS_FIELD_NUMBER: _builtins.int
     LIMIT_TOKENS_FIELD_NUMBER: _builtins.int
+    LIMIT_REQUESTS_FIELD_NUMBER: _builtins.int
+    SELECTOR_FIELD_NUMBER: _builtins.int
+    PERIOD_TERMS_FIELD_NUMBER: _builtins.int
+    LIMIT_TERMS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """A UUID that makes the call safe to repeat."""
     scope: _builtins.str
@@ -482,6 +1034,20 @@ class CreateBudgetRequest(_message.Message):
     """Limit in nanodollars, 0 to 2^53 − 1. At least one limit must be given."""
     limit_tokens: _builtins.int
     """Limit in tokens."""
+    limit_requests: _builtins.int
+    """Limit in requests."""
+    @_builtins.property
+    def selector(self) -> Global___BudgetSelector:
+        """What it limits of the scope's work; everything when absent."""
+
+    @_builtins.property
+    def period_terms(self) -> Global___PeriodTerms:
+        """How the period is reckoned."""
+
+    @_builtins.property
+    def limit_terms(self) -> Global___LimitTerms:
+        """What happens near and at the limit."""
+
     def __init__(
         self,
         *,
@@ -492,15 +1058,23 @@ class CreateBudgetRequest(_message.Message):
         time_zone: _builtins.str = ...,
         limit_usd_nanos: _builtins.int | None = ...,
         limit_tokens: _builtins.int | None = ...,
+        limit_requests: _builtins.int | None = ...,
+        selector: Global___BudgetSelector | None = ...,
+        period_terms: Global___PeriodTerms | None = ...,
+        limit_terms: Global___LimitTerms | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_limit_tokens", b"_limit_tokens", "_limit_usd_nanos", b"_limit_usd_nanos", "limit_tokens", b"limit_tokens", "limit_usd_nanos", b"limit_usd_nanos"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_limit_requests", b"_limit_requests", "_limit_tokens", b"_limit_tokens", "_limit_usd_nanos", b"_limit_usd_nanos", "limit_requests", b"limit_requests", "limit_terms", b"limit_terms", "limit_tokens", b"limit_tokens", "limit_usd_nanos", b"limit_usd_nanos", "period_terms", b"period_terms", "selector", b"selector"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit_tokens", b"_limit_tokens", "_limit_usd_nanos", b"_limit_usd_nanos", "display_name", b"display_name", "limit_tokens", b"limit_tokens", "limit_usd_nanos", b"limit_usd_nanos", "period", b"period", "request_id", b"request_id", "scope", b"scope", "time_zone", b"time_zone"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit_requests", b"_limit_requests", "_limit_tokens", b"_limit_tokens", "_limit_usd_nanos", b"_limit_usd_nanos", "display_name", b"display_name", "limit_requests", b"limit_requests", "limit_terms", b"limit_terms", "limit_tokens", b"limit_tokens", "limit_usd_nanos", b"limit_usd_nanos", "period", b"period", "period_terms", b"period_terms", "request_id", b"request_id", "scope", b"scope", "selector", b"selector", "time_zone", b"time_zone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__limit_requests: _TypeAlias = _typing.Literal["limit_requests"]  # noqa: Y015
+    _WhichOneofArgType__limit_requests: _TypeAlias = _typing.Literal["_limit_requests", b"_limit_requests"]  # noqa: Y015
     _WhichOneofReturnType__limit_tokens: _TypeAlias = _typing.Literal["limit_tokens"]  # noqa: Y015
     _WhichOneofArgType__limit_tokens: _TypeAlias = _typing.Literal["_limit_tokens", b"_limit_tokens"]  # noqa: Y015
     _WhichOneofReturnType__limit_usd_nanos: _TypeAlias = _typing.Literal["limit_usd_nanos"]  # noqa: Y015
     _WhichOneofArgType__limit_usd_nanos: _TypeAlias = _typing.Literal["_limit_usd_nanos", b"_limit_usd_nanos"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__limit_requests) -> _WhichOneofReturnType__limit_requests | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__limit_tokens) -> _WhichOneofReturnType__limit_tokens | None: ...
     @_typing.overload
@@ -653,6 +1227,8 @@ class UpdateBudgetRequest(_message.Message):
     LIMIT_USD_NANOS_FIELD_NUMBER: _builtins.int
     LIMIT_TOKENS_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    LIMIT_REQUESTS_FIELD_NUMBER: _builtins.int
+    LIMIT_TERMS_FIELD_NUMBER: _builtins.int
     scope: _builtins.str
     """The organisation's scope, or any scope in it."""
     budget_id: _builtins.str
@@ -665,9 +1241,15 @@ class UpdateBudgetRequest(_message.Message):
     """New limit in tokens."""
     version: _builtins.int
     """Change only if the budget is still at this version; 0 changes it whatever it is."""
+    limit_requests: _builtins.int
+    """New limit in requests."""
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """Which fields change: display_name, limit_usd_nanos, limit_tokens. A limit that is named and absent is lifted; one must remain."""
+        """Which fields change: display_name, limit_usd_nanos, limit_tokens, limit_requests, limit_terms. A limit that is named and absent is lifted; one must remain."""
+
+    @_builtins.property
+    def limit_terms(self) -> Global___LimitTerms:
+        """What happens near and at the limit."""
 
     def __init__(
         self,
@@ -679,15 +1261,21 @@ class UpdateBudgetRequest(_message.Message):
         limit_usd_nanos: _builtins.int | None = ...,
         limit_tokens: _builtins.int | None = ...,
         version: _builtins.int = ...,
+        limit_requests: _builtins.int | None = ...,
+        limit_terms: Global___LimitTerms | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_limit_tokens", b"_limit_tokens", "_limit_usd_nanos", b"_limit_usd_nanos", "limit_tokens", b"limit_tokens", "limit_usd_nanos", b"limit_usd_nanos", "update_mask", b"update_mask"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_limit_requests", b"_limit_requests", "_limit_tokens", b"_limit_tokens", "_limit_usd_nanos", b"_limit_usd_nanos", "limit_requests", b"limit_requests", "limit_terms", b"limit_terms", "limit_tokens", b"limit_tokens", "limit_usd_nanos", b"limit_usd_nanos", "update_mask", b"update_mask"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit_tokens", b"_limit_tokens", "_limit_usd_nanos", b"_limit_usd_nanos", "budget_id", b"budget_id", "display_name", b"display_name", "limit_tokens", b"limit_tokens", "limit_usd_nanos", b"limit_usd_nanos", "scope", b"scope", "update_mask", b"update_mask", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit_requests", b"_limit_requests", "_limit_tokens", b"_limit_tokens", "_limit_usd_nanos", b"_limit_usd_nanos", "budget_id", b"budget_id", "display_name", b"display_name", "limit_requests", b"limit_requests", "limit_terms", b"limit_terms", "limit_tokens", b"limit_tokens", "limit_usd_nanos", b"limit_usd_nanos", "scope", b"scope", "update_mask", b"update_mask", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__limit_requests: _TypeAlias = _typing.Literal["limit_requests"]  # noqa: Y015
+    _WhichOneofArgType__limit_requests: _TypeAlias = _typing.Literal["_limit_requests", b"_limit_requests"]  # noqa: Y015
     _WhichOneofReturnType__limit_tokens: _TypeAlias = _typing.Literal["limit_tokens"]  # noqa: Y015
     _WhichOneofArgType__limit_tokens: _TypeAlias = _typing.Literal["_limit_tokens", b"_limit_tokens"]  # noqa: Y015
     _WhichOneofReturnType__limit_usd_nanos: _TypeAlias = _typing.Literal["limit_usd_nanos"]  # noqa: Y015
     _WhichOneofArgType__limit_usd_nanos: _TypeAlias = _typing.Literal["_limit_usd_nanos", b"_limit_usd_nanos"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__limit_requests) -> _WhichOneofReturnType__limit_requests | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__limit_tokens) -> _WhichOneofReturnType__limit_tokens | None: ...
     @_typing.overload
@@ -771,22 +1359,54 @@ class CheckBudgetRequest(_message.Message):
     SCOPE_FIELD_NUMBER: _builtins.int
     AMOUNT_USD_NANOS_FIELD_NUMBER: _builtins.int
     TOKENS_FIELD_NUMBER: _builtins.int
+    MODELS_FIELD_NUMBER: _builtins.int
+    PROVIDERS_FIELD_NUMBER: _builtins.int
+    TAGS_FIELD_NUMBER: _builtins.int
+    CRITICAL_FIELD_NUMBER: _builtins.int
+    MODEL_CLASS_FIELD_NUMBER: _builtins.int
+    SIZING_FIELD_NUMBER: _builtins.int
     scope: _builtins.str
     """The scope to charge."""
     amount_usd_nanos: _builtins.int
     """Nanodollars."""
     tokens: _builtins.int
     """Tokens."""
+    critical: _builtins.bool
+    """Critical work may go beyond the limit, up to the budget's critical_limit_percent."""
+    model_class: Global___ModelClass.ValueType
+    """The class of the models that may be used."""
+    @_builtins.property
+    def models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The models that may be used; budgets on a model apply when it is among them."""
+
+    @_builtins.property
+    def providers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The providers that may be used; budgets on a provider apply when it is among them."""
+
+    @_builtins.property
+    def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Tags of the request; budgets on a tag apply when it is among them."""
+
+    @_builtins.property
+    def sizing(self) -> Global___Sizing:
+        """Sizes the hold by what was learned; amount_usd_nanos and tokens are then the worst case."""
+
     def __init__(
         self,
         *,
         scope: _builtins.str = ...,
         amount_usd_nanos: _builtins.int = ...,
         tokens: _builtins.int = ...,
+        models: _abc.Iterable[_builtins.str] | None = ...,
+        providers: _abc.Iterable[_builtins.str] | None = ...,
+        tags: _abc.Iterable[_builtins.str] | None = ...,
+        critical: _builtins.bool = ...,
+        model_class: Global___ModelClass.ValueType = ...,
+        sizing: Global___Sizing | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["sizing", b"sizing"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_usd_nanos", b"amount_usd_nanos", "scope", b"scope", "tokens", b"tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_usd_nanos", b"amount_usd_nanos", "critical", b"critical", "model_class", b"model_class", "models", b"models", "providers", b"providers", "scope", b"scope", "sizing", b"sizing", "tags", b"tags", "tokens", b"tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -801,13 +1421,18 @@ class CheckBudgetResponse(_message.Message):
     VERDICT_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     LEFT_FIELD_NUMBER: _builtins.int
+    DECISION_FIELD_NUMBER: _builtins.int
     verdict: Global___Verdict.ValueType
-    """ALLOW or DENY."""
+    """ALLOW, DEGRADE or DENY."""
     reason: _builtins.str
     """Why."""
     @_builtins.property
     def left(self) -> Global___BudgetLeft:
         """The tightest budget now."""
+
+    @_builtins.property
+    def decision(self) -> Global___Decision:
+        """All of it."""
 
     def __init__(
         self,
@@ -815,10 +1440,11 @@ class CheckBudgetResponse(_message.Message):
         verdict: Global___Verdict.ValueType = ...,
         reason: _builtins.str = ...,
         left: Global___BudgetLeft | None = ...,
+        decision: Global___Decision | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["left", b"left"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "left", b"left"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["left", b"left", "reason", b"reason", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "left", b"left", "reason", b"reason", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -835,6 +1461,13 @@ class ReserveBudgetRequest(_message.Message):
     AMOUNT_USD_NANOS_FIELD_NUMBER: _builtins.int
     TOKENS_FIELD_NUMBER: _builtins.int
     TTL_S_FIELD_NUMBER: _builtins.int
+    MODELS_FIELD_NUMBER: _builtins.int
+    PROVIDERS_FIELD_NUMBER: _builtins.int
+    TAGS_FIELD_NUMBER: _builtins.int
+    CRITICAL_FIELD_NUMBER: _builtins.int
+    MODEL_CLASS_FIELD_NUMBER: _builtins.int
+    SIZING_FIELD_NUMBER: _builtins.int
+    DISPATCH_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """A UUID; the reservation's name."""
     scope: _builtins.str
@@ -844,7 +1477,31 @@ class ReserveBudgetRequest(_message.Message):
     tokens: _builtins.int
     """The most tokens it may use."""
     ttl_s: _builtins.int
-    """Seconds until the hold lapses into suspense; 600 when 0, at most 86,400."""
+    """Seconds until the hold lapses; 600 when 0, at most 86,400."""
+    critical: _builtins.bool
+    """Critical work may go beyond the limit, up to the budget's critical_limit_percent."""
+    model_class: Global___ModelClass.ValueType
+    """The class of the models that may be used."""
+    dispatch: _builtins.bool
+    """True when the provider is called right after the answer: the reservation is made in state DISPATCHED."""
+    @_builtins.property
+    def models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The models that may be used; budgets on a model apply when it is among them."""
+
+    @_builtins.property
+    def providers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The providers that may be used; budgets on a provider apply when it is among them."""
+
+    @_builtins.property
+    def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Tags of the request; budgets on a tag apply when it is among them."""
+
+    @_builtins.property
+    def sizing(self) -> Global___Sizing:
+        """Sizes the hold by what was learned; amount_usd_nanos and tokens are then the worst case. Send max_tokens to the provider as given here,
+        top up before each chunk that the hold does not pay for, and stop the provider when that is refused.
+        """
+
     def __init__(
         self,
         *,
@@ -853,10 +1510,17 @@ class ReserveBudgetRequest(_message.Message):
         amount_usd_nanos: _builtins.int = ...,
         tokens: _builtins.int = ...,
         ttl_s: _builtins.int = ...,
+        models: _abc.Iterable[_builtins.str] | None = ...,
+        providers: _abc.Iterable[_builtins.str] | None = ...,
+        tags: _abc.Iterable[_builtins.str] | None = ...,
+        critical: _builtins.bool = ...,
+        model_class: Global___ModelClass.ValueType = ...,
+        sizing: Global___Sizing | None = ...,
+        dispatch: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["sizing", b"sizing"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_usd_nanos", b"amount_usd_nanos", "request_id", b"request_id", "scope", b"scope", "tokens", b"tokens", "ttl_s", b"ttl_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_usd_nanos", b"amount_usd_nanos", "critical", b"critical", "dispatch", b"dispatch", "model_class", b"model_class", "models", b"models", "providers", b"providers", "request_id", b"request_id", "scope", b"scope", "sizing", b"sizing", "tags", b"tags", "tokens", b"tokens", "ttl_s", b"ttl_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1062,6 +1726,2165 @@ class RecordUsageResponse(_message.Message):
 Global___RecordUsageResponse: _TypeAlias = RecordUsageResponse  # noqa: Y015
 
 @_typing.final
+class ResetBudgetRequest(_message.Message):
+    """Names a budget to start afresh."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    BUDGET_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """A UUID that makes the call safe to repeat."""
+    scope: _builtins.str
+    """The organisation's scope, or any scope in it."""
+    budget_id: _builtins.str
+    """The budget."""
+    reason: _builtins.str
+    """Why, for the journal."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        scope: _builtins.str = ...,
+        budget_id: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["budget_id", b"budget_id", "reason", b"reason", "request_id", b"request_id", "scope", b"scope"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResetBudgetRequest: _TypeAlias = ResetBudgetRequest  # noqa: Y015
+
+@_typing.final
+class ResetBudgetResponse(_message.Message):
+    """The budget starts afresh."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BUDGET_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def budget(self) -> Global___Budget:
+        """As it is now."""
+
+    def __init__(
+        self,
+        *,
+        budget: Global___Budget | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["budget", b"budget"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["budget", b"budget"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResetBudgetResponse: _TypeAlias = ResetBudgetResponse  # noqa: Y015
+
+@_typing.final
+class AdjustBudgetRequest(_message.Message):
+    """Asks for a correction."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    RESERVATION_ID_FIELD_NUMBER: _builtins.int
+    BUDGET_ID_FIELD_NUMBER: _builtins.int
+    AMOUNT_USD_NANOS_FIELD_NUMBER: _builtins.int
+    TOKENS_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """A UUID that makes the call safe to repeat."""
+    scope: _builtins.str
+    """With reservation_id: the reservation's scope. With budget_id: any scope of the organisation."""
+    reservation_id: _builtins.str
+    """A settled reservation, by its request_id."""
+    budget_id: _builtins.str
+    """A budget, in its current period."""
+    amount_usd_nanos: _builtins.int
+    """Added to what was spent, in nanodollars; negative for a refund or a credit."""
+    tokens: _builtins.int
+    """Added to the tokens."""
+    reason: _builtins.str
+    """Why, for the journal."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        scope: _builtins.str = ...,
+        reservation_id: _builtins.str = ...,
+        budget_id: _builtins.str = ...,
+        amount_usd_nanos: _builtins.int = ...,
+        tokens: _builtins.int = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["budget_id", b"budget_id", "reservation_id", b"reservation_id", "target", b"target"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_usd_nanos", b"amount_usd_nanos", "budget_id", b"budget_id", "reason", b"reason", "request_id", b"request_id", "reservation_id", b"reservation_id", "scope", b"scope", "target", b"target", "tokens", b"tokens"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_target: _TypeAlias = _typing.Literal["reservation_id", "budget_id"]  # noqa: Y015
+    _WhichOneofArgType_target: _TypeAlias = _typing.Literal["target", b"target"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_target) -> _WhichOneofReturnType_target | None: ...
+
+Global___AdjustBudgetRequest: _TypeAlias = AdjustBudgetRequest  # noqa: Y015
+
+@_typing.final
+class AdjustBudgetResponse(_message.Message):
+    """The books are corrected."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTRY_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def entry(self) -> Global___Entry:
+        """The entry of the journal."""
+
+    def __init__(
+        self,
+        *,
+        entry: Global___Entry | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["entry", b"entry"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entry", b"entry"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AdjustBudgetResponse: _TypeAlias = AdjustBudgetResponse  # noqa: Y015
+
+@_typing.final
+class DispatchReservationRequest(_message.Message):
+    """Says that the provider is being called."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """The reservation."""
+    scope: _builtins.str
+    """Its scope."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        scope: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "scope", b"scope"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DispatchReservationRequest: _TypeAlias = DispatchReservationRequest  # noqa: Y015
+
+@_typing.final
+class DispatchReservationResponse(_message.Message):
+    """It is noted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESERVATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def reservation(self) -> Global___Reservation:
+        """As it is now."""
+
+    def __init__(
+        self,
+        *,
+        reservation: Global___Reservation | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["reservation", b"reservation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reservation", b"reservation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DispatchReservationResponse: _TypeAlias = DispatchReservationResponse  # noqa: Y015
+
+@_typing.final
+class TopUpReservationRequest(_message.Message):
+    """Asks for more."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    AMOUNT_USD_NANOS_FIELD_NUMBER: _builtins.int
+    TOKENS_FIELD_NUMBER: _builtins.int
+    OUTPUT_TOKENS_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """The reservation."""
+    scope: _builtins.str
+    """Its scope."""
+    amount_usd_nanos: _builtins.int
+    """The new total of the hold, in nanodollars. Not for a hold that the ledger sized."""
+    tokens: _builtins.int
+    """The new total of tokens."""
+    output_tokens: _builtins.int
+    """Of a hold that the ledger sized: pay for at least this many output tokens."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        scope: _builtins.str = ...,
+        amount_usd_nanos: _builtins.int = ...,
+        tokens: _builtins.int = ...,
+        output_tokens: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_usd_nanos", b"amount_usd_nanos", "output_tokens", b"output_tokens", "request_id", b"request_id", "scope", b"scope", "tokens", b"tokens"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TopUpReservationRequest: _TypeAlias = TopUpReservationRequest  # noqa: Y015
+
+@_typing.final
+class TopUpReservationResponse(_message.Message):
+    """The hold is larger."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESERVATION_FIELD_NUMBER: _builtins.int
+    LEFT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def reservation(self) -> Global___Reservation:
+        """As it is now."""
+
+    @_builtins.property
+    def left(self) -> Global___BudgetLeft:
+        """The tightest budget now."""
+
+    def __init__(
+        self,
+        *,
+        reservation: Global___Reservation | None = ...,
+        left: Global___BudgetLeft | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["left", b"left", "reservation", b"reservation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["left", b"left", "reservation", b"reservation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TopUpReservationResponse: _TypeAlias = TopUpReservationResponse  # noqa: Y015
+
+@_typing.final
+class GetReservationRequest(_message.Message):
+    """Names a reservation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """The reservation."""
+    scope: _builtins.str
+    """Its scope."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        scope: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "scope", b"scope"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetReservationRequest: _TypeAlias = GetReservationRequest  # noqa: Y015
+
+@_typing.final
+class GetReservationResponse(_message.Message):
+    """The reservation that was asked for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESERVATION_FIELD_NUMBER: _builtins.int
+    ENTRIES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def reservation(self) -> Global___Reservation:
+        """As it is now."""
+
+    @_builtins.property
+    def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___Entry]:
+        """Its entries in the journal, oldest first."""
+
+    def __init__(
+        self,
+        *,
+        reservation: Global___Reservation | None = ...,
+        entries: _abc.Iterable[Global___Entry] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["reservation", b"reservation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries", "reservation", b"reservation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetReservationResponse: _TypeAlias = GetReservationResponse  # noqa: Y015
+
+@_typing.final
+class ReservationOperation(_message.Message):
+    """One operation on reservations."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESERVE_FIELD_NUMBER: _builtins.int
+    DISPATCH_FIELD_NUMBER: _builtins.int
+    TOP_UP_FIELD_NUMBER: _builtins.int
+    SETTLE_FIELD_NUMBER: _builtins.int
+    RELEASE_FIELD_NUMBER: _builtins.int
+    RECORD_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def reserve(self) -> Global___ReserveBudgetRequest:
+        """Set money aside."""
+
+    @_builtins.property
+    def dispatch(self) -> Global___DispatchReservationRequest:
+        """Call the provider."""
+
+    @_builtins.property
+    def top_up(self) -> Global___TopUpReservationRequest:
+        """Raise a hold."""
+
+    @_builtins.property
+    def settle(self) -> Global___SettleReservationRequest:
+        """End with what was used."""
+
+    @_builtins.property
+    def release(self) -> Global___ReleaseReservationRequest:
+        """End unused."""
+
+    @_builtins.property
+    def record(self) -> Global___RecordUsageRequest:
+        """Write down what has no reservation."""
+
+    def __init__(
+        self,
+        *,
+        reserve: Global___ReserveBudgetRequest | None = ...,
+        dispatch: Global___DispatchReservationRequest | None = ...,
+        top_up: Global___TopUpReservationRequest | None = ...,
+        settle: Global___SettleReservationRequest | None = ...,
+        release: Global___ReleaseReservationRequest | None = ...,
+        record: Global___RecordUsageRequest | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["dispatch", b"dispatch", "operation", b"operation", "record", b"record", "release", b"release", "reserve", b"reserve", "settle", b"settle", "top_up", b"top_up"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dispatch", b"dispatch", "operation", b"operation", "record", b"record", "release", b"release", "reserve", b"reserve", "settle", b"settle", "top_up", b"top_up"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_operation: _TypeAlias = _typing.Literal["reserve", "dispatch", "top_up", "settle", "release", "record"]  # noqa: Y015
+    _WhichOneofArgType_operation: _TypeAlias = _typing.Literal["operation", b"operation"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_operation) -> _WhichOneofReturnType_operation | None: ...
+
+Global___ReservationOperation: _TypeAlias = ReservationOperation  # noqa: Y015
+
+@_typing.final
+class OperationResult(_message.Message):
+    """What one operation came to."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class FactsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    CODE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    FACTS_FIELD_NUMBER: _builtins.int
+    RETRY_AFTER_S_FIELD_NUMBER: _builtins.int
+    RESERVATION_FIELD_NUMBER: _builtins.int
+    REPEATED_FIELD_NUMBER: _builtins.int
+    code: _builtins.int
+    """The status code of the RPC that does this alone; 0 is OK."""
+    reason: _builtins.str
+    """The reason, when it failed: BUDGET_EXHAUSTED, RESERVATION_NOT_FOUND …"""
+    message: _builtins.str
+    """For people, when it failed."""
+    retry_after_s: _builtins.int
+    """Seconds until trying again may help; 0 when it does not."""
+    repeated: _builtins.bool
+    """True when this had been done before."""
+    @_builtins.property
+    def facts(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """The facts of the failure."""
+
+    @_builtins.property
+    def reservation(self) -> Global___Reservation:
+        """The hold as it is now. Absent when the operation failed."""
+
+    def __init__(
+        self,
+        *,
+        code: _builtins.int = ...,
+        reason: _builtins.str = ...,
+        message: _builtins.str = ...,
+        facts: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        retry_after_s: _builtins.int = ...,
+        reservation: Global___Reservation | None = ...,
+        repeated: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["reservation", b"reservation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "facts", b"facts", "message", b"message", "reason", b"reason", "repeated", b"repeated", "reservation", b"reservation", "retry_after_s", b"retry_after_s"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OperationResult: _TypeAlias = OperationResult  # noqa: Y015
+
+@_typing.final
+class BatchReserveRequest(_message.Message):
+    """Many operations."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPERATIONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def operations(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReservationOperation]:
+        """In order."""
+
+    def __init__(
+        self,
+        *,
+        operations: _abc.Iterable[Global___ReservationOperation] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["operations", b"operations"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchReserveRequest: _TypeAlias = BatchReserveRequest  # noqa: Y015
+
+@_typing.final
+class BatchReserveResponse(_message.Message):
+    """What they came to."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESULTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___OperationResult]:
+        """One an operation, in order."""
+
+    def __init__(
+        self,
+        *,
+        results: _abc.Iterable[Global___OperationResult] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchReserveResponse: _TypeAlias = BatchReserveResponse  # noqa: Y015
+
+@_typing.final
+class StreamReservationsRequest(_message.Message):
+    """Some operations of a stream."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPERATIONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def operations(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReservationOperation]:
+        """In order."""
+
+    def __init__(
+        self,
+        *,
+        operations: _abc.Iterable[Global___ReservationOperation] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["operations", b"operations"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamReservationsRequest: _TypeAlias = StreamReservationsRequest  # noqa: Y015
+
+@_typing.final
+class StreamReservationsResponse(_message.Message):
+    """What they came to."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESULTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___OperationResult]:
+        """One an operation, in order."""
+
+    def __init__(
+        self,
+        *,
+        results: _abc.Iterable[Global___OperationResult] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamReservationsResponse: _TypeAlias = StreamReservationsResponse  # noqa: Y015
+
+@_typing.final
+class Entry(_message.Message):
+    """An entry of the journal: what changed, and on which balances. Entries are never changed; corrections are entries too."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTRY_ID_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    HELD_USD_NANOS_FIELD_NUMBER: _builtins.int
+    SPENT_USD_NANOS_FIELD_NUMBER: _builtins.int
+    HELD_TOKENS_FIELD_NUMBER: _builtins.int
+    SPENT_TOKENS_FIELD_NUMBER: _builtins.int
+    CHARGES_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
+    CORRECTS_FIELD_NUMBER: _builtins.int
+    entry_id: _builtins.int
+    """Rises with every entry of the organisation."""
+    kind: _builtins.str
+    """What happened: RESERVE, DISPATCH, TOP_UP, SETTLE, RELEASE, LAPSE, SUSPEND, RECORD, ADJUST, RESET."""
+    request_id: _builtins.str
+    """The request it belongs to."""
+    scope: _builtins.str
+    """The scope that was charged."""
+    held_usd_nanos: _builtins.int
+    """Change of what is held, in nanodollars."""
+    spent_usd_nanos: _builtins.int
+    """Change of what is spent, in nanodollars."""
+    held_tokens: _builtins.int
+    """Change of held tokens."""
+    spent_tokens: _builtins.int
+    """Change of spent tokens."""
+    note: _builtins.str
+    """Why, of a correction or a reset; "overrun" of a settlement above what was authorised; "late" of one after suspense."""
+    corrects: _builtins.str
+    """Of a correction: the request that is corrected."""
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was made."""
+
+    @_builtins.property
+    def charges(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The balances that changed, as "budget@start of its period"."""
+
+    def __init__(
+        self,
+        *,
+        entry_id: _builtins.int = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        kind: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        scope: _builtins.str = ...,
+        held_usd_nanos: _builtins.int = ...,
+        spent_usd_nanos: _builtins.int = ...,
+        held_tokens: _builtins.int = ...,
+        spent_tokens: _builtins.int = ...,
+        charges: _abc.Iterable[_builtins.str] | None = ...,
+        note: _builtins.str = ...,
+        corrects: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["charges", b"charges", "corrects", b"corrects", "create_time", b"create_time", "entry_id", b"entry_id", "held_tokens", b"held_tokens", "held_usd_nanos", b"held_usd_nanos", "kind", b"kind", "note", b"note", "request_id", b"request_id", "scope", b"scope", "spent_tokens", b"spent_tokens", "spent_usd_nanos", b"spent_usd_nanos"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Entry: _TypeAlias = Entry  # noqa: Y015
+
+@_typing.final
+class ListEntriesRequest(_message.Message):
+    """Asks for entries."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCOPE_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    BUDGET_ID_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    scope: _builtins.str
+    """The scope, with everything below it."""
+    request_id: _builtins.str
+    """Only of this request, when given."""
+    budget_id: _builtins.str
+    """Only those that changed this budget, when given."""
+    page_size: _builtins.int
+    """At most this many, 1 to 1000; 100 when 0."""
+    page_token: _builtins.str
+    """From the previous page."""
+    def __init__(
+        self,
+        *,
+        scope: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        budget_id: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["budget_id", b"budget_id", "page_size", b"page_size", "page_token", b"page_token", "request_id", b"request_id", "scope", b"scope"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListEntriesRequest: _TypeAlias = ListEntriesRequest  # noqa: Y015
+
+@_typing.final
+class ListEntriesResponse(_message.Message):
+    """A page of entries."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTRIES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """For the next page; empty on the last."""
+    @_builtins.property
+    def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___Entry]:
+        """The entries, newest first."""
+
+    def __init__(
+        self,
+        *,
+        entries: _abc.Iterable[Global___Entry] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListEntriesResponse: _TypeAlias = ListEntriesResponse  # noqa: Y015
+
+@_typing.final
+class VerifyLedgerRequest(_message.Message):
+    """Asks for the books to be checked."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCOPE_FIELD_NUMBER: _builtins.int
+    scope: _builtins.str
+    """The organisation's scope."""
+    def __init__(
+        self,
+        *,
+        scope: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["scope", b"scope"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VerifyLedgerRequest: _TypeAlias = VerifyLedgerRequest  # noqa: Y015
+
+@_typing.final
+class VerifyLedgerResponse(_message.Message):
+    """Whether the books are right."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTRIES_FIELD_NUMBER: _builtins.int
+    BALANCES_FIELD_NUMBER: _builtins.int
+    DIFFERENCES_FIELD_NUMBER: _builtins.int
+    entries: _builtins.int
+    """Entries that were read."""
+    balances: _builtins.int
+    """Balances that were recomputed."""
+    @_builtins.property
+    def differences(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Every difference, for people. Empty when the books are right. At most 100."""
+
+    def __init__(
+        self,
+        *,
+        entries: _builtins.int = ...,
+        balances: _builtins.int = ...,
+        differences: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["balances", b"balances", "differences", b"differences", "entries", b"entries"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VerifyLedgerResponse: _TypeAlias = VerifyLedgerResponse  # noqa: Y015
+
+@_typing.final
+class GetSpendingVelocityRequest(_message.Message):
+    """Asks how fast budgets are used up."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCOPE_FIELD_NUMBER: _builtins.int
+    scope: _builtins.str
+    """The scope; its own budgets and those of its ancestors are looked at."""
+    def __init__(
+        self,
+        *,
+        scope: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["scope", b"scope"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetSpendingVelocityRequest: _TypeAlias = GetSpendingVelocityRequest  # noqa: Y015
+
+@_typing.final
+class Velocity(_message.Message):
+    """How fast one budget is used up."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BUDGET_ID_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    RATE_USD_NANOS_PER_HOUR_FIELD_NUMBER: _builtins.int
+    MEAN_USD_NANOS_PER_HOUR_FIELD_NUMBER: _builtins.int
+    EXHAUST_TIME_FIELD_NUMBER: _builtins.int
+    PROJECTED_USD_NANOS_FIELD_NUMBER: _builtins.int
+    MEASURE_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    budget_id: _builtins.str
+    """The budget."""
+    scope: _builtins.str
+    """Its scope."""
+    rate_usd_nanos_per_hour: _builtins.int
+    """Spent per hour over the last hours (recent ones weigh more), in nanodollars."""
+    mean_usd_nanos_per_hour: _builtins.int
+    """Spent per hour on average of this period."""
+    projected_usd_nanos: _builtins.int
+    """Spent by the end of the period at the recent rate, in nanodollars."""
+    measure: Global___VelocityMeasure.ValueType
+    """What the terms say to do about it, when exhaust_time is given."""
+    message: _builtins.str
+    """For people."""
+    @_builtins.property
+    def exhaust_time(self) -> _timestamp_pb2.Timestamp:
+        """When the limit is reached at the recent rate; absent when it is not reached in this period."""
+
+    def __init__(
+        self,
+        *,
+        budget_id: _builtins.str = ...,
+        scope: _builtins.str = ...,
+        rate_usd_nanos_per_hour: _builtins.int = ...,
+        mean_usd_nanos_per_hour: _builtins.int = ...,
+        exhaust_time: _timestamp_pb2.Timestamp | None = ...,
+        projected_usd_nanos: _builtins.int = ...,
+        measure: Global___VelocityMeasure.ValueType = ...,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["exhaust_time", b"exhaust_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["budget_id", b"budget_id", "exhaust_time", b"exhaust_time", "mean_usd_nanos_per_hour", b"mean_usd_nanos_per_hour", "measure", b"measure", "message", b"message", "projected_usd_nanos", b"projected_usd_nanos", "rate_usd_nanos_per_hour", b"rate_usd_nanos_per_hour", "scope", b"scope"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Velocity: _TypeAlias = Velocity  # noqa: Y015
+
+@_typing.final
+class GetSpendingVelocityResponse(_message.Message):
+    """How fast budgets are used up."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VELOCITIES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def velocities(self) -> _containers.RepeatedCompositeFieldContainer[Global___Velocity]:
+        """The fastest to end first."""
+
+    def __init__(
+        self,
+        *,
+        velocities: _abc.Iterable[Global___Velocity] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["velocities", b"velocities"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetSpendingVelocityResponse: _TypeAlias = GetSpendingVelocityResponse  # noqa: Y015
+
+@_typing.final
+class UsageFilter(_message.Message):
+    """Which usage counts. Fields that are empty do not filter."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    PROVIDER_FIELD_NUMBER: _builtins.int
+    TASK_FIELD_NUMBER: _builtins.int
+    SERVICE_FIELD_NUMBER: _builtins.int
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Only this model."""
+    provider: _builtins.str
+    """Only this provider."""
+    task: _builtins.str
+    """Only this task."""
+    service: _builtins.str
+    """Only this internal service."""
+    domain: _builtins.str
+    """Only this domain."""
+    key_id: _builtins.str
+    """Only this API key."""
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        provider: _builtins.str = ...,
+        task: _builtins.str = ...,
+        service: _builtins.str = ...,
+        domain: _builtins.str = ...,
+        key_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "key_id", b"key_id", "model", b"model", "provider", b"provider", "service", b"service", "task", b"task"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UsageFilter: _TypeAlias = UsageFilter  # noqa: Y015
+
+@_typing.final
+class GetAllocationReportRequest(_message.Message):
+    """Asks for an allocation report."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCOPE_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    GROUP_FIELD_NUMBER: _builtins.int
+    LINES_MAX_FIELD_NUMBER: _builtins.int
+    scope: _builtins.str
+    """The scope whose spending is allocated."""
+    group: Global___UsageGroup.ValueType
+    """To what; the next level below the scope when not set."""
+    lines_max: _builtins.int
+    """At most this many lines, 1 to 10,000; 1,000 when 0. What does not fit is summed into one line "(other)"."""
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """From this moment, rounded down to the hour; the start of the calendar month (UTC) when absent."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """Until before this moment, rounded up to the hour; now when absent."""
+
+    def __init__(
+        self,
+        *,
+        scope: _builtins.str = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        group: Global___UsageGroup.ValueType = ...,
+        lines_max: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "group", b"group", "lines_max", b"lines_max", "scope", b"scope", "start_time", b"start_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetAllocationReportRequest: _TypeAlias = GetAllocationReportRequest  # noqa: Y015
+
+@_typing.final
+class AllocationLine(_message.Message):
+    """What falls to one group."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    REQUESTS_FIELD_NUMBER: _builtins.int
+    COST_USD_NANOS_FIELD_NUMBER: _builtins.int
+    SHARE_PPM_FIELD_NUMBER: _builtins.int
+    PREVIOUS_COST_USD_NANOS_FIELD_NUMBER: _builtins.int
+    BUDGET_USD_NANOS_FIELD_NUMBER: _builtins.int
+    VARIANCE_USD_NANOS_FIELD_NUMBER: _builtins.int
+    SAVED_USD_NANOS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The group; "(other)" for the rest."""
+    requests: _builtins.int
+    """Requests."""
+    cost_usd_nanos: _builtins.int
+    """Cost in nanodollars."""
+    share_ppm: _builtins.int
+    """Share of the whole cost, in parts per million; the shares add up to a million."""
+    previous_cost_usd_nanos: _builtins.int
+    """Cost in the range of the same length before, in nanodollars."""
+    budget_usd_nanos: _builtins.int
+    """The budget of this group for the range, by its limit per day; absent when it has none, or when groups are not scopes."""
+    variance_usd_nanos: _builtins.int
+    """Cost minus budget; absent with it."""
+    saved_usd_nanos: _builtins.int
+    """What was saved, in nanodollars."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        requests: _builtins.int = ...,
+        cost_usd_nanos: _builtins.int = ...,
+        share_ppm: _builtins.int = ...,
+        previous_cost_usd_nanos: _builtins.int = ...,
+        budget_usd_nanos: _builtins.int | None = ...,
+        variance_usd_nanos: _builtins.int | None = ...,
+        saved_usd_nanos: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_budget_usd_nanos", b"_budget_usd_nanos", "_variance_usd_nanos", b"_variance_usd_nanos", "budget_usd_nanos", b"budget_usd_nanos", "variance_usd_nanos", b"variance_usd_nanos"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_budget_usd_nanos", b"_budget_usd_nanos", "_variance_usd_nanos", b"_variance_usd_nanos", "budget_usd_nanos", b"budget_usd_nanos", "cost_usd_nanos", b"cost_usd_nanos", "name", b"name", "previous_cost_usd_nanos", b"previous_cost_usd_nanos", "requests", b"requests", "saved_usd_nanos", b"saved_usd_nanos", "share_ppm", b"share_ppm", "variance_usd_nanos", b"variance_usd_nanos"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__budget_usd_nanos: _TypeAlias = _typing.Literal["budget_usd_nanos"]  # noqa: Y015
+    _WhichOneofArgType__budget_usd_nanos: _TypeAlias = _typing.Literal["_budget_usd_nanos", b"_budget_usd_nanos"]  # noqa: Y015
+    _WhichOneofReturnType__variance_usd_nanos: _TypeAlias = _typing.Literal["variance_usd_nanos"]  # noqa: Y015
+    _WhichOneofArgType__variance_usd_nanos: _TypeAlias = _typing.Literal["_variance_usd_nanos", b"_variance_usd_nanos"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__budget_usd_nanos) -> _WhichOneofReturnType__budget_usd_nanos | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__variance_usd_nanos) -> _WhichOneofReturnType__variance_usd_nanos | None: ...
+
+Global___AllocationLine: _TypeAlias = AllocationLine  # noqa: Y015
+
+@_typing.final
+class GetAllocationReportResponse(_message.Message):
+    """An allocation report."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LINES_FIELD_NUMBER: _builtins.int
+    COST_USD_NANOS_FIELD_NUMBER: _builtins.int
+    PREVIOUS_COST_USD_NANOS_FIELD_NUMBER: _builtins.int
+    REQUESTS_FIELD_NUMBER: _builtins.int
+    ESTIMATED_USD_NANOS_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    cost_usd_nanos: _builtins.int
+    """All cost, in nanodollars."""
+    previous_cost_usd_nanos: _builtins.int
+    """All cost of the range before."""
+    requests: _builtins.int
+    """All requests."""
+    estimated_usd_nanos: _builtins.int
+    """Of the cost, what stems from estimates, in nanodollars."""
+    @_builtins.property
+    def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___AllocationLine]:
+        """The lines, largest cost first; they add up to the totals."""
+
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """The range that was reported."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """Its end."""
+
+    def __init__(
+        self,
+        *,
+        lines: _abc.Iterable[Global___AllocationLine] | None = ...,
+        cost_usd_nanos: _builtins.int = ...,
+        previous_cost_usd_nanos: _builtins.int = ...,
+        requests: _builtins.int = ...,
+        estimated_usd_nanos: _builtins.int = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cost_usd_nanos", b"cost_usd_nanos", "end_time", b"end_time", "estimated_usd_nanos", b"estimated_usd_nanos", "lines", b"lines", "previous_cost_usd_nanos", b"previous_cost_usd_nanos", "requests", b"requests", "start_time", b"start_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetAllocationReportResponse: _TypeAlias = GetAllocationReportResponse  # noqa: Y015
+
+@_typing.final
+class ExportUsageRequest(_message.Message):
+    """Asks for an export."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCOPE_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    FORMAT_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    scope: _builtins.str
+    """The scope, with everything below it."""
+    format: Global___ExportFormat.ValueType
+    """The format."""
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """From this moment; 30 days ago when absent."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """Until before this moment; now when absent."""
+
+    @_builtins.property
+    def filter(self) -> Global___UsageFilter:
+        """Only usage that matches; everything when absent."""
+
+    def __init__(
+        self,
+        *,
+        scope: _builtins.str = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        format: Global___ExportFormat.ValueType = ...,
+        filter: Global___UsageFilter | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "filter", b"filter", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "filter", b"filter", "format", b"format", "scope", b"scope", "start_time", b"start_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportUsageRequest: _TypeAlias = ExportUsageRequest  # noqa: Y015
+
+@_typing.final
+class ExportUsageResponse(_message.Message):
+    """A chunk of the export."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHUNK_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    chunk: _builtins.bytes
+    """Whole lines, in UTF-8; the first chunk begins with the header."""
+    rows: _builtins.int
+    """Rows so far."""
+    def __init__(
+        self,
+        *,
+        chunk: _builtins.bytes = ...,
+        rows: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "rows", b"rows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportUsageResponse: _TypeAlias = ExportUsageResponse  # noqa: Y015
+
+@_typing.final
+class InvoiceLine(_message.Message):
+    """One line of a provider's invoice."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    DAY_FIELD_NUMBER: _builtins.int
+    INPUT_TOKENS_FIELD_NUMBER: _builtins.int
+    OUTPUT_TOKENS_FIELD_NUMBER: _builtins.int
+    COST_USD_NANOS_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """The model as the provider names it."""
+    day: _builtins.str
+    """The day, as YYYY-MM-DD."""
+    input_tokens: _builtins.int
+    """Billed tokens of prompts; 0 when the invoice does not say."""
+    output_tokens: _builtins.int
+    """Billed tokens of answers; 0 when the invoice does not say."""
+    cost_usd_nanos: _builtins.int
+    """What is billed, in nanodollars; negative for a credit."""
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        day: _builtins.str = ...,
+        input_tokens: _builtins.int = ...,
+        output_tokens: _builtins.int = ...,
+        cost_usd_nanos: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cost_usd_nanos", b"cost_usd_nanos", "day", b"day", "input_tokens", b"input_tokens", "model", b"model", "output_tokens", b"output_tokens"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___InvoiceLine: _TypeAlias = InvoiceLine  # noqa: Y015
+
+@_typing.final
+class ImportInvoiceRequest(_message.Message):
+    """A provider's invoice."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class ModelNamesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    PROVIDER_FIELD_NUMBER: _builtins.int
+    LINES_FIELD_NUMBER: _builtins.int
+    CSV_FIELD_NUMBER: _builtins.int
+    MODEL_NAMES_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """A UUID that makes the call safe to repeat."""
+    scope: _builtins.str
+    """The scope that the invoice is for."""
+    provider: _builtins.str
+    """The provider."""
+    csv: _builtins.str
+    """The invoice as CSV with a header: model, day and cost_usd (decimal), and if known input_tokens, output_tokens."""
+    @_builtins.property
+    def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___InvoiceLine]:
+        """Its lines. Either these or csv."""
+
+    @_builtins.property
+    def model_names(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Models as the provider names them, to models as we name them, where they differ."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        scope: _builtins.str = ...,
+        provider: _builtins.str = ...,
+        lines: _abc.Iterable[Global___InvoiceLine] | None = ...,
+        csv: _builtins.str = ...,
+        model_names: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["csv", b"csv", "lines", b"lines", "model_names", b"model_names", "provider", b"provider", "request_id", b"request_id", "scope", b"scope"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImportInvoiceRequest: _TypeAlias = ImportInvoiceRequest  # noqa: Y015
+
+@_typing.final
+class InvoiceDifference(_message.Message):
+    """One comparison."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    DAY_FIELD_NUMBER: _builtins.int
+    BILLED_USD_NANOS_FIELD_NUMBER: _builtins.int
+    TRACKED_USD_NANOS_FIELD_NUMBER: _builtins.int
+    DIFFERENCE_USD_NANOS_FIELD_NUMBER: _builtins.int
+    CAUSE_FIELD_NUMBER: _builtins.int
+    EXPLANATION_FIELD_NUMBER: _builtins.int
+    ESTIMATED_USD_NANOS_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """The model as we name it."""
+    day: _builtins.str
+    """The day."""
+    billed_usd_nanos: _builtins.int
+    """Billed, in nanodollars."""
+    tracked_usd_nanos: _builtins.int
+    """Tracked, in nanodollars."""
+    difference_usd_nanos: _builtins.int
+    """Billed minus tracked."""
+    cause: _builtins.str
+    """The most probable cause: NONE, ROUNDING, NOT_TRACKED, NOT_BILLED, DAY_BOUNDARY, RATE, TOKENS, CACHED_INPUT, SUSPENSE, UNPRICED."""
+    explanation: _builtins.str
+    """The cause, for people, with its figures."""
+    estimated_usd_nanos: _builtins.int
+    """Of the tracked amount, what is an estimate or in suspense, in nanodollars."""
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        day: _builtins.str = ...,
+        billed_usd_nanos: _builtins.int = ...,
+        tracked_usd_nanos: _builtins.int = ...,
+        difference_usd_nanos: _builtins.int = ...,
+        cause: _builtins.str = ...,
+        explanation: _builtins.str = ...,
+        estimated_usd_nanos: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["billed_usd_nanos", b"billed_usd_nanos", "cause", b"cause", "day", b"day", "difference_usd_nanos", b"difference_usd_nanos", "estimated_usd_nanos", b"estimated_usd_nanos", "explanation", b"explanation", "model", b"model", "tracked_usd_nanos", b"tracked_usd_nanos"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___InvoiceDifference: _TypeAlias = InvoiceDifference  # noqa: Y015
+
+@_typing.final
+class ImportInvoiceResponse(_message.Message):
+    """An invoice, compared."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DIFFERENCES_FIELD_NUMBER: _builtins.int
+    BILLED_USD_NANOS_FIELD_NUMBER: _builtins.int
+    TRACKED_USD_NANOS_FIELD_NUMBER: _builtins.int
+    EXPLAINED_USD_NANOS_FIELD_NUMBER: _builtins.int
+    billed_usd_nanos: _builtins.int
+    """Billed in all, in nanodollars."""
+    tracked_usd_nanos: _builtins.int
+    """Tracked in all, in nanodollars."""
+    explained_usd_nanos: _builtins.int
+    """Of the difference, what the causes explain, in nanodollars."""
+    @_builtins.property
+    def differences(self) -> _containers.RepeatedCompositeFieldContainer[Global___InvoiceDifference]:
+        """Per model and day, largest difference first."""
+
+    def __init__(
+        self,
+        *,
+        differences: _abc.Iterable[Global___InvoiceDifference] | None = ...,
+        billed_usd_nanos: _builtins.int = ...,
+        tracked_usd_nanos: _builtins.int = ...,
+        explained_usd_nanos: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["billed_usd_nanos", b"billed_usd_nanos", "differences", b"differences", "explained_usd_nanos", b"explained_usd_nanos", "tracked_usd_nanos", b"tracked_usd_nanos"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImportInvoiceResponse: _TypeAlias = ImportInvoiceResponse  # noqa: Y015
+
+@_typing.final
+class RateLimit(_message.Message):
+    """A limit on how fast a scope may work. Zero does not limit."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RATE_LIMIT_ID_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    REQUESTS_PER_MINUTE_FIELD_NUMBER: _builtins.int
+    TOKENS_PER_MINUTE_FIELD_NUMBER: _builtins.int
+    CONCURRENT_REQUESTS_FIELD_NUMBER: _builtins.int
+    BURST_S_FIELD_NUMBER: _builtins.int
+    rate_limit_id: _builtins.str
+    """Identifier, given by the service."""
+    scope: _builtins.str
+    """The scope, with everything below it."""
+    model: _builtins.str
+    """Only this model; every model when empty."""
+    requests_per_minute: _builtins.int
+    """Requests per minute."""
+    tokens_per_minute: _builtins.int
+    """Tokens per minute."""
+    concurrent_requests: _builtins.int
+    """Requests at the same time."""
+    burst_s: _builtins.int
+    """How many seconds' worth may come at once, 1 to 3,600; 60 when 0."""
+    def __init__(
+        self,
+        *,
+        rate_limit_id: _builtins.str = ...,
+        scope: _builtins.str = ...,
+        model: _builtins.str = ...,
+        requests_per_minute: _builtins.int = ...,
+        tokens_per_minute: _builtins.int = ...,
+        concurrent_requests: _builtins.int = ...,
+        burst_s: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["burst_s", b"burst_s", "concurrent_requests", b"concurrent_requests", "model", b"model", "rate_limit_id", b"rate_limit_id", "requests_per_minute", b"requests_per_minute", "scope", b"scope", "tokens_per_minute", b"tokens_per_minute"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RateLimit: _TypeAlias = RateLimit  # noqa: Y015
+
+@_typing.final
+class AdmitRequestRequest(_message.Message):
+    """Asks for admission."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    TOKENS_FIELD_NUMBER: _builtins.int
+    TTL_S_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """A UUID; the admission's name."""
+    scope: _builtins.str
+    """The scope; limits of every ancestor apply too."""
+    model: _builtins.str
+    """The model, when it is known."""
+    tokens: _builtins.int
+    """Tokens that it may use."""
+    ttl_s: _builtins.int
+    """Seconds after which its concurrency is given back even if nobody says so; 600 when 0."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        scope: _builtins.str = ...,
+        model: _builtins.str = ...,
+        tokens: _builtins.int = ...,
+        ttl_s: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "request_id", b"request_id", "scope", b"scope", "tokens", b"tokens", "ttl_s", b"ttl_s"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AdmitRequestRequest: _TypeAlias = AdmitRequestRequest  # noqa: Y015
+
+@_typing.final
+class AdmitRequestResponse(_message.Message):
+    """The request may go on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LIMITED_FIELD_NUMBER: _builtins.int
+    REQUESTS_LEFT_FIELD_NUMBER: _builtins.int
+    TOKENS_LEFT_FIELD_NUMBER: _builtins.int
+    limited: _builtins.bool
+    """False when no limit applied: FinishRequest is then not needed."""
+    requests_left: _builtins.int
+    """Requests left of the tightest limit this minute; absent when requests are not limited."""
+    tokens_left: _builtins.int
+    """Tokens left of the tightest limit this minute; absent when tokens are not limited."""
+    def __init__(
+        self,
+        *,
+        limited: _builtins.bool = ...,
+        requests_left: _builtins.int | None = ...,
+        tokens_left: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_requests_left", b"_requests_left", "_tokens_left", b"_tokens_left", "requests_left", b"requests_left", "tokens_left", b"tokens_left"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_requests_left", b"_requests_left", "_tokens_left", b"_tokens_left", "limited", b"limited", "requests_left", b"requests_left", "tokens_left", b"tokens_left"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__requests_left: _TypeAlias = _typing.Literal["requests_left"]  # noqa: Y015
+    _WhichOneofArgType__requests_left: _TypeAlias = _typing.Literal["_requests_left", b"_requests_left"]  # noqa: Y015
+    _WhichOneofReturnType__tokens_left: _TypeAlias = _typing.Literal["tokens_left"]  # noqa: Y015
+    _WhichOneofArgType__tokens_left: _TypeAlias = _typing.Literal["_tokens_left", b"_tokens_left"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__requests_left) -> _WhichOneofReturnType__requests_left | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__tokens_left) -> _WhichOneofReturnType__tokens_left | None: ...
+
+Global___AdmitRequestResponse: _TypeAlias = AdmitRequestResponse  # noqa: Y015
+
+@_typing.final
+class FinishRequestRequest(_message.Message):
+    """Ends an admitted request."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    TOKENS_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """The admission."""
+    scope: _builtins.str
+    """Its scope."""
+    tokens: _builtins.int
+    """Tokens that were used; absent leaves the tokens as they were admitted."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        scope: _builtins.str = ...,
+        tokens: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_tokens", b"_tokens", "tokens", b"tokens"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_tokens", b"_tokens", "request_id", b"request_id", "scope", b"scope", "tokens", b"tokens"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__tokens: _TypeAlias = _typing.Literal["tokens"]  # noqa: Y015
+    _WhichOneofArgType__tokens: _TypeAlias = _typing.Literal["_tokens", b"_tokens"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__tokens) -> _WhichOneofReturnType__tokens | None: ...
+
+Global___FinishRequestRequest: _TypeAlias = FinishRequestRequest  # noqa: Y015
+
+@_typing.final
+class FinishRequestResponse(_message.Message):
+    """It has ended."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FinishRequestResponse: _TypeAlias = FinishRequestResponse  # noqa: Y015
+
+@_typing.final
+class CreateRateLimitRequest(_message.Message):
+    """Asks for a rate limit."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    REQUESTS_PER_MINUTE_FIELD_NUMBER: _builtins.int
+    TOKENS_PER_MINUTE_FIELD_NUMBER: _builtins.int
+    CONCURRENT_REQUESTS_FIELD_NUMBER: _builtins.int
+    BURST_S_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """A UUID that makes the call safe to repeat."""
+    scope: _builtins.str
+    """The scope to limit."""
+    model: _builtins.str
+    """Only this model; every model when empty."""
+    requests_per_minute: _builtins.int
+    """Requests per minute; 0 does not limit. One limit must be given."""
+    tokens_per_minute: _builtins.int
+    """Tokens per minute; 0 does not limit."""
+    concurrent_requests: _builtins.int
+    """Requests at the same time; 0 does not limit."""
+    burst_s: _builtins.int
+    """How many seconds' worth may come at once; 60 when 0."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        scope: _builtins.str = ...,
+        model: _builtins.str = ...,
+        requests_per_minute: _builtins.int = ...,
+        tokens_per_minute: _builtins.int = ...,
+        concurrent_requests: _builtins.int = ...,
+        burst_s: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["burst_s", b"burst_s", "concurrent_requests", b"concurrent_requests", "model", b"model", "request_id", b"request_id", "requests_per_minute", b"requests_per_minute", "scope", b"scope", "tokens_per_minute", b"tokens_per_minute"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateRateLimitRequest: _TypeAlias = CreateRateLimitRequest  # noqa: Y015
+
+@_typing.final
+class CreateRateLimitResponse(_message.Message):
+    """The new rate limit."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RATE_LIMIT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def rate_limit(self) -> Global___RateLimit:
+        """As it was created."""
+
+    def __init__(
+        self,
+        *,
+        rate_limit: Global___RateLimit | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["rate_limit", b"rate_limit"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["rate_limit", b"rate_limit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateRateLimitResponse: _TypeAlias = CreateRateLimitResponse  # noqa: Y015
+
+@_typing.final
+class ListRateLimitsRequest(_message.Message):
+    """Asks for rate limits."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCOPE_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    scope: _builtins.str
+    """The scope to start from."""
+    page_size: _builtins.int
+    """At most this many, 1 to 1000; 100 when 0."""
+    page_token: _builtins.str
+    """From the previous page."""
+    def __init__(
+        self,
+        *,
+        scope: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "scope", b"scope"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListRateLimitsRequest: _TypeAlias = ListRateLimitsRequest  # noqa: Y015
+
+@_typing.final
+class ListRateLimitsResponse(_message.Message):
+    """A page of rate limits."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RATE_LIMITS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """For the next page; empty on the last."""
+    @_builtins.property
+    def rate_limits(self) -> _containers.RepeatedCompositeFieldContainer[Global___RateLimit]:
+        """The rate limits."""
+
+    def __init__(
+        self,
+        *,
+        rate_limits: _abc.Iterable[Global___RateLimit] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "rate_limits", b"rate_limits"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListRateLimitsResponse: _TypeAlias = ListRateLimitsResponse  # noqa: Y015
+
+@_typing.final
+class DeleteRateLimitRequest(_message.Message):
+    """Names the rate limit to delete."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCOPE_FIELD_NUMBER: _builtins.int
+    RATE_LIMIT_ID_FIELD_NUMBER: _builtins.int
+    scope: _builtins.str
+    """The organisation's scope, or any scope in it."""
+    rate_limit_id: _builtins.str
+    """The rate limit."""
+    def __init__(
+        self,
+        *,
+        scope: _builtins.str = ...,
+        rate_limit_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["rate_limit_id", b"rate_limit_id", "scope", b"scope"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteRateLimitRequest: _TypeAlias = DeleteRateLimitRequest  # noqa: Y015
+
+@_typing.final
+class DeleteRateLimitResponse(_message.Message):
+    """The rate limit is gone."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteRateLimitResponse: _TypeAlias = DeleteRateLimitResponse  # noqa: Y015
+
+@_typing.final
+class AlertChannel(_message.Message):
+    """Where alerts go."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WEBHOOK_FIELD_NUMBER: _builtins.int
+    SLACK_FIELD_NUMBER: _builtins.int
+    EMAIL_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def webhook(self) -> Global___WebhookChannel:
+        """A URL that is sent the alert as JSON, signed (X-Farthing-Signature: t=seconds,v1=HMAC-SHA256 of "t.body" by the secret)."""
+
+    @_builtins.property
+    def slack(self) -> Global___SlackChannel:
+        """An incoming webhook in Slack's format."""
+
+    @_builtins.property
+    def email(self) -> Global___EmailChannel:
+        """An e-mail address; the service's SMTP settings send it."""
+
+    def __init__(
+        self,
+        *,
+        webhook: Global___WebhookChannel | None = ...,
+        slack: Global___SlackChannel | None = ...,
+        email: Global___EmailChannel | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel", "email", b"email", "slack", b"slack", "webhook", b"webhook"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel", "email", b"email", "slack", b"slack", "webhook", b"webhook"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_channel: _TypeAlias = _typing.Literal["webhook", "slack", "email"]  # noqa: Y015
+    _WhichOneofArgType_channel: _TypeAlias = _typing.Literal["channel", b"channel"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_channel) -> _WhichOneofReturnType_channel | None: ...
+
+Global___AlertChannel: _TypeAlias = AlertChannel  # noqa: Y015
+
+@_typing.final
+class WebhookChannel(_message.Message):
+    """A webhook."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    URL_FIELD_NUMBER: _builtins.int
+    SECRET_FIELD_NUMBER: _builtins.int
+    url: _builtins.str
+    """http or https."""
+    secret: _builtins.str
+    """Signs the body; at least 16 characters. Never given back."""
+    def __init__(
+        self,
+        *,
+        url: _builtins.str = ...,
+        secret: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["secret", b"secret", "url", b"url"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WebhookChannel: _TypeAlias = WebhookChannel  # noqa: Y015
+
+@_typing.final
+class SlackChannel(_message.Message):
+    """A Slack webhook."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    URL_FIELD_NUMBER: _builtins.int
+    url: _builtins.str
+    """http or https. Never given back in full."""
+    def __init__(
+        self,
+        *,
+        url: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["url", b"url"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SlackChannel: _TypeAlias = SlackChannel  # noqa: Y015
+
+@_typing.final
+class EmailChannel(_message.Message):
+    """An e-mail address."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    address: _builtins.str
+    """Whom to write to."""
+    def __init__(
+        self,
+        *,
+        address: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EmailChannel: _TypeAlias = EmailChannel  # noqa: Y015
+
+@_typing.final
+class AlertRule(_message.Message):
+    """When to alert, and whom."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ALERT_RULE_ID_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    PERCENTS_FIELD_NUMBER: _builtins.int
+    AMOUNT_USD_NANOS_FIELD_NUMBER: _builtins.int
+    CHANNELS_FIELD_NUMBER: _builtins.int
+    alert_rule_id: _builtins.str
+    """Identifier, given by the service."""
+    scope: _builtins.str
+    """The scope, with everything below it."""
+    kind: Global___AlertKind.ValueType
+    """What about."""
+    amount_usd_nanos: _builtins.int
+    """Of DAILY_COST: the amount in nanodollars."""
+    @_builtins.property
+    def percents(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Of BUDGET_PERCENT: the percentages, 1 to 1,000."""
+
+    @_builtins.property
+    def channels(self) -> _containers.RepeatedCompositeFieldContainer[Global___AlertChannel]:
+        """Where to; secrets are left out."""
+
+    def __init__(
+        self,
+        *,
+        alert_rule_id: _builtins.str = ...,
+        scope: _builtins.str = ...,
+        kind: Global___AlertKind.ValueType = ...,
+        percents: _abc.Iterable[_builtins.int] | None = ...,
+        amount_usd_nanos: _builtins.int = ...,
+        channels: _abc.Iterable[Global___AlertChannel] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alert_rule_id", b"alert_rule_id", "amount_usd_nanos", b"amount_usd_nanos", "channels", b"channels", "kind", b"kind", "percents", b"percents", "scope", b"scope"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AlertRule: _TypeAlias = AlertRule  # noqa: Y015
+
+@_typing.final
+class CreateAlertRuleRequest(_message.Message):
+    """Asks for an alert rule."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    PERCENTS_FIELD_NUMBER: _builtins.int
+    AMOUNT_USD_NANOS_FIELD_NUMBER: _builtins.int
+    CHANNELS_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """A UUID that makes the call safe to repeat."""
+    scope: _builtins.str
+    """The scope, with everything below it."""
+    kind: Global___AlertKind.ValueType
+    """What about."""
+    amount_usd_nanos: _builtins.int
+    """Of DAILY_COST: the amount in nanodollars, at least 1."""
+    @_builtins.property
+    def percents(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Of BUDGET_PERCENT: the percentages, 1 to 1,000; 50, 80 and 100 when empty."""
+
+    @_builtins.property
+    def channels(self) -> _containers.RepeatedCompositeFieldContainer[Global___AlertChannel]:
+        """Where to. None: alerts are kept and listed only."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        scope: _builtins.str = ...,
+        kind: Global___AlertKind.ValueType = ...,
+        percents: _abc.Iterable[_builtins.int] | None = ...,
+        amount_usd_nanos: _builtins.int = ...,
+        channels: _abc.Iterable[Global___AlertChannel] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_usd_nanos", b"amount_usd_nanos", "channels", b"channels", "kind", b"kind", "percents", b"percents", "request_id", b"request_id", "scope", b"scope"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateAlertRuleRequest: _TypeAlias = CreateAlertRuleRequest  # noqa: Y015
+
+@_typing.final
+class CreateAlertRuleResponse(_message.Message):
+    """The new alert rule."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ALERT_RULE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def alert_rule(self) -> Global___AlertRule:
+        """As it was created, secrets left out."""
+
+    def __init__(
+        self,
+        *,
+        alert_rule: Global___AlertRule | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["alert_rule", b"alert_rule"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alert_rule", b"alert_rule"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateAlertRuleResponse: _TypeAlias = CreateAlertRuleResponse  # noqa: Y015
+
+@_typing.final
+class ListAlertRulesRequest(_message.Message):
+    """Asks for alert rules."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCOPE_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    scope: _builtins.str
+    """The scope to start from."""
+    page_size: _builtins.int
+    """At most this many, 1 to 1000; 100 when 0."""
+    page_token: _builtins.str
+    """From the previous page."""
+    def __init__(
+        self,
+        *,
+        scope: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "scope", b"scope"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListAlertRulesRequest: _TypeAlias = ListAlertRulesRequest  # noqa: Y015
+
+@_typing.final
+class ListAlertRulesResponse(_message.Message):
+    """A page of alert rules."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ALERT_RULES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """For the next page; empty on the last."""
+    @_builtins.property
+    def alert_rules(self) -> _containers.RepeatedCompositeFieldContainer[Global___AlertRule]:
+        """The rules."""
+
+    def __init__(
+        self,
+        *,
+        alert_rules: _abc.Iterable[Global___AlertRule] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alert_rules", b"alert_rules", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListAlertRulesResponse: _TypeAlias = ListAlertRulesResponse  # noqa: Y015
+
+@_typing.final
+class UpdateAlertRuleRequest(_message.Message):
+    """Replaces an alert rule's thresholds and channels."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCOPE_FIELD_NUMBER: _builtins.int
+    ALERT_RULE_ID_FIELD_NUMBER: _builtins.int
+    PERCENTS_FIELD_NUMBER: _builtins.int
+    AMOUNT_USD_NANOS_FIELD_NUMBER: _builtins.int
+    CHANNELS_FIELD_NUMBER: _builtins.int
+    scope: _builtins.str
+    """The organisation's scope, or any scope in it."""
+    alert_rule_id: _builtins.str
+    """The rule."""
+    amount_usd_nanos: _builtins.int
+    """Of DAILY_COST: the amount in nanodollars."""
+    @_builtins.property
+    def percents(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Of BUDGET_PERCENT: the percentages."""
+
+    @_builtins.property
+    def channels(self) -> _containers.RepeatedCompositeFieldContainer[Global___AlertChannel]:
+        """Where to."""
+
+    def __init__(
+        self,
+        *,
+        scope: _builtins.str = ...,
+        alert_rule_id: _builtins.str = ...,
+        percents: _abc.Iterable[_builtins.int] | None = ...,
+        amount_usd_nanos: _builtins.int = ...,
+        channels: _abc.Iterable[Global___AlertChannel] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alert_rule_id", b"alert_rule_id", "amount_usd_nanos", b"amount_usd_nanos", "channels", b"channels", "percents", b"percents", "scope", b"scope"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateAlertRuleRequest: _TypeAlias = UpdateAlertRuleRequest  # noqa: Y015
+
+@_typing.final
+class UpdateAlertRuleResponse(_message.Message):
+    """The changed rule."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ALERT_RULE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def alert_rule(self) -> Global___AlertRule:
+        """As it is now, secrets left out."""
+
+    def __init__(
+        self,
+        *,
+        alert_rule: Global___AlertRule | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["alert_rule", b"alert_rule"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alert_rule", b"alert_rule"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateAlertRuleResponse: _TypeAlias = UpdateAlertRuleResponse  # noqa: Y015
+
+@_typing.final
+class DeleteAlertRuleRequest(_message.Message):
+    """Names the alert rule to delete."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCOPE_FIELD_NUMBER: _builtins.int
+    ALERT_RULE_ID_FIELD_NUMBER: _builtins.int
+    scope: _builtins.str
+    """The organisation's scope, or any scope in it."""
+    alert_rule_id: _builtins.str
+    """The rule."""
+    def __init__(
+        self,
+        *,
+        scope: _builtins.str = ...,
+        alert_rule_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alert_rule_id", b"alert_rule_id", "scope", b"scope"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteAlertRuleRequest: _TypeAlias = DeleteAlertRuleRequest  # noqa: Y015
+
+@_typing.final
+class DeleteAlertRuleResponse(_message.Message):
+    """The rule is gone."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteAlertRuleResponse: _TypeAlias = DeleteAlertRuleResponse  # noqa: Y015
+
+@_typing.final
+class Alert(_message.Message):
+    """An alert that was raised: once per budget, period and threshold."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ALERT_ID_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    BUDGET_ID_FIELD_NUMBER: _builtins.int
+    THRESHOLD_FIELD_NUMBER: _builtins.int
+    OBSERVED_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    PERIOD_START_TIME_FIELD_NUMBER: _builtins.int
+    DELIVERIES_FIELD_NUMBER: _builtins.int
+    alert_id: _builtins.str
+    """Identifier, given by the service."""
+    kind: Global___AlertKind.ValueType
+    """What about."""
+    scope: _builtins.str
+    """The scope it is about."""
+    budget_id: _builtins.str
+    """The budget, where it is about one."""
+    threshold: _builtins.int
+    """The percentage or the amount that was reached."""
+    observed: _builtins.int
+    """What was measured: nanodollars, or the percentage."""
+    message: _builtins.str
+    """For people."""
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was raised."""
+
+    @_builtins.property
+    def period_start_time(self) -> _timestamp_pb2.Timestamp:
+        """Start of the period it is about."""
+
+    @_builtins.property
+    def deliveries(self) -> _containers.RepeatedCompositeFieldContainer[Global___AlertDelivery]:
+        """How its delivery goes, one an addressee."""
+
+    def __init__(
+        self,
+        *,
+        alert_id: _builtins.str = ...,
+        kind: Global___AlertKind.ValueType = ...,
+        scope: _builtins.str = ...,
+        budget_id: _builtins.str = ...,
+        threshold: _builtins.int = ...,
+        observed: _builtins.int = ...,
+        message: _builtins.str = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        period_start_time: _timestamp_pb2.Timestamp | None = ...,
+        deliveries: _abc.Iterable[Global___AlertDelivery] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "period_start_time", b"period_start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alert_id", b"alert_id", "budget_id", b"budget_id", "create_time", b"create_time", "deliveries", b"deliveries", "kind", b"kind", "message", b"message", "observed", b"observed", "period_start_time", b"period_start_time", "scope", b"scope", "threshold", b"threshold"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Alert: _TypeAlias = Alert  # noqa: Y015
+
+@_typing.final
+class AlertDelivery(_message.Message):
+    """How the delivery of an alert to one addressee goes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANNEL_FIELD_NUMBER: _builtins.int
+    ADDRESSEE_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    ATTEMPTS_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    channel: _builtins.str
+    """The kind of channel: webhook, slack, email."""
+    addressee: _builtins.str
+    """The addressee, without secrets."""
+    state: _builtins.str
+    """PENDING, DELIVERED or GIVEN_UP."""
+    attempts: _builtins.int
+    """Attempts so far."""
+    error: _builtins.str
+    """Why the last one failed."""
+    def __init__(
+        self,
+        *,
+        channel: _builtins.str = ...,
+        addressee: _builtins.str = ...,
+        state: _builtins.str = ...,
+        attempts: _builtins.int = ...,
+        error: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addressee", b"addressee", "attempts", b"attempts", "channel", b"channel", "error", b"error", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AlertDelivery: _TypeAlias = AlertDelivery  # noqa: Y015
+
+@_typing.final
+class ListAlertsRequest(_message.Message):
+    """Asks for alerts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCOPE_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    scope: _builtins.str
+    """The scope, with everything below it."""
+    page_size: _builtins.int
+    """At most this many, 1 to 1000; 100 when 0."""
+    page_token: _builtins.str
+    """From the previous page."""
+    def __init__(
+        self,
+        *,
+        scope: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "scope", b"scope"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListAlertsRequest: _TypeAlias = ListAlertsRequest  # noqa: Y015
+
+@_typing.final
+class ListAlertsResponse(_message.Message):
+    """A page of alerts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ALERTS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """For the next page; empty on the last."""
+    @_builtins.property
+    def alerts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Alert]:
+        """The alerts, newest first."""
+
+    def __init__(
+        self,
+        *,
+        alerts: _abc.Iterable[Global___Alert] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alerts", b"alerts", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListAlertsResponse: _TypeAlias = ListAlertsResponse  # noqa: Y015
+
+@_typing.final
 class QueryUsageRequest(_message.Message):
     """Asks for sums of usage."""
 
@@ -1073,12 +3896,16 @@ class QueryUsageRequest(_message.Message):
     GROUP_BY_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    BY_COST_FIELD_NUMBER: _builtins.int
     scope: _builtins.str
     """The scope, with everything below it."""
     page_size: _builtins.int
     """At most this many rows, 1 to 10000; 1000 when 0."""
     page_token: _builtins.str
     """From the previous page."""
+    by_cost: _builtins.bool
+    """Largest cost first, at most page_size rows and no further page, instead of by the grouping fields: the top spenders."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """From this moment, rounded down to the hour; 30 days ago when absent."""
@@ -1091,6 +3918,10 @@ class QueryUsageRequest(_message.Message):
     def group_by(self) -> _containers.RepeatedScalarFieldContainer[Global___UsageGroup.ValueType]:
         """By what to group; one row of everything when empty."""
 
+    @_builtins.property
+    def filter(self) -> Global___UsageFilter:
+        """Only usage that matches; everything when absent."""
+
     def __init__(
         self,
         *,
@@ -1100,10 +3931,12 @@ class QueryUsageRequest(_message.Message):
         group_by: _abc.Iterable[Global___UsageGroup.ValueType] | None = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        filter: Global___UsageFilter | None = ...,
+        by_cost: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "filter", b"filter", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "group_by", b"group_by", "page_size", b"page_size", "page_token", b"page_token", "scope", b"scope", "start_time", b"start_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by_cost", b"by_cost", "end_time", b"end_time", "filter", b"filter", "group_by", b"group_by", "page_size", b"page_size", "page_token", b"page_token", "scope", b"scope", "start_time", b"start_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1127,6 +3960,16 @@ class UsageRow(_message.Message):
     COST_USD_NANOS_FIELD_NUMBER: _builtins.int
     BASELINE_USD_NANOS_FIELD_NUMBER: _builtins.int
     SAVING_FIELD_NUMBER: _builtins.int
+    HOUR_FIELD_NUMBER: _builtins.int
+    SERVICE_FIELD_NUMBER: _builtins.int
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    WORKSPACE_FIELD_NUMBER: _builtins.int
+    PROJECT_FIELD_NUMBER: _builtins.int
+    USER_FIELD_NUMBER: _builtins.int
+    TAG_FIELD_NUMBER: _builtins.int
+    CACHED_INPUT_TOKENS_FIELD_NUMBER: _builtins.int
+    ESTIMATED_ATTEMPTS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """The model."""
     scope: _builtins.str
@@ -1149,6 +3992,26 @@ class UsageRow(_message.Message):
     """Cost in nanodollars."""
     baseline_usd_nanos: _builtins.int
     """Baseline cost in nanodollars."""
+    hour: _builtins.str
+    """The hour, as YYYY-MM-DDTHH:00Z."""
+    service: _builtins.str
+    """The internal service."""
+    domain: _builtins.str
+    """The domain."""
+    key_id: _builtins.str
+    """The API key."""
+    workspace: _builtins.str
+    """The workspace."""
+    project: _builtins.str
+    """The project."""
+    user: _builtins.str
+    """The user."""
+    tag: _builtins.str
+    """The tag."""
+    cached_input_tokens: _builtins.int
+    """Tokens of prompts that came from providers' caches."""
+    estimated_attempts: _builtins.int
+    """Attempts whose figures are estimates."""
     @_builtins.property
     def saving(self) -> Global___Saving:
         """Saving by cause."""
@@ -1168,10 +4031,20 @@ class UsageRow(_message.Message):
         cost_usd_nanos: _builtins.int = ...,
         baseline_usd_nanos: _builtins.int = ...,
         saving: Global___Saving | None = ...,
+        hour: _builtins.str = ...,
+        service: _builtins.str = ...,
+        domain: _builtins.str = ...,
+        key_id: _builtins.str = ...,
+        workspace: _builtins.str = ...,
+        project: _builtins.str = ...,
+        user: _builtins.str = ...,
+        tag: _builtins.str = ...,
+        cached_input_tokens: _builtins.int = ...,
+        estimated_attempts: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["saving", b"saving"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "baseline_usd_nanos", b"baseline_usd_nanos", "cost_usd_nanos", b"cost_usd_nanos", "day", b"day", "input_tokens", b"input_tokens", "model", b"model", "output_tokens", b"output_tokens", "provider", b"provider", "requests", b"requests", "saving", b"saving", "scope", b"scope", "task", b"task"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "baseline_usd_nanos", b"baseline_usd_nanos", "cached_input_tokens", b"cached_input_tokens", "cost_usd_nanos", b"cost_usd_nanos", "day", b"day", "domain", b"domain", "estimated_attempts", b"estimated_attempts", "hour", b"hour", "input_tokens", b"input_tokens", "key_id", b"key_id", "model", b"model", "output_tokens", b"output_tokens", "project", b"project", "provider", b"provider", "requests", b"requests", "saving", b"saving", "scope", b"scope", "service", b"service", "tag", b"tag", "task", b"task", "user", b"user", "workspace", b"workspace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

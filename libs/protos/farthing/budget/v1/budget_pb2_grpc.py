@@ -62,6 +62,16 @@ class BudgetServiceStub:
                 request_serializer=farthing_dot_budget_dot_v1_dot_budget__pb2.DeleteBudgetRequest.SerializeToString,
                 response_deserializer=farthing_dot_budget_dot_v1_dot_budget__pb2.DeleteBudgetResponse.FromString,
                 _registered_method=True)
+        self.ResetBudget = channel.unary_unary(
+                '/farthing.budget.v1.BudgetService/ResetBudget',
+                request_serializer=farthing_dot_budget_dot_v1_dot_budget__pb2.ResetBudgetRequest.SerializeToString,
+                response_deserializer=farthing_dot_budget_dot_v1_dot_budget__pb2.ResetBudgetResponse.FromString,
+                _registered_method=True)
+        self.AdjustBudget = channel.unary_unary(
+                '/farthing.budget.v1.BudgetService/AdjustBudget',
+                request_serializer=farthing_dot_budget_dot_v1_dot_budget__pb2.AdjustBudgetRequest.SerializeToString,
+                response_deserializer=farthing_dot_budget_dot_v1_dot_budget__pb2.AdjustBudgetResponse.FromString,
+                _registered_method=True)
         self.CheckBudget = channel.unary_unary(
                 '/farthing.budget.v1.BudgetService/CheckBudget',
                 request_serializer=farthing_dot_budget_dot_v1_dot_budget__pb2.CheckBudgetRequest.SerializeToString,
@@ -71,6 +81,16 @@ class BudgetServiceStub:
                 '/farthing.budget.v1.BudgetService/ReserveBudget',
                 request_serializer=farthing_dot_budget_dot_v1_dot_budget__pb2.ReserveBudgetRequest.SerializeToString,
                 response_deserializer=farthing_dot_budget_dot_v1_dot_budget__pb2.ReserveBudgetResponse.FromString,
+                _registered_method=True)
+        self.DispatchReservation = channel.unary_unary(
+                '/farthing.budget.v1.BudgetService/DispatchReservation',
+                request_serializer=farthing_dot_budget_dot_v1_dot_budget__pb2.DispatchReservationRequest.SerializeToString,
+                response_deserializer=farthing_dot_budget_dot_v1_dot_budget__pb2.DispatchReservationResponse.FromString,
+                _registered_method=True)
+        self.TopUpReservation = channel.unary_unary(
+                '/farthing.budget.v1.BudgetService/TopUpReservation',
+                request_serializer=farthing_dot_budget_dot_v1_dot_budget__pb2.TopUpReservationRequest.SerializeToString,
+                response_deserializer=farthing_dot_budget_dot_v1_dot_budget__pb2.TopUpReservationResponse.FromString,
                 _registered_method=True)
         self.SettleReservation = channel.unary_unary(
                 '/farthing.budget.v1.BudgetService/SettleReservation',
@@ -82,6 +102,21 @@ class BudgetServiceStub:
                 request_serializer=farthing_dot_budget_dot_v1_dot_budget__pb2.ReleaseReservationRequest.SerializeToString,
                 response_deserializer=farthing_dot_budget_dot_v1_dot_budget__pb2.ReleaseReservationResponse.FromString,
                 _registered_method=True)
+        self.GetReservation = channel.unary_unary(
+                '/farthing.budget.v1.BudgetService/GetReservation',
+                request_serializer=farthing_dot_budget_dot_v1_dot_budget__pb2.GetReservationRequest.SerializeToString,
+                response_deserializer=farthing_dot_budget_dot_v1_dot_budget__pb2.GetReservationResponse.FromString,
+                _registered_method=True)
+        self.BatchReserve = channel.unary_unary(
+                '/farthing.budget.v1.BudgetService/BatchReserve',
+                request_serializer=farthing_dot_budget_dot_v1_dot_budget__pb2.BatchReserveRequest.SerializeToString,
+                response_deserializer=farthing_dot_budget_dot_v1_dot_budget__pb2.BatchReserveResponse.FromString,
+                _registered_method=True)
+        self.StreamReservations = channel.stream_stream(
+                '/farthing.budget.v1.BudgetService/StreamReservations',
+                request_serializer=farthing_dot_budget_dot_v1_dot_budget__pb2.StreamReservationsRequest.SerializeToString,
+                response_deserializer=farthing_dot_budget_dot_v1_dot_budget__pb2.StreamReservationsResponse.FromString,
+                _registered_method=True)
         self.RecordUsage = channel.unary_unary(
                 '/farthing.budget.v1.BudgetService/RecordUsage',
                 request_serializer=farthing_dot_budget_dot_v1_dot_budget__pb2.RecordUsageRequest.SerializeToString,
@@ -91,6 +126,86 @@ class BudgetServiceStub:
                 '/farthing.budget.v1.BudgetService/QueryUsage',
                 request_serializer=farthing_dot_budget_dot_v1_dot_budget__pb2.QueryUsageRequest.SerializeToString,
                 response_deserializer=farthing_dot_budget_dot_v1_dot_budget__pb2.QueryUsageResponse.FromString,
+                _registered_method=True)
+        self.GetSpendingVelocity = channel.unary_unary(
+                '/farthing.budget.v1.BudgetService/GetSpendingVelocity',
+                request_serializer=farthing_dot_budget_dot_v1_dot_budget__pb2.GetSpendingVelocityRequest.SerializeToString,
+                response_deserializer=farthing_dot_budget_dot_v1_dot_budget__pb2.GetSpendingVelocityResponse.FromString,
+                _registered_method=True)
+        self.GetAllocationReport = channel.unary_unary(
+                '/farthing.budget.v1.BudgetService/GetAllocationReport',
+                request_serializer=farthing_dot_budget_dot_v1_dot_budget__pb2.GetAllocationReportRequest.SerializeToString,
+                response_deserializer=farthing_dot_budget_dot_v1_dot_budget__pb2.GetAllocationReportResponse.FromString,
+                _registered_method=True)
+        self.ExportUsage = channel.unary_stream(
+                '/farthing.budget.v1.BudgetService/ExportUsage',
+                request_serializer=farthing_dot_budget_dot_v1_dot_budget__pb2.ExportUsageRequest.SerializeToString,
+                response_deserializer=farthing_dot_budget_dot_v1_dot_budget__pb2.ExportUsageResponse.FromString,
+                _registered_method=True)
+        self.ImportInvoice = channel.unary_unary(
+                '/farthing.budget.v1.BudgetService/ImportInvoice',
+                request_serializer=farthing_dot_budget_dot_v1_dot_budget__pb2.ImportInvoiceRequest.SerializeToString,
+                response_deserializer=farthing_dot_budget_dot_v1_dot_budget__pb2.ImportInvoiceResponse.FromString,
+                _registered_method=True)
+        self.VerifyLedger = channel.unary_unary(
+                '/farthing.budget.v1.BudgetService/VerifyLedger',
+                request_serializer=farthing_dot_budget_dot_v1_dot_budget__pb2.VerifyLedgerRequest.SerializeToString,
+                response_deserializer=farthing_dot_budget_dot_v1_dot_budget__pb2.VerifyLedgerResponse.FromString,
+                _registered_method=True)
+        self.ListEntries = channel.unary_unary(
+                '/farthing.budget.v1.BudgetService/ListEntries',
+                request_serializer=farthing_dot_budget_dot_v1_dot_budget__pb2.ListEntriesRequest.SerializeToString,
+                response_deserializer=farthing_dot_budget_dot_v1_dot_budget__pb2.ListEntriesResponse.FromString,
+                _registered_method=True)
+        self.AdmitRequest = channel.unary_unary(
+                '/farthing.budget.v1.BudgetService/AdmitRequest',
+                request_serializer=farthing_dot_budget_dot_v1_dot_budget__pb2.AdmitRequestRequest.SerializeToString,
+                response_deserializer=farthing_dot_budget_dot_v1_dot_budget__pb2.AdmitRequestResponse.FromString,
+                _registered_method=True)
+        self.FinishRequest = channel.unary_unary(
+                '/farthing.budget.v1.BudgetService/FinishRequest',
+                request_serializer=farthing_dot_budget_dot_v1_dot_budget__pb2.FinishRequestRequest.SerializeToString,
+                response_deserializer=farthing_dot_budget_dot_v1_dot_budget__pb2.FinishRequestResponse.FromString,
+                _registered_method=True)
+        self.CreateRateLimit = channel.unary_unary(
+                '/farthing.budget.v1.BudgetService/CreateRateLimit',
+                request_serializer=farthing_dot_budget_dot_v1_dot_budget__pb2.CreateRateLimitRequest.SerializeToString,
+                response_deserializer=farthing_dot_budget_dot_v1_dot_budget__pb2.CreateRateLimitResponse.FromString,
+                _registered_method=True)
+        self.ListRateLimits = channel.unary_unary(
+                '/farthing.budget.v1.BudgetService/ListRateLimits',
+                request_serializer=farthing_dot_budget_dot_v1_dot_budget__pb2.ListRateLimitsRequest.SerializeToString,
+                response_deserializer=farthing_dot_budget_dot_v1_dot_budget__pb2.ListRateLimitsResponse.FromString,
+                _registered_method=True)
+        self.DeleteRateLimit = channel.unary_unary(
+                '/farthing.budget.v1.BudgetService/DeleteRateLimit',
+                request_serializer=farthing_dot_budget_dot_v1_dot_budget__pb2.DeleteRateLimitRequest.SerializeToString,
+                response_deserializer=farthing_dot_budget_dot_v1_dot_budget__pb2.DeleteRateLimitResponse.FromString,
+                _registered_method=True)
+        self.CreateAlertRule = channel.unary_unary(
+                '/farthing.budget.v1.BudgetService/CreateAlertRule',
+                request_serializer=farthing_dot_budget_dot_v1_dot_budget__pb2.CreateAlertRuleRequest.SerializeToString,
+                response_deserializer=farthing_dot_budget_dot_v1_dot_budget__pb2.CreateAlertRuleResponse.FromString,
+                _registered_method=True)
+        self.ListAlertRules = channel.unary_unary(
+                '/farthing.budget.v1.BudgetService/ListAlertRules',
+                request_serializer=farthing_dot_budget_dot_v1_dot_budget__pb2.ListAlertRulesRequest.SerializeToString,
+                response_deserializer=farthing_dot_budget_dot_v1_dot_budget__pb2.ListAlertRulesResponse.FromString,
+                _registered_method=True)
+        self.UpdateAlertRule = channel.unary_unary(
+                '/farthing.budget.v1.BudgetService/UpdateAlertRule',
+                request_serializer=farthing_dot_budget_dot_v1_dot_budget__pb2.UpdateAlertRuleRequest.SerializeToString,
+                response_deserializer=farthing_dot_budget_dot_v1_dot_budget__pb2.UpdateAlertRuleResponse.FromString,
+                _registered_method=True)
+        self.DeleteAlertRule = channel.unary_unary(
+                '/farthing.budget.v1.BudgetService/DeleteAlertRule',
+                request_serializer=farthing_dot_budget_dot_v1_dot_budget__pb2.DeleteAlertRuleRequest.SerializeToString,
+                response_deserializer=farthing_dot_budget_dot_v1_dot_budget__pb2.DeleteAlertRuleResponse.FromString,
+                _registered_method=True)
+        self.ListAlerts = channel.unary_unary(
+                '/farthing.budget.v1.BudgetService/ListAlerts',
+                request_serializer=farthing_dot_budget_dot_v1_dot_budget__pb2.ListAlertsRequest.SerializeToString,
+                response_deserializer=farthing_dot_budget_dot_v1_dot_budget__pb2.ListAlertsResponse.FromString,
                 _registered_method=True)
 
 
@@ -138,6 +253,24 @@ class BudgetServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ResetBudget(self, request, context):
+        """Starts a budget's current period afresh: what was spent stops counting, by an entry of the journal; holds and suspense stay, and what is
+        settled afterwards counts. Safe to retry with the same request_id. Statuses: NOT_FOUND (BUDGET_NOT_FOUND), INVALID_ARGUMENT
+        (REQUEST_ID_REUSED).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AdjustBudget(self, request, context):
+        """Corrects the books by an entry of the journal: a refund or a later bill of a settled reservation (it lands in that reservation's periods),
+        or a credit or debit on one budget. Safe to retry with the same request_id. Statuses: NOT_FOUND (BUDGET_NOT_FOUND, RESERVATION_NOT_FOUND),
+        FAILED_PRECONDITION (RESERVATION_OPEN: it is not settled yet), INVALID_ARGUMENT (REQUEST_ID_REUSED).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CheckBudget(self, request, context):
         """Says what a reservation of this size would be answered, without making it. Safe to retry.
         """
@@ -146,9 +279,28 @@ class BudgetServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ReserveBudget(self, request, context):
-        """Sets money and tokens aside on every budget of the scope and its ancestors, or on none. Safe to retry: the same request_id
-        and body give the same answer. Statuses: RESOURCE_EXHAUSTED (BUDGET_EXHAUSTED with budget, asked and free, QuotaFailure,
-        RetryInfo until the period ends), INVALID_ARGUMENT (REQUEST_ID_REUSED).
+        """Sets money, tokens and one request aside on every budget of the scope and its ancestors, or on none. Safe to retry: the same
+        request_id and body give the same answer. Statuses: RESOURCE_EXHAUSTED (BUDGET_EXHAUSTED, or BUDGET_DEGRADED where only open models may
+        be used; the facts name the verdict, the budget, what was asked and is free, and the output tokens that would still fit; with
+        QuotaFailure, and RetryInfo until there is room again), INVALID_ARGUMENT (REQUEST_ID_REUSED).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DispatchReservation(self, request, context):
+        """Says that the provider is being called: if nobody settles the reservation in time, it now moves to suspense (counts as spent) instead
+        of being released. Safe to retry. Statuses: NOT_FOUND (RESERVATION_NOT_FOUND), FAILED_PRECONDITION (RESERVATION_RELEASED,
+        RESERVATION_SETTLED).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def TopUpReservation(self, request, context):
+        """Raises a hold to a new total, on every budget of its path or on none; a total below what is held changes nothing, so repeats and
+        reordering do no harm. Statuses: RESOURCE_EXHAUSTED (BUDGET_EXHAUSTED: cut the stream within what it has), NOT_FOUND
+        (RESERVATION_NOT_FOUND), FAILED_PRECONDITION (RESERVATION_RELEASED, RESERVATION_SETTLED).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -171,6 +323,29 @@ class BudgetServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetReservation(self, request, context):
+        """Reads a reservation. Safe to retry. Statuses: NOT_FOUND (RESERVATION_NOT_FOUND).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BatchReserve(self, request, context):
+        """Does many operations at once, in order, each with a verdict of its own; they need not succeed together. Safe to retry. The call itself
+        fails only when the ledger as a whole cannot answer.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StreamReservations(self, request_iterator, context):
+        """The same over one stream: every message is answered by one, in order. At most 64 messages are worked on at a time; the rest wait
+        in the sender's flow control.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def RecordUsage(self, request, context):
         """Writes down a request that has no reservation: a cache hit with its avoided cost, or spending that happened while the ledger was out
         of reach. Cost is charged in full to every budget of the path, beyond the limit if need be: it is spent already. Safe to retry.
@@ -182,6 +357,122 @@ class BudgetServiceServicer:
 
     def QueryUsage(self, request, context):
         """Sums usage of a scope over a time range, grouped. Safe to retry.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetSpendingVelocity(self, request, context):
+        """How fast the budgets of a scope are being used up, when each would end at this rate, and the measure its terms name. Safe to retry.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetAllocationReport(self, request, context):
+        """Allocates what a scope spent to what is below it (or to another group), with each share, its budget, the variance against it and
+        the top spenders: the chargeback report. Safe to retry.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExportUsage(self, request, context):
+        """Exports usage, one row an attempt: FOCUS 1.2 columns or plain CSV, in chunks of whole lines. Safe to retry.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ImportInvoice(self, request, context):
+        """Reads a provider's invoice, compares it with what was tracked per model and day, and names probable causes of each difference. Safe to
+        retry with the same request_id. Statuses: INVALID_ARGUMENT (REQUEST_ID_REUSED).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def VerifyLedger(self, request, context):
+        """Walks through the journal, recomputes every balance from it and compares. Read-only. Safe to retry.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListEntries(self, request, context):
+        """Lists the entries of the journal, newest first. Safe to retry.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AdmitRequest(self, request, context):
+        """Admits a request within its rate limits: requests and tokens per minute and concurrency, of every limit that applies or of none.
+        Safe to retry with the same request_id within ten minutes. Statuses: RESOURCE_EXHAUSTED (RATE_LIMITED with the limit, RetryInfo).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FinishRequest(self, request, context):
+        """Ends an admitted request: gives its concurrency back and corrects its tokens to what was used. Safe to retry.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateRateLimit(self, request, context):
+        """Creates a rate limit on a scope. Safe to retry with the same request_id. Statuses: ALREADY_EXISTS (RATE_LIMIT_EXISTS: same scope and
+        model), INVALID_ARGUMENT (REQUEST_ID_REUSED).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListRateLimits(self, request, context):
+        """Lists the rate limits at and below a scope. Safe to retry.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteRateLimit(self, request, context):
+        """Deletes a rate limit. Statuses: NOT_FOUND (RATE_LIMIT_NOT_FOUND).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateAlertRule(self, request, context):
+        """Creates an alert rule on a scope. Safe to retry with the same request_id. Statuses: INVALID_ARGUMENT (REQUEST_ID_REUSED).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListAlertRules(self, request, context):
+        """Lists the alert rules at and below a scope. Safe to retry.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateAlertRule(self, request, context):
+        """Replaces an alert rule. Statuses: NOT_FOUND (ALERT_RULE_NOT_FOUND).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteAlertRule(self, request, context):
+        """Deletes an alert rule. Statuses: NOT_FOUND (ALERT_RULE_NOT_FOUND).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListAlerts(self, request, context):
+        """Lists alerts that were raised, newest first, with how their delivery went. Safe to retry.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -215,6 +506,16 @@ def add_BudgetServiceServicer_to_server(servicer, server):
                     request_deserializer=farthing_dot_budget_dot_v1_dot_budget__pb2.DeleteBudgetRequest.FromString,
                     response_serializer=farthing_dot_budget_dot_v1_dot_budget__pb2.DeleteBudgetResponse.SerializeToString,
             ),
+            'ResetBudget': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResetBudget,
+                    request_deserializer=farthing_dot_budget_dot_v1_dot_budget__pb2.ResetBudgetRequest.FromString,
+                    response_serializer=farthing_dot_budget_dot_v1_dot_budget__pb2.ResetBudgetResponse.SerializeToString,
+            ),
+            'AdjustBudget': grpc.unary_unary_rpc_method_handler(
+                    servicer.AdjustBudget,
+                    request_deserializer=farthing_dot_budget_dot_v1_dot_budget__pb2.AdjustBudgetRequest.FromString,
+                    response_serializer=farthing_dot_budget_dot_v1_dot_budget__pb2.AdjustBudgetResponse.SerializeToString,
+            ),
             'CheckBudget': grpc.unary_unary_rpc_method_handler(
                     servicer.CheckBudget,
                     request_deserializer=farthing_dot_budget_dot_v1_dot_budget__pb2.CheckBudgetRequest.FromString,
@@ -224,6 +525,16 @@ def add_BudgetServiceServicer_to_server(servicer, server):
                     servicer.ReserveBudget,
                     request_deserializer=farthing_dot_budget_dot_v1_dot_budget__pb2.ReserveBudgetRequest.FromString,
                     response_serializer=farthing_dot_budget_dot_v1_dot_budget__pb2.ReserveBudgetResponse.SerializeToString,
+            ),
+            'DispatchReservation': grpc.unary_unary_rpc_method_handler(
+                    servicer.DispatchReservation,
+                    request_deserializer=farthing_dot_budget_dot_v1_dot_budget__pb2.DispatchReservationRequest.FromString,
+                    response_serializer=farthing_dot_budget_dot_v1_dot_budget__pb2.DispatchReservationResponse.SerializeToString,
+            ),
+            'TopUpReservation': grpc.unary_unary_rpc_method_handler(
+                    servicer.TopUpReservation,
+                    request_deserializer=farthing_dot_budget_dot_v1_dot_budget__pb2.TopUpReservationRequest.FromString,
+                    response_serializer=farthing_dot_budget_dot_v1_dot_budget__pb2.TopUpReservationResponse.SerializeToString,
             ),
             'SettleReservation': grpc.unary_unary_rpc_method_handler(
                     servicer.SettleReservation,
@@ -235,6 +546,21 @@ def add_BudgetServiceServicer_to_server(servicer, server):
                     request_deserializer=farthing_dot_budget_dot_v1_dot_budget__pb2.ReleaseReservationRequest.FromString,
                     response_serializer=farthing_dot_budget_dot_v1_dot_budget__pb2.ReleaseReservationResponse.SerializeToString,
             ),
+            'GetReservation': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetReservation,
+                    request_deserializer=farthing_dot_budget_dot_v1_dot_budget__pb2.GetReservationRequest.FromString,
+                    response_serializer=farthing_dot_budget_dot_v1_dot_budget__pb2.GetReservationResponse.SerializeToString,
+            ),
+            'BatchReserve': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchReserve,
+                    request_deserializer=farthing_dot_budget_dot_v1_dot_budget__pb2.BatchReserveRequest.FromString,
+                    response_serializer=farthing_dot_budget_dot_v1_dot_budget__pb2.BatchReserveResponse.SerializeToString,
+            ),
+            'StreamReservations': grpc.stream_stream_rpc_method_handler(
+                    servicer.StreamReservations,
+                    request_deserializer=farthing_dot_budget_dot_v1_dot_budget__pb2.StreamReservationsRequest.FromString,
+                    response_serializer=farthing_dot_budget_dot_v1_dot_budget__pb2.StreamReservationsResponse.SerializeToString,
+            ),
             'RecordUsage': grpc.unary_unary_rpc_method_handler(
                     servicer.RecordUsage,
                     request_deserializer=farthing_dot_budget_dot_v1_dot_budget__pb2.RecordUsageRequest.FromString,
@@ -244,6 +570,86 @@ def add_BudgetServiceServicer_to_server(servicer, server):
                     servicer.QueryUsage,
                     request_deserializer=farthing_dot_budget_dot_v1_dot_budget__pb2.QueryUsageRequest.FromString,
                     response_serializer=farthing_dot_budget_dot_v1_dot_budget__pb2.QueryUsageResponse.SerializeToString,
+            ),
+            'GetSpendingVelocity': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetSpendingVelocity,
+                    request_deserializer=farthing_dot_budget_dot_v1_dot_budget__pb2.GetSpendingVelocityRequest.FromString,
+                    response_serializer=farthing_dot_budget_dot_v1_dot_budget__pb2.GetSpendingVelocityResponse.SerializeToString,
+            ),
+            'GetAllocationReport': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetAllocationReport,
+                    request_deserializer=farthing_dot_budget_dot_v1_dot_budget__pb2.GetAllocationReportRequest.FromString,
+                    response_serializer=farthing_dot_budget_dot_v1_dot_budget__pb2.GetAllocationReportResponse.SerializeToString,
+            ),
+            'ExportUsage': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportUsage,
+                    request_deserializer=farthing_dot_budget_dot_v1_dot_budget__pb2.ExportUsageRequest.FromString,
+                    response_serializer=farthing_dot_budget_dot_v1_dot_budget__pb2.ExportUsageResponse.SerializeToString,
+            ),
+            'ImportInvoice': grpc.unary_unary_rpc_method_handler(
+                    servicer.ImportInvoice,
+                    request_deserializer=farthing_dot_budget_dot_v1_dot_budget__pb2.ImportInvoiceRequest.FromString,
+                    response_serializer=farthing_dot_budget_dot_v1_dot_budget__pb2.ImportInvoiceResponse.SerializeToString,
+            ),
+            'VerifyLedger': grpc.unary_unary_rpc_method_handler(
+                    servicer.VerifyLedger,
+                    request_deserializer=farthing_dot_budget_dot_v1_dot_budget__pb2.VerifyLedgerRequest.FromString,
+                    response_serializer=farthing_dot_budget_dot_v1_dot_budget__pb2.VerifyLedgerResponse.SerializeToString,
+            ),
+            'ListEntries': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListEntries,
+                    request_deserializer=farthing_dot_budget_dot_v1_dot_budget__pb2.ListEntriesRequest.FromString,
+                    response_serializer=farthing_dot_budget_dot_v1_dot_budget__pb2.ListEntriesResponse.SerializeToString,
+            ),
+            'AdmitRequest': grpc.unary_unary_rpc_method_handler(
+                    servicer.AdmitRequest,
+                    request_deserializer=farthing_dot_budget_dot_v1_dot_budget__pb2.AdmitRequestRequest.FromString,
+                    response_serializer=farthing_dot_budget_dot_v1_dot_budget__pb2.AdmitRequestResponse.SerializeToString,
+            ),
+            'FinishRequest': grpc.unary_unary_rpc_method_handler(
+                    servicer.FinishRequest,
+                    request_deserializer=farthing_dot_budget_dot_v1_dot_budget__pb2.FinishRequestRequest.FromString,
+                    response_serializer=farthing_dot_budget_dot_v1_dot_budget__pb2.FinishRequestResponse.SerializeToString,
+            ),
+            'CreateRateLimit': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateRateLimit,
+                    request_deserializer=farthing_dot_budget_dot_v1_dot_budget__pb2.CreateRateLimitRequest.FromString,
+                    response_serializer=farthing_dot_budget_dot_v1_dot_budget__pb2.CreateRateLimitResponse.SerializeToString,
+            ),
+            'ListRateLimits': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListRateLimits,
+                    request_deserializer=farthing_dot_budget_dot_v1_dot_budget__pb2.ListRateLimitsRequest.FromString,
+                    response_serializer=farthing_dot_budget_dot_v1_dot_budget__pb2.ListRateLimitsResponse.SerializeToString,
+            ),
+            'DeleteRateLimit': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteRateLimit,
+                    request_deserializer=farthing_dot_budget_dot_v1_dot_budget__pb2.DeleteRateLimitRequest.FromString,
+                    response_serializer=farthing_dot_budget_dot_v1_dot_budget__pb2.DeleteRateLimitResponse.SerializeToString,
+            ),
+            'CreateAlertRule': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateAlertRule,
+                    request_deserializer=farthing_dot_budget_dot_v1_dot_budget__pb2.CreateAlertRuleRequest.FromString,
+                    response_serializer=farthing_dot_budget_dot_v1_dot_budget__pb2.CreateAlertRuleResponse.SerializeToString,
+            ),
+            'ListAlertRules': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAlertRules,
+                    request_deserializer=farthing_dot_budget_dot_v1_dot_budget__pb2.ListAlertRulesRequest.FromString,
+                    response_serializer=farthing_dot_budget_dot_v1_dot_budget__pb2.ListAlertRulesResponse.SerializeToString,
+            ),
+            'UpdateAlertRule': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateAlertRule,
+                    request_deserializer=farthing_dot_budget_dot_v1_dot_budget__pb2.UpdateAlertRuleRequest.FromString,
+                    response_serializer=farthing_dot_budget_dot_v1_dot_budget__pb2.UpdateAlertRuleResponse.SerializeToString,
+            ),
+            'DeleteAlertRule': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteAlertRule,
+                    request_deserializer=farthing_dot_budget_dot_v1_dot_budget__pb2.DeleteAlertRuleRequest.FromString,
+                    response_serializer=farthing_dot_budget_dot_v1_dot_budget__pb2.DeleteAlertRuleResponse.SerializeToString,
+            ),
+            'ListAlerts': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAlerts,
+                    request_deserializer=farthing_dot_budget_dot_v1_dot_budget__pb2.ListAlertsRequest.FromString,
+                    response_serializer=farthing_dot_budget_dot_v1_dot_budget__pb2.ListAlertsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -395,6 +801,60 @@ class BudgetService:
             _registered_method=True)
 
     @staticmethod
+    def ResetBudget(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/farthing.budget.v1.BudgetService/ResetBudget',
+            farthing_dot_budget_dot_v1_dot_budget__pb2.ResetBudgetRequest.SerializeToString,
+            farthing_dot_budget_dot_v1_dot_budget__pb2.ResetBudgetResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AdjustBudget(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/farthing.budget.v1.BudgetService/AdjustBudget',
+            farthing_dot_budget_dot_v1_dot_budget__pb2.AdjustBudgetRequest.SerializeToString,
+            farthing_dot_budget_dot_v1_dot_budget__pb2.AdjustBudgetResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def CheckBudget(request,
             target,
             options=(),
@@ -438,6 +898,60 @@ class BudgetService:
             '/farthing.budget.v1.BudgetService/ReserveBudget',
             farthing_dot_budget_dot_v1_dot_budget__pb2.ReserveBudgetRequest.SerializeToString,
             farthing_dot_budget_dot_v1_dot_budget__pb2.ReserveBudgetResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DispatchReservation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/farthing.budget.v1.BudgetService/DispatchReservation',
+            farthing_dot_budget_dot_v1_dot_budget__pb2.DispatchReservationRequest.SerializeToString,
+            farthing_dot_budget_dot_v1_dot_budget__pb2.DispatchReservationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TopUpReservation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/farthing.budget.v1.BudgetService/TopUpReservation',
+            farthing_dot_budget_dot_v1_dot_budget__pb2.TopUpReservationRequest.SerializeToString,
+            farthing_dot_budget_dot_v1_dot_budget__pb2.TopUpReservationResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -503,6 +1017,87 @@ class BudgetService:
             _registered_method=True)
 
     @staticmethod
+    def GetReservation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/farthing.budget.v1.BudgetService/GetReservation',
+            farthing_dot_budget_dot_v1_dot_budget__pb2.GetReservationRequest.SerializeToString,
+            farthing_dot_budget_dot_v1_dot_budget__pb2.GetReservationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BatchReserve(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/farthing.budget.v1.BudgetService/BatchReserve',
+            farthing_dot_budget_dot_v1_dot_budget__pb2.BatchReserveRequest.SerializeToString,
+            farthing_dot_budget_dot_v1_dot_budget__pb2.BatchReserveResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamReservations(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/farthing.budget.v1.BudgetService/StreamReservations',
+            farthing_dot_budget_dot_v1_dot_budget__pb2.StreamReservationsRequest.SerializeToString,
+            farthing_dot_budget_dot_v1_dot_budget__pb2.StreamReservationsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def RecordUsage(request,
             target,
             options=(),
@@ -546,6 +1141,438 @@ class BudgetService:
             '/farthing.budget.v1.BudgetService/QueryUsage',
             farthing_dot_budget_dot_v1_dot_budget__pb2.QueryUsageRequest.SerializeToString,
             farthing_dot_budget_dot_v1_dot_budget__pb2.QueryUsageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetSpendingVelocity(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/farthing.budget.v1.BudgetService/GetSpendingVelocity',
+            farthing_dot_budget_dot_v1_dot_budget__pb2.GetSpendingVelocityRequest.SerializeToString,
+            farthing_dot_budget_dot_v1_dot_budget__pb2.GetSpendingVelocityResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetAllocationReport(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/farthing.budget.v1.BudgetService/GetAllocationReport',
+            farthing_dot_budget_dot_v1_dot_budget__pb2.GetAllocationReportRequest.SerializeToString,
+            farthing_dot_budget_dot_v1_dot_budget__pb2.GetAllocationReportResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportUsage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/farthing.budget.v1.BudgetService/ExportUsage',
+            farthing_dot_budget_dot_v1_dot_budget__pb2.ExportUsageRequest.SerializeToString,
+            farthing_dot_budget_dot_v1_dot_budget__pb2.ExportUsageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ImportInvoice(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/farthing.budget.v1.BudgetService/ImportInvoice',
+            farthing_dot_budget_dot_v1_dot_budget__pb2.ImportInvoiceRequest.SerializeToString,
+            farthing_dot_budget_dot_v1_dot_budget__pb2.ImportInvoiceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def VerifyLedger(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/farthing.budget.v1.BudgetService/VerifyLedger',
+            farthing_dot_budget_dot_v1_dot_budget__pb2.VerifyLedgerRequest.SerializeToString,
+            farthing_dot_budget_dot_v1_dot_budget__pb2.VerifyLedgerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListEntries(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/farthing.budget.v1.BudgetService/ListEntries',
+            farthing_dot_budget_dot_v1_dot_budget__pb2.ListEntriesRequest.SerializeToString,
+            farthing_dot_budget_dot_v1_dot_budget__pb2.ListEntriesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AdmitRequest(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/farthing.budget.v1.BudgetService/AdmitRequest',
+            farthing_dot_budget_dot_v1_dot_budget__pb2.AdmitRequestRequest.SerializeToString,
+            farthing_dot_budget_dot_v1_dot_budget__pb2.AdmitRequestResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FinishRequest(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/farthing.budget.v1.BudgetService/FinishRequest',
+            farthing_dot_budget_dot_v1_dot_budget__pb2.FinishRequestRequest.SerializeToString,
+            farthing_dot_budget_dot_v1_dot_budget__pb2.FinishRequestResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateRateLimit(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/farthing.budget.v1.BudgetService/CreateRateLimit',
+            farthing_dot_budget_dot_v1_dot_budget__pb2.CreateRateLimitRequest.SerializeToString,
+            farthing_dot_budget_dot_v1_dot_budget__pb2.CreateRateLimitResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListRateLimits(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/farthing.budget.v1.BudgetService/ListRateLimits',
+            farthing_dot_budget_dot_v1_dot_budget__pb2.ListRateLimitsRequest.SerializeToString,
+            farthing_dot_budget_dot_v1_dot_budget__pb2.ListRateLimitsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteRateLimit(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/farthing.budget.v1.BudgetService/DeleteRateLimit',
+            farthing_dot_budget_dot_v1_dot_budget__pb2.DeleteRateLimitRequest.SerializeToString,
+            farthing_dot_budget_dot_v1_dot_budget__pb2.DeleteRateLimitResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateAlertRule(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/farthing.budget.v1.BudgetService/CreateAlertRule',
+            farthing_dot_budget_dot_v1_dot_budget__pb2.CreateAlertRuleRequest.SerializeToString,
+            farthing_dot_budget_dot_v1_dot_budget__pb2.CreateAlertRuleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAlertRules(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/farthing.budget.v1.BudgetService/ListAlertRules',
+            farthing_dot_budget_dot_v1_dot_budget__pb2.ListAlertRulesRequest.SerializeToString,
+            farthing_dot_budget_dot_v1_dot_budget__pb2.ListAlertRulesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateAlertRule(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/farthing.budget.v1.BudgetService/UpdateAlertRule',
+            farthing_dot_budget_dot_v1_dot_budget__pb2.UpdateAlertRuleRequest.SerializeToString,
+            farthing_dot_budget_dot_v1_dot_budget__pb2.UpdateAlertRuleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteAlertRule(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/farthing.budget.v1.BudgetService/DeleteAlertRule',
+            farthing_dot_budget_dot_v1_dot_budget__pb2.DeleteAlertRuleRequest.SerializeToString,
+            farthing_dot_budget_dot_v1_dot_budget__pb2.DeleteAlertRuleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAlerts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/farthing.budget.v1.BudgetService/ListAlerts',
+            farthing_dot_budget_dot_v1_dot_budget__pb2.ListAlertsRequest.SerializeToString,
+            farthing_dot_budget_dot_v1_dot_budget__pb2.ListAlertsResponse.FromString,
             options,
             channel_credentials,
             insecure,

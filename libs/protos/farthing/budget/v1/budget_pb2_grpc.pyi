@@ -51,12 +51,33 @@ class BudgetServiceStub:
     """
     DeleteBudget: _grpc.UnaryUnaryMultiCallable[_budget_pb2.DeleteBudgetRequest, _budget_pb2.DeleteBudgetResponse]
     """Deletes a budget; its usage stays. Safe to retry. Statuses: NOT_FOUND (BUDGET_NOT_FOUND)."""
+    ResetBudget: _grpc.UnaryUnaryMultiCallable[_budget_pb2.ResetBudgetRequest, _budget_pb2.ResetBudgetResponse]
+    """Starts a budget's current period afresh: what was spent stops counting, by an entry of the journal; holds and suspense stay, and what is
+    settled afterwards counts. Safe to retry with the same request_id. Statuses: NOT_FOUND (BUDGET_NOT_FOUND), INVALID_ARGUMENT
+    (REQUEST_ID_REUSED).
+    """
+    AdjustBudget: _grpc.UnaryUnaryMultiCallable[_budget_pb2.AdjustBudgetRequest, _budget_pb2.AdjustBudgetResponse]
+    """Corrects the books by an entry of the journal: a refund or a later bill of a settled reservation (it lands in that reservation's periods),
+    or a credit or debit on one budget. Safe to retry with the same request_id. Statuses: NOT_FOUND (BUDGET_NOT_FOUND, RESERVATION_NOT_FOUND),
+    FAILED_PRECONDITION (RESERVATION_OPEN: it is not settled yet), INVALID_ARGUMENT (REQUEST_ID_REUSED).
+    """
     CheckBudget: _grpc.UnaryUnaryMultiCallable[_budget_pb2.CheckBudgetRequest, _budget_pb2.CheckBudgetResponse]
     """Says what a reservation of this size would be answered, without making it. Safe to retry."""
     ReserveBudget: _grpc.UnaryUnaryMultiCallable[_budget_pb2.ReserveBudgetRequest, _budget_pb2.ReserveBudgetResponse]
-    """Sets money and tokens aside on every budget of the scope and its ancestors, or on none. Safe to retry: the same request_id
-    and body give the same answer. Statuses: RESOURCE_EXHAUSTED (BUDGET_EXHAUSTED with budget, asked and free, QuotaFailure,
-    RetryInfo until the period ends), INVALID_ARGUMENT (REQUEST_ID_REUSED).
+    """Sets money, tokens and one request aside on every budget of the scope and its ancestors, or on none. Safe to retry: the same
+    request_id and body give the same answer. Statuses: RESOURCE_EXHAUSTED (BUDGET_EXHAUSTED, or BUDGET_DEGRADED where only open models may
+    be used; the facts name the verdict, the budget, what was asked and is free, and the output tokens that would still fit; with
+    QuotaFailure, and RetryInfo until there is room again), INVALID_ARGUMENT (REQUEST_ID_REUSED).
+    """
+    DispatchReservation: _grpc.UnaryUnaryMultiCallable[_budget_pb2.DispatchReservationRequest, _budget_pb2.DispatchReservationResponse]
+    """Says that the provider is being called: if nobody settles the reservation in time, it now moves to suspense (counts as spent) instead
+    of being released. Safe to retry. Statuses: NOT_FOUND (RESERVATION_NOT_FOUND), FAILED_PRECONDITION (RESERVATION_RELEASED,
+    RESERVATION_SETTLED).
+    """
+    TopUpReservation: _grpc.UnaryUnaryMultiCallable[_budget_pb2.TopUpReservationRequest, _budget_pb2.TopUpReservationResponse]
+    """Raises a hold to a new total, on every budget of its path or on none; a total below what is held changes nothing, so repeats and
+    reordering do no harm. Statuses: RESOURCE_EXHAUSTED (BUDGET_EXHAUSTED: cut the stream within what it has), NOT_FOUND
+    (RESERVATION_NOT_FOUND), FAILED_PRECONDITION (RESERVATION_RELEASED, RESERVATION_SETTLED).
     """
     SettleReservation: _grpc.UnaryUnaryMultiCallable[_budget_pb2.SettleReservationRequest, _budget_pb2.SettleReservationResponse]
     """Ends a reservation with what was really used; the cost may exceed the hold and is then charged in full. Safe to retry.
@@ -67,6 +88,16 @@ class BudgetServiceStub:
     """Ends a reservation unused and gives the hold back. Safe to retry. Statuses: NOT_FOUND (RESERVATION_NOT_FOUND),
     FAILED_PRECONDITION (RESERVATION_SETTLED).
     """
+    GetReservation: _grpc.UnaryUnaryMultiCallable[_budget_pb2.GetReservationRequest, _budget_pb2.GetReservationResponse]
+    """Reads a reservation. Safe to retry. Statuses: NOT_FOUND (RESERVATION_NOT_FOUND)."""
+    BatchReserve: _grpc.UnaryUnaryMultiCallable[_budget_pb2.BatchReserveRequest, _budget_pb2.BatchReserveResponse]
+    """Does many operations at once, in order, each with a verdict of its own; they need not succeed together. Safe to retry. The call itself
+    fails only when the ledger as a whole cannot answer.
+    """
+    StreamReservations: _grpc.StreamStreamMultiCallable[_budget_pb2.StreamReservationsRequest, _budget_pb2.StreamReservationsResponse]
+    """The same over one stream: every message is answered by one, in order. At most 64 messages are worked on at a time; the rest wait
+    in the sender's flow control.
+    """
     RecordUsage: _grpc.UnaryUnaryMultiCallable[_budget_pb2.RecordUsageRequest, _budget_pb2.RecordUsageResponse]
     """Writes down a request that has no reservation: a cache hit with its avoided cost, or spending that happened while the ledger was out
     of reach. Cost is charged in full to every budget of the path, beyond the limit if need be: it is spent already. Safe to retry.
@@ -74,6 +105,46 @@ class BudgetServiceStub:
     """
     QueryUsage: _grpc.UnaryUnaryMultiCallable[_budget_pb2.QueryUsageRequest, _budget_pb2.QueryUsageResponse]
     """Sums usage of a scope over a time range, grouped. Safe to retry."""
+    GetSpendingVelocity: _grpc.UnaryUnaryMultiCallable[_budget_pb2.GetSpendingVelocityRequest, _budget_pb2.GetSpendingVelocityResponse]
+    """How fast the budgets of a scope are being used up, when each would end at this rate, and the measure its terms name. Safe to retry."""
+    GetAllocationReport: _grpc.UnaryUnaryMultiCallable[_budget_pb2.GetAllocationReportRequest, _budget_pb2.GetAllocationReportResponse]
+    """Allocates what a scope spent to what is below it (or to another group), with each share, its budget, the variance against it and
+    the top spenders: the chargeback report. Safe to retry.
+    """
+    ExportUsage: _grpc.UnaryStreamMultiCallable[_budget_pb2.ExportUsageRequest, _budget_pb2.ExportUsageResponse]
+    """Exports usage, one row an attempt: FOCUS 1.2 columns or plain CSV, in chunks of whole lines. Safe to retry."""
+    ImportInvoice: _grpc.UnaryUnaryMultiCallable[_budget_pb2.ImportInvoiceRequest, _budget_pb2.ImportInvoiceResponse]
+    """Reads a provider's invoice, compares it with what was tracked per model and day, and names probable causes of each difference. Safe to
+    retry with the same request_id. Statuses: INVALID_ARGUMENT (REQUEST_ID_REUSED).
+    """
+    VerifyLedger: _grpc.UnaryUnaryMultiCallable[_budget_pb2.VerifyLedgerRequest, _budget_pb2.VerifyLedgerResponse]
+    """Walks through the journal, recomputes every balance from it and compares. Read-only. Safe to retry."""
+    ListEntries: _grpc.UnaryUnaryMultiCallable[_budget_pb2.ListEntriesRequest, _budget_pb2.ListEntriesResponse]
+    """Lists the entries of the journal, newest first. Safe to retry."""
+    AdmitRequest: _grpc.UnaryUnaryMultiCallable[_budget_pb2.AdmitRequestRequest, _budget_pb2.AdmitRequestResponse]
+    """Admits a request within its rate limits: requests and tokens per minute and concurrency, of every limit that applies or of none.
+    Safe to retry with the same request_id within ten minutes. Statuses: RESOURCE_EXHAUSTED (RATE_LIMITED with the limit, RetryInfo).
+    """
+    FinishRequest: _grpc.UnaryUnaryMultiCallable[_budget_pb2.FinishRequestRequest, _budget_pb2.FinishRequestResponse]
+    """Ends an admitted request: gives its concurrency back and corrects its tokens to what was used. Safe to retry."""
+    CreateRateLimit: _grpc.UnaryUnaryMultiCallable[_budget_pb2.CreateRateLimitRequest, _budget_pb2.CreateRateLimitResponse]
+    """Creates a rate limit on a scope. Safe to retry with the same request_id. Statuses: ALREADY_EXISTS (RATE_LIMIT_EXISTS: same scope and
+    model), INVALID_ARGUMENT (REQUEST_ID_REUSED).
+    """
+    ListRateLimits: _grpc.UnaryUnaryMultiCallable[_budget_pb2.ListRateLimitsRequest, _budget_pb2.ListRateLimitsResponse]
+    """Lists the rate limits at and below a scope. Safe to retry."""
+    DeleteRateLimit: _grpc.UnaryUnaryMultiCallable[_budget_pb2.DeleteRateLimitRequest, _budget_pb2.DeleteRateLimitResponse]
+    """Deletes a rate limit. Statuses: NOT_FOUND (RATE_LIMIT_NOT_FOUND)."""
+    CreateAlertRule: _grpc.UnaryUnaryMultiCallable[_budget_pb2.CreateAlertRuleRequest, _budget_pb2.CreateAlertRuleResponse]
+    """Creates an alert rule on a scope. Safe to retry with the same request_id. Statuses: INVALID_ARGUMENT (REQUEST_ID_REUSED)."""
+    ListAlertRules: _grpc.UnaryUnaryMultiCallable[_budget_pb2.ListAlertRulesRequest, _budget_pb2.ListAlertRulesResponse]
+    """Lists the alert rules at and below a scope. Safe to retry."""
+    UpdateAlertRule: _grpc.UnaryUnaryMultiCallable[_budget_pb2.UpdateAlertRuleRequest, _budget_pb2.UpdateAlertRuleResponse]
+    """Replaces an alert rule. Statuses: NOT_FOUND (ALERT_RULE_NOT_FOUND)."""
+    DeleteAlertRule: _grpc.UnaryUnaryMultiCallable[_budget_pb2.DeleteAlertRuleRequest, _budget_pb2.DeleteAlertRuleResponse]
+    """Deletes an alert rule. Statuses: NOT_FOUND (ALERT_RULE_NOT_FOUND)."""
+    ListAlerts: _grpc.UnaryUnaryMultiCallable[_budget_pb2.ListAlertsRequest, _budget_pb2.ListAlertsResponse]
+    """Lists alerts that were raised, newest first, with how their delivery went. Safe to retry."""
 
 @_typing.type_check_only
 class BudgetServiceAsyncStub(BudgetServiceStub):
@@ -98,12 +169,33 @@ class BudgetServiceAsyncStub(BudgetServiceStub):
     """
     DeleteBudget: _aio.UnaryUnaryMultiCallable[_budget_pb2.DeleteBudgetRequest, _budget_pb2.DeleteBudgetResponse]  # type: ignore[assignment]
     """Deletes a budget; its usage stays. Safe to retry. Statuses: NOT_FOUND (BUDGET_NOT_FOUND)."""
+    ResetBudget: _aio.UnaryUnaryMultiCallable[_budget_pb2.ResetBudgetRequest, _budget_pb2.ResetBudgetResponse]  # type: ignore[assignment]
+    """Starts a budget's current period afresh: what was spent stops counting, by an entry of the journal; holds and suspense stay, and what is
+    settled afterwards counts. Safe to retry with the same request_id. Statuses: NOT_FOUND (BUDGET_NOT_FOUND), INVALID_ARGUMENT
+    (REQUEST_ID_REUSED).
+    """
+    AdjustBudget: _aio.UnaryUnaryMultiCallable[_budget_pb2.AdjustBudgetRequest, _budget_pb2.AdjustBudgetResponse]  # type: ignore[assignment]
+    """Corrects the books by an entry of the journal: a refund or a later bill of a settled reservation (it lands in that reservation's periods),
+    or a credit or debit on one budget. Safe to retry with the same request_id. Statuses: NOT_FOUND (BUDGET_NOT_FOUND, RESERVATION_NOT_FOUND),
+    FAILED_PRECONDITION (RESERVATION_OPEN: it is not settled yet), INVALID_ARGUMENT (REQUEST_ID_REUSED).
+    """
     CheckBudget: _aio.UnaryUnaryMultiCallable[_budget_pb2.CheckBudgetRequest, _budget_pb2.CheckBudgetResponse]  # type: ignore[assignment]
     """Says what a reservation of this size would be answered, without making it. Safe to retry."""
     ReserveBudget: _aio.UnaryUnaryMultiCallable[_budget_pb2.ReserveBudgetRequest, _budget_pb2.ReserveBudgetResponse]  # type: ignore[assignment]
-    """Sets money and tokens aside on every budget of the scope and its ancestors, or on none. Safe to retry: the same request_id
-    and body give the same answer. Statuses: RESOURCE_EXHAUSTED (BUDGET_EXHAUSTED with budget, asked and free, QuotaFailure,
-    RetryInfo until the period ends), INVALID_ARGUMENT (REQUEST_ID_REUSED).
+    """Sets money, tokens and one request aside on every budget of the scope and its ancestors, or on none. Safe to retry: the same
+    request_id and body give the same answer. Statuses: RESOURCE_EXHAUSTED (BUDGET_EXHAUSTED, or BUDGET_DEGRADED where only open models may
+    be used; the facts name the verdict, the budget, what was asked and is free, and the output tokens that would still fit; with
+    QuotaFailure, and RetryInfo until there is room again), INVALID_ARGUMENT (REQUEST_ID_REUSED).
+    """
+    DispatchReservation: _aio.UnaryUnaryMultiCallable[_budget_pb2.DispatchReservationRequest, _budget_pb2.DispatchReservationResponse]  # type: ignore[assignment]
+    """Says that the provider is being called: if nobody settles the reservation in time, it now moves to suspense (counts as spent) instead
+    of being released. Safe to retry. Statuses: NOT_FOUND (RESERVATION_NOT_FOUND), FAILED_PRECONDITION (RESERVATION_RELEASED,
+    RESERVATION_SETTLED).
+    """
+    TopUpReservation: _aio.UnaryUnaryMultiCallable[_budget_pb2.TopUpReservationRequest, _budget_pb2.TopUpReservationResponse]  # type: ignore[assignment]
+    """Raises a hold to a new total, on every budget of its path or on none; a total below what is held changes nothing, so repeats and
+    reordering do no harm. Statuses: RESOURCE_EXHAUSTED (BUDGET_EXHAUSTED: cut the stream within what it has), NOT_FOUND
+    (RESERVATION_NOT_FOUND), FAILED_PRECONDITION (RESERVATION_RELEASED, RESERVATION_SETTLED).
     """
     SettleReservation: _aio.UnaryUnaryMultiCallable[_budget_pb2.SettleReservationRequest, _budget_pb2.SettleReservationResponse]  # type: ignore[assignment]
     """Ends a reservation with what was really used; the cost may exceed the hold and is then charged in full. Safe to retry.
@@ -114,6 +206,16 @@ class BudgetServiceAsyncStub(BudgetServiceStub):
     """Ends a reservation unused and gives the hold back. Safe to retry. Statuses: NOT_FOUND (RESERVATION_NOT_FOUND),
     FAILED_PRECONDITION (RESERVATION_SETTLED).
     """
+    GetReservation: _aio.UnaryUnaryMultiCallable[_budget_pb2.GetReservationRequest, _budget_pb2.GetReservationResponse]  # type: ignore[assignment]
+    """Reads a reservation. Safe to retry. Statuses: NOT_FOUND (RESERVATION_NOT_FOUND)."""
+    BatchReserve: _aio.UnaryUnaryMultiCallable[_budget_pb2.BatchReserveRequest, _budget_pb2.BatchReserveResponse]  # type: ignore[assignment]
+    """Does many operations at once, in order, each with a verdict of its own; they need not succeed together. Safe to retry. The call itself
+    fails only when the ledger as a whole cannot answer.
+    """
+    StreamReservations: _aio.StreamStreamMultiCallable[_budget_pb2.StreamReservationsRequest, _budget_pb2.StreamReservationsResponse]  # type: ignore[assignment]
+    """The same over one stream: every message is answered by one, in order. At most 64 messages are worked on at a time; the rest wait
+    in the sender's flow control.
+    """
     RecordUsage: _aio.UnaryUnaryMultiCallable[_budget_pb2.RecordUsageRequest, _budget_pb2.RecordUsageResponse]  # type: ignore[assignment]
     """Writes down a request that has no reservation: a cache hit with its avoided cost, or spending that happened while the ledger was out
     of reach. Cost is charged in full to every budget of the path, beyond the limit if need be: it is spent already. Safe to retry.
@@ -121,6 +223,46 @@ class BudgetServiceAsyncStub(BudgetServiceStub):
     """
     QueryUsage: _aio.UnaryUnaryMultiCallable[_budget_pb2.QueryUsageRequest, _budget_pb2.QueryUsageResponse]  # type: ignore[assignment]
     """Sums usage of a scope over a time range, grouped. Safe to retry."""
+    GetSpendingVelocity: _aio.UnaryUnaryMultiCallable[_budget_pb2.GetSpendingVelocityRequest, _budget_pb2.GetSpendingVelocityResponse]  # type: ignore[assignment]
+    """How fast the budgets of a scope are being used up, when each would end at this rate, and the measure its terms name. Safe to retry."""
+    GetAllocationReport: _aio.UnaryUnaryMultiCallable[_budget_pb2.GetAllocationReportRequest, _budget_pb2.GetAllocationReportResponse]  # type: ignore[assignment]
+    """Allocates what a scope spent to what is below it (or to another group), with each share, its budget, the variance against it and
+    the top spenders: the chargeback report. Safe to retry.
+    """
+    ExportUsage: _aio.UnaryStreamMultiCallable[_budget_pb2.ExportUsageRequest, _budget_pb2.ExportUsageResponse]  # type: ignore[assignment]
+    """Exports usage, one row an attempt: FOCUS 1.2 columns or plain CSV, in chunks of whole lines. Safe to retry."""
+    ImportInvoice: _aio.UnaryUnaryMultiCallable[_budget_pb2.ImportInvoiceRequest, _budget_pb2.ImportInvoiceResponse]  # type: ignore[assignment]
+    """Reads a provider's invoice, compares it with what was tracked per model and day, and names probable causes of each difference. Safe to
+    retry with the same request_id. Statuses: INVALID_ARGUMENT (REQUEST_ID_REUSED).
+    """
+    VerifyLedger: _aio.UnaryUnaryMultiCallable[_budget_pb2.VerifyLedgerRequest, _budget_pb2.VerifyLedgerResponse]  # type: ignore[assignment]
+    """Walks through the journal, recomputes every balance from it and compares. Read-only. Safe to retry."""
+    ListEntries: _aio.UnaryUnaryMultiCallable[_budget_pb2.ListEntriesRequest, _budget_pb2.ListEntriesResponse]  # type: ignore[assignment]
+    """Lists the entries of the journal, newest first. Safe to retry."""
+    AdmitRequest: _aio.UnaryUnaryMultiCallable[_budget_pb2.AdmitRequestRequest, _budget_pb2.AdmitRequestResponse]  # type: ignore[assignment]
+    """Admits a request within its rate limits: requests and tokens per minute and concurrency, of every limit that applies or of none.
+    Safe to retry with the same request_id within ten minutes. Statuses: RESOURCE_EXHAUSTED (RATE_LIMITED with the limit, RetryInfo).
+    """
+    FinishRequest: _aio.UnaryUnaryMultiCallable[_budget_pb2.FinishRequestRequest, _budget_pb2.FinishRequestResponse]  # type: ignore[assignment]
+    """Ends an admitted request: gives its concurrency back and corrects its tokens to what was used. Safe to retry."""
+    CreateRateLimit: _aio.UnaryUnaryMultiCallable[_budget_pb2.CreateRateLimitRequest, _budget_pb2.CreateRateLimitResponse]  # type: ignore[assignment]
+    """Creates a rate limit on a scope. Safe to retry with the same request_id. Statuses: ALREADY_EXISTS (RATE_LIMIT_EXISTS: same scope and
+    model), INVALID_ARGUMENT (REQUEST_ID_REUSED).
+    """
+    ListRateLimits: _aio.UnaryUnaryMultiCallable[_budget_pb2.ListRateLimitsRequest, _budget_pb2.ListRateLimitsResponse]  # type: ignore[assignment]
+    """Lists the rate limits at and below a scope. Safe to retry."""
+    DeleteRateLimit: _aio.UnaryUnaryMultiCallable[_budget_pb2.DeleteRateLimitRequest, _budget_pb2.DeleteRateLimitResponse]  # type: ignore[assignment]
+    """Deletes a rate limit. Statuses: NOT_FOUND (RATE_LIMIT_NOT_FOUND)."""
+    CreateAlertRule: _aio.UnaryUnaryMultiCallable[_budget_pb2.CreateAlertRuleRequest, _budget_pb2.CreateAlertRuleResponse]  # type: ignore[assignment]
+    """Creates an alert rule on a scope. Safe to retry with the same request_id. Statuses: INVALID_ARGUMENT (REQUEST_ID_REUSED)."""
+    ListAlertRules: _aio.UnaryUnaryMultiCallable[_budget_pb2.ListAlertRulesRequest, _budget_pb2.ListAlertRulesResponse]  # type: ignore[assignment]
+    """Lists the alert rules at and below a scope. Safe to retry."""
+    UpdateAlertRule: _aio.UnaryUnaryMultiCallable[_budget_pb2.UpdateAlertRuleRequest, _budget_pb2.UpdateAlertRuleResponse]  # type: ignore[assignment]
+    """Replaces an alert rule. Statuses: NOT_FOUND (ALERT_RULE_NOT_FOUND)."""
+    DeleteAlertRule: _aio.UnaryUnaryMultiCallable[_budget_pb2.DeleteAlertRuleRequest, _budget_pb2.DeleteAlertRuleResponse]  # type: ignore[assignment]
+    """Deletes an alert rule. Statuses: NOT_FOUND (ALERT_RULE_NOT_FOUND)."""
+    ListAlerts: _aio.UnaryUnaryMultiCallable[_budget_pb2.ListAlertsRequest, _budget_pb2.ListAlertsResponse]  # type: ignore[assignment]
+    """Lists alerts that were raised, newest first, with how their delivery went. Safe to retry."""
 
 class BudgetServiceServicer(metaclass=_abc_1.ABCMeta):
     """Keeps money and tokens within their limits and counts what was spent.
@@ -174,6 +316,28 @@ class BudgetServiceServicer(metaclass=_abc_1.ABCMeta):
         """Deletes a budget; its usage stays. Safe to retry. Statuses: NOT_FOUND (BUDGET_NOT_FOUND)."""
 
     @_abc_1.abstractmethod
+    def ResetBudget(
+        self,
+        request: _budget_pb2.ResetBudgetRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_budget_pb2.ResetBudgetResponse, _abc.Awaitable[_budget_pb2.ResetBudgetResponse]]:
+        """Starts a budget's current period afresh: what was spent stops counting, by an entry of the journal; holds and suspense stay, and what is
+        settled afterwards counts. Safe to retry with the same request_id. Statuses: NOT_FOUND (BUDGET_NOT_FOUND), INVALID_ARGUMENT
+        (REQUEST_ID_REUSED).
+        """
+
+    @_abc_1.abstractmethod
+    def AdjustBudget(
+        self,
+        request: _budget_pb2.AdjustBudgetRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_budget_pb2.AdjustBudgetResponse, _abc.Awaitable[_budget_pb2.AdjustBudgetResponse]]:
+        """Corrects the books by an entry of the journal: a refund or a later bill of a settled reservation (it lands in that reservation's periods),
+        or a credit or debit on one budget. Safe to retry with the same request_id. Statuses: NOT_FOUND (BUDGET_NOT_FOUND, RESERVATION_NOT_FOUND),
+        FAILED_PRECONDITION (RESERVATION_OPEN: it is not settled yet), INVALID_ARGUMENT (REQUEST_ID_REUSED).
+        """
+
+    @_abc_1.abstractmethod
     def CheckBudget(
         self,
         request: _budget_pb2.CheckBudgetRequest,
@@ -187,9 +351,32 @@ class BudgetServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _budget_pb2.ReserveBudgetRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_budget_pb2.ReserveBudgetResponse, _abc.Awaitable[_budget_pb2.ReserveBudgetResponse]]:
-        """Sets money and tokens aside on every budget of the scope and its ancestors, or on none. Safe to retry: the same request_id
-        and body give the same answer. Statuses: RESOURCE_EXHAUSTED (BUDGET_EXHAUSTED with budget, asked and free, QuotaFailure,
-        RetryInfo until the period ends), INVALID_ARGUMENT (REQUEST_ID_REUSED).
+        """Sets money, tokens and one request aside on every budget of the scope and its ancestors, or on none. Safe to retry: the same
+        request_id and body give the same answer. Statuses: RESOURCE_EXHAUSTED (BUDGET_EXHAUSTED, or BUDGET_DEGRADED where only open models may
+        be used; the facts name the verdict, the budget, what was asked and is free, and the output tokens that would still fit; with
+        QuotaFailure, and RetryInfo until there is room again), INVALID_ARGUMENT (REQUEST_ID_REUSED).
+        """
+
+    @_abc_1.abstractmethod
+    def DispatchReservation(
+        self,
+        request: _budget_pb2.DispatchReservationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_budget_pb2.DispatchReservationResponse, _abc.Awaitable[_budget_pb2.DispatchReservationResponse]]:
+        """Says that the provider is being called: if nobody settles the reservation in time, it now moves to suspense (counts as spent) instead
+        of being released. Safe to retry. Statuses: NOT_FOUND (RESERVATION_NOT_FOUND), FAILED_PRECONDITION (RESERVATION_RELEASED,
+        RESERVATION_SETTLED).
+        """
+
+    @_abc_1.abstractmethod
+    def TopUpReservation(
+        self,
+        request: _budget_pb2.TopUpReservationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_budget_pb2.TopUpReservationResponse, _abc.Awaitable[_budget_pb2.TopUpReservationResponse]]:
+        """Raises a hold to a new total, on every budget of its path or on none; a total below what is held changes nothing, so repeats and
+        reordering do no harm. Statuses: RESOURCE_EXHAUSTED (BUDGET_EXHAUSTED: cut the stream within what it has), NOT_FOUND
+        (RESERVATION_NOT_FOUND), FAILED_PRECONDITION (RESERVATION_RELEASED, RESERVATION_SETTLED).
         """
 
     @_abc_1.abstractmethod
@@ -214,6 +401,34 @@ class BudgetServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def GetReservation(
+        self,
+        request: _budget_pb2.GetReservationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_budget_pb2.GetReservationResponse, _abc.Awaitable[_budget_pb2.GetReservationResponse]]:
+        """Reads a reservation. Safe to retry. Statuses: NOT_FOUND (RESERVATION_NOT_FOUND)."""
+
+    @_abc_1.abstractmethod
+    def BatchReserve(
+        self,
+        request: _budget_pb2.BatchReserveRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_budget_pb2.BatchReserveResponse, _abc.Awaitable[_budget_pb2.BatchReserveResponse]]:
+        """Does many operations at once, in order, each with a verdict of its own; they need not succeed together. Safe to retry. The call itself
+        fails only when the ledger as a whole cannot answer.
+        """
+
+    @_abc_1.abstractmethod
+    def StreamReservations(
+        self,
+        request_iterator: _MaybeAsyncIterator[_budget_pb2.StreamReservationsRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_budget_pb2.StreamReservationsResponse], _abc.AsyncIterator[_budget_pb2.StreamReservationsResponse]]:
+        """The same over one stream: every message is answered by one, in order. At most 64 messages are worked on at a time; the rest wait
+        in the sender's flow control.
+        """
+
+    @_abc_1.abstractmethod
     def RecordUsage(
         self,
         request: _budget_pb2.RecordUsageRequest,
@@ -231,5 +446,141 @@ class BudgetServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_budget_pb2.QueryUsageResponse, _abc.Awaitable[_budget_pb2.QueryUsageResponse]]:
         """Sums usage of a scope over a time range, grouped. Safe to retry."""
+
+    @_abc_1.abstractmethod
+    def GetSpendingVelocity(
+        self,
+        request: _budget_pb2.GetSpendingVelocityRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_budget_pb2.GetSpendingVelocityResponse, _abc.Awaitable[_budget_pb2.GetSpendingVelocityResponse]]:
+        """How fast the budgets of a scope are being used up, when each would end at this rate, and the measure its terms name. Safe to retry."""
+
+    @_abc_1.abstractmethod
+    def GetAllocationReport(
+        self,
+        request: _budget_pb2.GetAllocationReportRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_budget_pb2.GetAllocationReportResponse, _abc.Awaitable[_budget_pb2.GetAllocationReportResponse]]:
+        """Allocates what a scope spent to what is below it (or to another group), with each share, its budget, the variance against it and
+        the top spenders: the chargeback report. Safe to retry.
+        """
+
+    @_abc_1.abstractmethod
+    def ExportUsage(
+        self,
+        request: _budget_pb2.ExportUsageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_budget_pb2.ExportUsageResponse], _abc.AsyncIterator[_budget_pb2.ExportUsageResponse]]:
+        """Exports usage, one row an attempt: FOCUS 1.2 columns or plain CSV, in chunks of whole lines. Safe to retry."""
+
+    @_abc_1.abstractmethod
+    def ImportInvoice(
+        self,
+        request: _budget_pb2.ImportInvoiceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_budget_pb2.ImportInvoiceResponse, _abc.Awaitable[_budget_pb2.ImportInvoiceResponse]]:
+        """Reads a provider's invoice, compares it with what was tracked per model and day, and names probable causes of each difference. Safe to
+        retry with the same request_id. Statuses: INVALID_ARGUMENT (REQUEST_ID_REUSED).
+        """
+
+    @_abc_1.abstractmethod
+    def VerifyLedger(
+        self,
+        request: _budget_pb2.VerifyLedgerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_budget_pb2.VerifyLedgerResponse, _abc.Awaitable[_budget_pb2.VerifyLedgerResponse]]:
+        """Walks through the journal, recomputes every balance from it and compares. Read-only. Safe to retry."""
+
+    @_abc_1.abstractmethod
+    def ListEntries(
+        self,
+        request: _budget_pb2.ListEntriesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_budget_pb2.ListEntriesResponse, _abc.Awaitable[_budget_pb2.ListEntriesResponse]]:
+        """Lists the entries of the journal, newest first. Safe to retry."""
+
+    @_abc_1.abstractmethod
+    def AdmitRequest(
+        self,
+        request: _budget_pb2.AdmitRequestRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_budget_pb2.AdmitRequestResponse, _abc.Awaitable[_budget_pb2.AdmitRequestResponse]]:
+        """Admits a request within its rate limits: requests and tokens per minute and concurrency, of every limit that applies or of none.
+        Safe to retry with the same request_id within ten minutes. Statuses: RESOURCE_EXHAUSTED (RATE_LIMITED with the limit, RetryInfo).
+        """
+
+    @_abc_1.abstractmethod
+    def FinishRequest(
+        self,
+        request: _budget_pb2.FinishRequestRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_budget_pb2.FinishRequestResponse, _abc.Awaitable[_budget_pb2.FinishRequestResponse]]:
+        """Ends an admitted request: gives its concurrency back and corrects its tokens to what was used. Safe to retry."""
+
+    @_abc_1.abstractmethod
+    def CreateRateLimit(
+        self,
+        request: _budget_pb2.CreateRateLimitRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_budget_pb2.CreateRateLimitResponse, _abc.Awaitable[_budget_pb2.CreateRateLimitResponse]]:
+        """Creates a rate limit on a scope. Safe to retry with the same request_id. Statuses: ALREADY_EXISTS (RATE_LIMIT_EXISTS: same scope and
+        model), INVALID_ARGUMENT (REQUEST_ID_REUSED).
+        """
+
+    @_abc_1.abstractmethod
+    def ListRateLimits(
+        self,
+        request: _budget_pb2.ListRateLimitsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_budget_pb2.ListRateLimitsResponse, _abc.Awaitable[_budget_pb2.ListRateLimitsResponse]]:
+        """Lists the rate limits at and below a scope. Safe to retry."""
+
+    @_abc_1.abstractmethod
+    def DeleteRateLimit(
+        self,
+        request: _budget_pb2.DeleteRateLimitRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_budget_pb2.DeleteRateLimitResponse, _abc.Awaitable[_budget_pb2.DeleteRateLimitResponse]]:
+        """Deletes a rate limit. Statuses: NOT_FOUND (RATE_LIMIT_NOT_FOUND)."""
+
+    @_abc_1.abstractmethod
+    def CreateAlertRule(
+        self,
+        request: _budget_pb2.CreateAlertRuleRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_budget_pb2.CreateAlertRuleResponse, _abc.Awaitable[_budget_pb2.CreateAlertRuleResponse]]:
+        """Creates an alert rule on a scope. Safe to retry with the same request_id. Statuses: INVALID_ARGUMENT (REQUEST_ID_REUSED)."""
+
+    @_abc_1.abstractmethod
+    def ListAlertRules(
+        self,
+        request: _budget_pb2.ListAlertRulesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_budget_pb2.ListAlertRulesResponse, _abc.Awaitable[_budget_pb2.ListAlertRulesResponse]]:
+        """Lists the alert rules at and below a scope. Safe to retry."""
+
+    @_abc_1.abstractmethod
+    def UpdateAlertRule(
+        self,
+        request: _budget_pb2.UpdateAlertRuleRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_budget_pb2.UpdateAlertRuleResponse, _abc.Awaitable[_budget_pb2.UpdateAlertRuleResponse]]:
+        """Replaces an alert rule. Statuses: NOT_FOUND (ALERT_RULE_NOT_FOUND)."""
+
+    @_abc_1.abstractmethod
+    def DeleteAlertRule(
+        self,
+        request: _budget_pb2.DeleteAlertRuleRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_budget_pb2.DeleteAlertRuleResponse, _abc.Awaitable[_budget_pb2.DeleteAlertRuleResponse]]:
+        """Deletes an alert rule. Statuses: NOT_FOUND (ALERT_RULE_NOT_FOUND)."""
+
+    @_abc_1.abstractmethod
+    def ListAlerts(
+        self,
+        request: _budget_pb2.ListAlertsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_budget_pb2.ListAlertsResponse, _abc.Awaitable[_budget_pb2.ListAlertsResponse]]:
+        """Lists alerts that were raised, newest first, with how their delivery went. Safe to retry."""
 
 def add_BudgetServiceServicer_to_server(servicer: BudgetServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
