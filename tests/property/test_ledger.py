@@ -5,11 +5,26 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from farthing_budget.budgets import Balance, BalanceKey, Terms
-from farthing_budget.ledger import Book
-from farthing_budget.operations import Hold, Lapse, Operation, Outcome, Record, Release, Reserve, Settle, State
-from farthing_budget.periods import Period
+from farthing_budget.book import Book
+from farthing_budget.budgets import Balance, BalanceKey, Limits, Terms
+from farthing_budget.ledger import apply
+from farthing_budget.operations import (
+    OPEN,
+    Dispatch,
+    Hold,
+    Lapse,
+    Operation,
+    Outcome,
+    Record,
+    Release,
+    Reserve,
+    Settle,
+    State,
+    TopUp,
+)
+from farthing_budget.periods import Period, PeriodTerms
 from farthing_budget.refusals import BudgetExhausted, ReservationReleased, ReservationSettled
+from farthing_budget.sizing.sizer import Sizer
 from farthing_budget.usage import Saving, UsageLine, UsageRecord
 from farthing_core.clock import ManualClock
 from farthing_core.errors import FarthingError
@@ -51,11 +66,21 @@ class LedgerMachine(RuleBasedStateMachine):
         self.balances: dict[BalanceKey, Balance] = {}
         self.holds: dict[tuple[str, str], Hold] = {}
         self.granted: list[Reserve] = []
+        self.entries: list[Any] = []
         self.count = 0
         self.charged = 0
         # A budget without a limit of money counts tokens, so that it is charged all the same.
         self.terms = {
-            ("acme", scope): [Terms("acme", scope, scope, "", Period.DAY, "UTC", limit, None if limit is not None else 10**9)]
+            ("acme", scope): [
+                Terms(
+                    "acme",
+                    scope,
+                    scope,
+                    "",
+                    PeriodTerms(Period.DAY, "UTC"),
+                    Limits(limit, None if limit is not None else 10**9),
+                )
+            ]
             for scope, limit in zip(LEVELS, limits, strict=True)
         }
         self.new_batch()
@@ -66,7 +91,7 @@ class LedgerMachine(RuleBasedStateMachine):
         now = self.clock.now()
         for (terms,) in self.terms.values():
             self.balances.setdefault(terms.balance_key(now), Balance(terms.bounds(now)[1]))
-        self.book = Book(now=now, holds=self.holds, terms=self.terms, balances=self.balances)
+        self.book = Book(now=now, holds=self.holds, terms=self.terms, balances=self.balances, sizer=Sizer())
 
     @rule(seconds=st.sampled_from([1, 60, 3_600, 86_400]))
     def time_passes(self, seconds: int) -> None:
@@ -78,9 +103,9 @@ class LedgerMachine(RuleBasedStateMachine):
         self.count += 1
         operation = Reserve(scope, str(self.count), amount, 0, 60, str(amount).encode())
         places = [(scope_path, self.book.now.date()) for scope_path in scope.ancestors]
-        limits = [self.terms["acme", scope_path][0].limit_usd_nanos for scope_path in scope.ancestors]
+        limits = [self.terms["acme", scope_path][0].limits.usd_nanos for scope_path in scope.ancestors]
         fits = all(
-            limit is None or self.model.spent.get(place, 0) + self.model.held.get(place, 0) + amount <= limit
+            limit is None or not amount or self.model.spent.get(place, 0) + self.model.held.get(place, 0) + amount <= limit
             for place, limit in zip(places, limits, strict=True)
         )
         assert isinstance(self.apply(operation), Outcome if fits else BudgetExhausted)
@@ -104,11 +129,11 @@ class LedgerMachine(RuleBasedStateMachine):
         verdict = self.apply(Settle(operation.scope, operation.request_id, used(cost), str(cost).encode()))
         if state == "released":
             assert isinstance(verdict, ReservationReleased)
-        elif state in ("reserved", "suspended"):
+        elif state in ("reserved", "dispatched", "suspended", "lapsed"):
             assert isinstance(verdict, Outcome)
             self.charged += cost
             in_suspense = amount if state == "suspended" else 0
-            self.model.move(places, cost - in_suspense, in_suspense - amount)
+            self.model.move(places, cost - in_suspense, -amount if state in ("reserved", "dispatched") else 0)
             self.model.requests[operation.request_id] = ("settled", amount, places)
 
     @precondition(lambda self: self.granted)
@@ -118,9 +143,41 @@ class LedgerMachine(RuleBasedStateMachine):
         state, amount, places = self.model.requests[operation.request_id]
         verdict = self.apply(Release(operation.scope, operation.request_id))
         assert isinstance(verdict, ReservationSettled if state == "settled" else Outcome)
-        if state in ("reserved", "suspended"):
-            self.model.move(places, -amount if state == "suspended" else 0, -amount if state == "reserved" else 0)
+        if state in ("reserved", "dispatched", "suspended", "lapsed"):
+            held = amount if state in ("reserved", "dispatched") else 0
+            self.model.move(places, -amount if state == "suspended" else 0, -held)
             self.model.requests[operation.request_id] = ("released", amount, places)
+
+    @precondition(lambda self: self.granted)
+    @rule(back=BACK)
+    def dispatch(self, back: int) -> None:
+        operation = self.recent(back)
+        state, amount, places = self.model.requests[operation.request_id]
+        verdict = self.apply(Dispatch(operation.scope, operation.request_id))
+        assert isinstance(verdict, Outcome) == (state in ("reserved", "dispatched", "suspended"))
+        if state == "reserved":
+            self.model.requests[operation.request_id] = ("dispatched", amount, places)
+
+    @precondition(lambda self: self.granted)
+    @rule(back=BACK, total=AMOUNTS)
+    def top_up(self, back: int, total: int) -> None:
+        """A hold grows to a total where there is room in its own periods, and never shrinks."""
+        operation = self.recent(back)
+        state, amount, places = self.model.requests[operation.request_id]
+        verdict = self.apply(TopUp(operation.scope, operation.request_id, total, 0, 0))
+        if state not in ("reserved", "dispatched"):
+            assert isinstance(verdict, ReservationReleased | ReservationSettled)
+            return
+        more = max(0, total - amount)
+        limits = [self.terms["acme", scope_path][0].limits.usd_nanos for scope_path, _ in places]
+        fits = all(
+            limit is None or not more or self.model.spent.get(place, 0) + self.model.held.get(place, 0) + more <= limit
+            for place, limit in zip(places, limits, strict=True)
+        )
+        assert isinstance(verdict, Outcome if fits else BudgetExhausted)
+        if fits:
+            self.model.move(places, 0, more)
+            self.model.requests[operation.request_id] = (state, amount + more, places)
 
     @rule(ahead=st.booleans())
     def sweep(self, ahead: bool) -> None:
@@ -130,9 +187,10 @@ class LedgerMachine(RuleBasedStateMachine):
         for request_id, (state, amount, places) in list(self.model.requests.items()):
             hold = self.holds["acme", request_id]
             self.apply(Lapse(parse_scope(hold.scope), request_id))
-            if state == "reserved" and hold.expires_at <= self.book.now:
-                self.model.move(places, amount, -amount)
-                self.model.requests[request_id] = ("suspended", amount, places)
+            if state in ("reserved", "dispatched") and hold.expires_at <= self.book.now:
+                called = state == "dispatched"
+                self.model.move(places, amount if called else 0, -amount)
+                self.model.requests[request_id] = ("suspended" if called else "lapsed", amount, places)
 
     @rule(scope=st.sampled_from([ANN, BOB]), cost=AMOUNTS)
     def record(self, scope: Any, cost: int) -> None:
@@ -155,9 +213,19 @@ class LedgerMachine(RuleBasedStateMachine):
         assert spent == self.charged + suspended
 
     @invariant()
+    def the_journal_adds_up_to_the_balances(self) -> None:
+        self.entries += self.book.entries
+        self.book.entries.clear()
+        for key, balance in self.balances.items():
+            mine = [entry for entry in self.entries if key in entry.keys]
+            assert balance.spent_usd_nanos == sum(entry.spent_usd_nanos for entry in mine)
+            assert balance.held_usd_nanos == sum(entry.held_usd_nanos for entry in mine)
+            assert balance.held_requests == sum(entry.held_requests for entry in mine) >= 0
+
+    @invariant()
     def what_is_held_is_what_open_holds_say(self) -> None:
         held = sum(balance.held_usd_nanos for key, balance in self.balances.items() if key[1] == "organizations/acme")
-        assert held == sum(hold.amount_usd_nanos for hold in self.holds.values() if hold.state is State.RESERVED)
+        assert held == sum(hold.amount_usd_nanos for hold in self.holds.values() if hold.state in OPEN)
 
     def recent(self, back: int) -> Reserve:
         """A request that was granted, most often one of the last."""
@@ -165,7 +233,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def apply(self, operation: Operation) -> Outcome | FarthingError:
         try:
-            return self.book.apply(operation)
+            return apply(self.book, operation)
         except FarthingError as error:
             return error
 

@@ -8,9 +8,9 @@ from datetime import timedelta
 from random import Random
 from typing import Any, Protocol
 
-from farthing_budget.budgets import Draft, Terms
+from farthing_budget.budgets import Draft, Limits, Terms
 from farthing_budget.operations import Lapse, Operation, Release, Reserve, Settle
-from farthing_budget.periods import Period
+from farthing_budget.periods import Period, PeriodTerms
 from farthing_budget.store.budgets import PostgresBudgets
 from farthing_budget.usage import Saving, UsageLine, UsageRecord
 from farthing_core.clock import ManualClock
@@ -113,7 +113,7 @@ def _usage(request_id: str) -> UsageRecord:
 
 async def _create(budgets: PostgresBudgets, organization: str, path: str, limit: int, clock: ManualClock) -> str:
     budget_id = str(uuid.uuid4())
-    terms = Terms(organization, budget_id, path, "", Period.YEAR, "UTC", limit, None)
+    terms = Terms(organization, budget_id, path, "", PeriodTerms(Period.YEAR, "UTC"), Limits(limit))
     await budgets.create(Draft(terms, str(uuid.uuid4()), b"d" * 32, clock.now()))
     return budget_id
 

@@ -17,6 +17,7 @@ _BUSY_ITEMS = 3
 _FULL_ITEMS = 24
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
+_Group = tuple[Sequence[_Item], "asyncio.Future[Sequence[_Result | BaseException]]"]
 
 
 class QueueFull(FarthingError):
@@ -49,7 +50,8 @@ class Batcher(Generic[_Item, _Result]):
         self._batch_size_max = batch_size_max
         self._queue_size_max = queue_size_max
         self._linger_s = linger_s
-        self._waiting: deque[tuple[_Item, asyncio.Future[_Result]]] = deque()
+        self._waiting: deque[_Group[_Item, _Result]] = deque()
+        self._items = 0
         self._arrived = asyncio.Event()
         self._closing = False
         self._last = 0
@@ -67,12 +69,23 @@ class Batcher(Generic[_Item, _Result]):
 
     async def submit(self, item: _Item) -> _Result:
         """The result of an item. A caller who gives up does not take it back: it may be done already. Raises QueueFull."""
-        if self._closing or len(self._waiting) >= self._queue_size_max:
-            raise QueueFull(waiting=len(self._waiting))
-        result: asyncio.Future[_Result] = asyncio.get_running_loop().create_future()
-        self._waiting.append((item, result))
+        result = (await self._enqueue((item,)))[0]
+        if isinstance(result, BaseException):
+            raise result
+        return result
+
+    async def submit_all(self, items: Sequence[_Item]) -> Sequence[_Result | BaseException]:
+        """The results of many items, in order; they go into one batch. Raises QueueFull, and what `work` raises."""
+        return await self._enqueue(items)
+
+    def _enqueue(self, items: Sequence[_Item]) -> asyncio.Future[Sequence[_Result | BaseException]]:
+        if self._closing or self._items + len(items) > self._queue_size_max:
+            raise QueueFull(waiting=self._items)
+        future: asyncio.Future[Sequence[_Result | BaseException]] = asyncio.get_running_loop().create_future()
+        self._waiting.append((items, future))
+        self._items += len(items)
         self._arrived.set()
-        return await result
+        return future
 
     async def _work(self) -> None:
         while not self._closing or self._waiting:
@@ -80,30 +93,41 @@ class Batcher(Generic[_Item, _Result]):
             self._arrived.clear()
             while self._waiting:
                 await self._linger()
-                self._last = len(self._waiting)
-                await self._work_off([self._waiting.popleft() for _ in range(min(len(self._waiting), self._batch_size_max))])
+                self._last = self._items
+                await self._work_off(self._next())
+
+    def _next(self) -> list[_Group[_Item, _Result]]:
+        """The groups of the next batch: as many as fit, and one at least."""
+        groups: list[_Group[_Item, _Result]] = []
+        count = 0
+        while self._waiting and (not groups or count + len(self._waiting[0][0]) <= self._batch_size_max):
+            groups.append(self._waiting.popleft())
+            count += len(groups[-1][0])
+        self._items -= count
+        return groups
 
     async def _linger(self) -> None:
         """Under load, gives more the time to come; not where those whom the last batch answered are back in force already."""
         if not self._linger_s or self._closing or self._last < _BUSY_ITEMS:
             return
         await asyncio.sleep(0)
-        if len(self._waiting) < _FULL_ITEMS:
+        if self._items < _FULL_ITEMS:
             await asyncio.sleep(self._linger_s)
 
-    async def _work_off(self, batch: list[tuple[_Item, asyncio.Future[_Result]]]) -> None:
+    async def _work_off(self, groups: list[_Group[_Item, _Result]]) -> None:
         try:
-            results = await self._do([item for item, _ in batch])
+            results = await self._do([item for items, _ in groups for item in items])
         except asyncio.CancelledError:
-            for _, future in batch:
+            for _, future in groups:
                 future.cancel()
             raise
         except Exception as error:
-            results = [error] * len(batch)
-        for (_, future), result in zip(batch, results, strict=True):
-            if future.done():
-                continue
-            if isinstance(result, BaseException):
-                future.set_exception(result)
-            else:
-                future.set_result(result)
+            for _, future in groups:
+                if not future.done():
+                    future.set_exception(error)
+            return
+        at = 0
+        for items, future in groups:
+            if not future.done():
+                future.set_result(results[at : at + len(items)])
+            at += len(items)

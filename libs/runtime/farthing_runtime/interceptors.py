@@ -41,7 +41,9 @@ class Validator:
 
 
 def dress(handler: grpc.RpcMethodHandler, binding: ServiceBinding, validator: Validator) -> grpc.RpcMethodHandler:
-    """The handler in its dressing. Streams of requests are not validated here: their servicers see each message themselves."""
+    """The handler in its dressing. Every message of a stream of requests is validated as it comes; such streams last as long as their
+    callers want them to.
+    """
     kinds: dict[tuple[bool, bool], Any] = {
         (False, False): (grpc.unary_unary_rpc_method_handler, handler.unary_unary, _dress_unary),
         (False, True): (grpc.unary_stream_rpc_method_handler, handler.unary_stream, _dress_stream),
@@ -49,7 +51,9 @@ def dress(handler: grpc.RpcMethodHandler, binding: ServiceBinding, validator: Va
         (True, True): (grpc.stream_stream_rpc_method_handler, handler.stream_stream, _dress_stream),
     }
     make, behaviour, wrap = kinds[bool(handler.request_streaming), bool(handler.response_streaming)]
-    check = None if handler.request_streaming else validator.violations
+    check: Callable[[Any], list[tuple[str, str]]] | None = validator.violations
+    if handler.request_streaming:
+        behaviour, check = _checking(behaviour, validator), None
     return make(
         wrap(behaviour, binding, check),
         request_deserializer=handler.request_deserializer,
@@ -92,7 +96,7 @@ def _dress_stream(
             await _abort(context, invalid_argument(wrong))
         responses = behaviour(request, context)
         loop = asyncio.get_running_loop()
-        ends_at = loop.time() + deadline_s if context.time_remaining() is None else None
+        ends_at = loop.time() + deadline_s if check is not None and context.time_remaining() is None else None
         try:
             while True:
                 async with asyncio.timeout_at(ends_at):
@@ -101,6 +105,8 @@ def _dress_stream(
                     except StopAsyncIteration:
                         return
                 yield response
+        except _Invalid as error:
+            await _abort(context, invalid_argument(error.wrong))
         except (FarthingError, TimeoutError, NotImplementedError) as error:
             await _abort(context, _status(error, table, deadline_s))
         except (LocalAbort, grpc.aio.AbortError):
@@ -111,6 +117,26 @@ def _dress_stream(
             await responses.aclose()  # type: ignore[attr-defined]
 
     return call
+
+
+def _checking(behaviour: Callable[..., Any], validator: Validator) -> Callable[..., Any]:
+    """A behaviour whose stream of requests ends with INVALID_ARGUMENT at the first message that breaks a rule."""
+
+    async def checked(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+        async for request in requests:
+            if wrong := validator.violations(request):
+                raise _Invalid(wrong)
+            yield request
+
+    return lambda requests, context: behaviour(checked(requests), context)
+
+
+class _Invalid(Exception):
+    """A message of a stream that breaks a rule."""
+
+    def __init__(self, wrong: list[tuple[str, str]]) -> None:
+        super().__init__("invalid message in a stream")
+        self.wrong = wrong
 
 
 def _status(error: Exception, table: Any, deadline_s: float) -> status_pb2.Status:

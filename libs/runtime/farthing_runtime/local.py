@@ -1,8 +1,7 @@
 """Calls that stay in the process: a server that is a table of handlers, and a channel that goes straight to it.
 
 Generated stubs and servicers notice no difference: the same handlers with the same dressing (validation, deadlines, statuses),
-and every message is serialised and parsed, so nothing mutable is ever shared. Unary-unary and unary-stream are carried; the rest
-raises.
+and every message is serialised and parsed, so nothing mutable is ever shared. All but stream-unary is carried; that raises.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from typing import Any, NoReturn
 
 import grpc
 
-from farthing_runtime.local_calls import LocalStreamCall, LocalUnaryCall
+from farthing_runtime.local_calls import LocalDuplexCall, LocalStreamCall, LocalUnaryCall
 
 
 class LocalServer:
@@ -86,9 +85,15 @@ class LocalChannel(grpc.aio.Channel):
         """Not carried in process: calling it raises."""
         return _not_carried(method)
 
-    def stream_stream(self, method: str, *args: Any, **kwargs: Any) -> Any:
-        """Not carried in process: calling it raises."""
-        return _not_carried(method)
+    def stream_stream(
+        self,
+        method: str,
+        request_serializer: Callable[[Any], bytes] | None = None,
+        response_deserializer: Callable[[bytes], Any] | None = None,
+        _registered_method: bool | None = False,
+    ) -> Any:
+        """A multicallable for a method with a stream of requests, given as an iterator, and a stream of responses."""
+        return _Duplex(self._server, method, request_serializer, response_deserializer)
 
 
 class _Multicallable(grpc.aio.UnaryUnaryMultiCallable, grpc.aio.UnaryStreamMultiCallable):
@@ -112,6 +117,29 @@ class _Multicallable(grpc.aio.UnaryUnaryMultiCallable, grpc.aio.UnaryStreamMulti
         compression: Any = None,
     ) -> Any:
         return self._kind(self._server, self._method, self._serialise(request), self._parse, timeout, metadata)
+
+
+class _Duplex(grpc.aio.StreamStreamMultiCallable):
+    """Makes a call object per stream of requests, with `grpc.aio`'s signature."""
+
+    def __init__(self, server: LocalServer, method: str, serialise: Any, parse: Any) -> None:
+        self._server = server
+        self._method = method
+        self._serialise = serialise
+        self._parse = parse
+
+    def __call__(
+        self,
+        request_iterator: Any = None,
+        timeout: float | None = None,
+        metadata: Any = None,
+        credentials: Any = None,
+        wait_for_ready: bool | None = None,
+        compression: Any = None,
+    ) -> Any:
+        if request_iterator is None:
+            raise TypeError(f"{self._method} takes its requests from an iterator in process")
+        return LocalDuplexCall(self._server, self._method, (request_iterator, self._serialise), self._parse, timeout, metadata)
 
 
 def _not_carried(method: str) -> Callable[..., Any]:

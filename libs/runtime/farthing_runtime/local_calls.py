@@ -94,9 +94,7 @@ class LocalContext:
 class _LocalCall:
     """What both kinds of call share: the deadline, the outcome, cancellation."""
 
-    def __init__(
-        self, server: Handlers, method: str, request: bytes, parse: Any, timeout_s: float | None, metadata: Any
-    ) -> None:
+    def __init__(self, server: Handlers, method: str, request: Any, parse: Any, timeout_s: float | None, metadata: Any) -> None:
         self._server = server
         self._method = method
         self._request = request
@@ -118,14 +116,14 @@ class _LocalCall:
         handler = self._server.handler(self._method)
         if handler is None:
             raise _error(grpc.StatusCode.UNAVAILABLE, f"no service in this process answers {self._method}")
-        if len(self._request) > MESSAGE_BYTES_MAX:
-            raise _error(
-                grpc.StatusCode.RESOURCE_EXHAUSTED, f"message of {len(self._request)} bytes; at most {MESSAGE_BYTES_MAX}"
-            )
+        request = self._read(handler)
         self._context = LocalContext(deadline_s=self._deadline_s, metadata=self._metadata)
         self._task = asyncio.current_task()
         self._cancelling = self._task.cancelling() if self._task is not None else 0
-        return handler, handler.request_deserializer(self._request), self._context
+        return handler, request, self._context
+
+    def _read(self, handler: grpc.RpcMethodHandler) -> Any:
+        return handler.request_deserializer(_bounded(self._request))
 
     def _fail(self, error: BaseException) -> grpc.aio.AioRpcError | None:
         """Remembers how the call failed; returns what the caller should see, None to re-raise what came."""
@@ -250,6 +248,9 @@ class LocalStreamCall(_LocalCall, grpc.aio.UnaryStreamCall):
         super().__init__(*args)
         self._responses: AsyncIterator[Any] | None = None
 
+    def _behaviour(self, handler: grpc.RpcMethodHandler) -> Any:
+        return handler.unary_stream
+
     def __aiter__(self) -> AsyncIterator[Any]:
         if self._responses is None:
             self._responses = self._run()
@@ -266,7 +267,7 @@ class LocalStreamCall(_LocalCall, grpc.aio.UnaryStreamCall):
         produced: Any = None
         try:
             handler, request, context = self._begin()
-            produced = handler.unary_stream(request, context)
+            produced = self._behaviour(handler)(request, context)
             while True:
                 self._task = asyncio.current_task()
                 async with self._timeout():
@@ -288,6 +289,31 @@ class LocalStreamCall(_LocalCall, grpc.aio.UnaryStreamCall):
             if produced is not None:
                 await produced.aclose()
             self._end()
+
+
+class LocalDuplexCall(LocalStreamCall):
+    """A stream of requests, a stream of responses."""
+
+    def _behaviour(self, handler: grpc.RpcMethodHandler) -> Any:
+        return handler.stream_stream
+
+    async def _read_all(self, handler: grpc.RpcMethodHandler) -> AsyncIterator[Any]:
+        requests, serialise = self._request
+        if hasattr(requests, "__aiter__"):
+            async for request in requests:
+                yield handler.request_deserializer(_bounded(serialise(request)))
+        else:
+            for request in requests:
+                yield handler.request_deserializer(_bounded(serialise(request)))
+
+    def _read(self, handler: grpc.RpcMethodHandler) -> Any:
+        return self._read_all(handler)
+
+
+def _bounded(request: bytes) -> bytes:
+    if len(request) > MESSAGE_BYTES_MAX:
+        raise _error(grpc.StatusCode.RESOURCE_EXHAUSTED, f"message of {len(request)} bytes; at most {MESSAGE_BYTES_MAX}")
+    return request
 
 
 def _error(code: grpc.StatusCode, details: str, trailing: Any = None) -> grpc.aio.AioRpcError:

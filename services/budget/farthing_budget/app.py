@@ -12,12 +12,14 @@ from farthing_runtime.registration import AppIterator, Mesh, Registration, Servi
 
 from farthing_budget.edge.budgets import BudgetRpcs
 from farthing_budget.edge.holds import HoldRpcs
+from farthing_budget.edge.journal import JournalRpcs
 from farthing_budget.edge.usage import UsageRpcs
 from farthing_budget.lane import Lane
 from farthing_budget.servicer import BudgetServicer
 from farthing_budget.settings import Settings
 from farthing_budget.status import STATUS_TABLE
 from farthing_budget.store.budgets import PostgresBudgets
+from farthing_budget.store.journal import PostgresJournal
 from farthing_budget.store.postgres import open_ledger
 from farthing_budget.store.usage import PostgresUsage
 from farthing_budget.sweep import sweeping
@@ -39,8 +41,9 @@ async def app(settings: Settings, mesh: Mesh) -> AppIterator:
         )
         async with lane.running(), sweeping(ledger.lapsed, lane, interval_s=settings.sweep_interval_s):
             servicer = BudgetServicer(  # type: ignore[abstract]
-                BudgetRpcs(budgets=PostgresBudgets(pool, clock), clock=clock, new_id=random_uuid),
+                BudgetRpcs(budgets=PostgresBudgets(pool, clock), lane=lane, clock=clock, new_id=random_uuid),
                 HoldRpcs(lane=lane, ledger=ledger, hold_ttl_s=settings.hold_ttl_s_default),
+                JournalRpcs(journal=PostgresJournal(pool)),
                 UsageRpcs(usage=PostgresUsage(pool), clock=clock),
             )
             binding = ServiceBinding(

@@ -14,7 +14,7 @@ from farthing_core.errors import FieldInvalid
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from farthing_budget.budgets import Budget
-from farthing_budget.operations import Hold, Left, State
+from farthing_budget.operations import Adjust, Entry, Hold, Left, State
 from farthing_budget.periods import Period
 from farthing_budget.usage import Group, Saving, UsageLine, UsageQuestion, UsageRecord, UsageSum
 
@@ -23,6 +23,8 @@ _STATES = {
     State.SETTLED: budget_pb2.RESERVATION_STATE_SETTLED,
     State.RELEASED: budget_pb2.RESERVATION_STATE_RELEASED,
     State.SUSPENDED: budget_pb2.RESERVATION_STATE_SUSPENDED,
+    State.DISPATCHED: budget_pb2.RESERVATION_STATE_DISPATCHED,
+    State.LAPSED: budget_pb2.RESERVATION_STATE_LAPSED,
 }
 _RANGE_DAYS = 30
 _PAGE_SIZE = 1000
@@ -45,24 +47,42 @@ def timestamp(moment: datetime) -> Timestamp:
 
 def budget(given: Budget) -> Any:
     """A budget with its balance."""
-    terms, balance = given.terms, given.balance
-    return budget_pb2.Budget(
+    terms, balance, limits = given.terms, given.balance, given.terms.limits
+    period = terms.period_terms
+    message = budget_pb2.Budget(
         budget_id=terms.budget_id,
         scope=terms.scope,
         display_name=terms.display_name,
-        period=int(terms.period),  # type: ignore[arg-type]
-        time_zone=terms.time_zone,
-        limit_usd_nanos=terms.limit_usd_nanos,
-        limit_tokens=terms.limit_tokens,
+        period=int(period.period),  # type: ignore[arg-type]
+        time_zone=period.time_zone,
+        limit_usd_nanos=limits.usd_nanos,
+        limit_tokens=limits.tokens,
+        limit_requests=limits.requests,
         spent_usd_nanos=balance.spent_usd_nanos,
         held_usd_nanos=balance.held_usd_nanos,
+        suspense_usd_nanos=balance.suspense_usd_nanos,
         spent_tokens=balance.spent_tokens,
         held_tokens=balance.held_tokens,
+        suspense_tokens=balance.suspense_tokens,
+        spent_requests=balance.spent_requests,
+        held_requests=balance.held_requests,
         period_start_time=timestamp(given.period_start),
         period_end_time=timestamp(balance.period_end),
         version=given.version,
         create_time=timestamp(given.created_at),
+        period_terms=budget_pb2.PeriodTerms(
+            fiscal_start_month=period.start_month, start_day=period.start_day, window_s=period.window_s
+        ),
+        limit_terms=budget_pb2.LimitTerms(
+            soft_limit_percent=terms.limit_terms.soft_percent,
+            critical_limit_percent=terms.limit_terms.critical_percent,
+            on_exhaustion=int(terms.limit_terms.on_exhaustion),  # type: ignore[arg-type]
+            velocity_measure=int(terms.limit_terms.measure),  # type: ignore[arg-type]
+        ),
     )
+    if terms.selector is not None:
+        message.selector.CopyFrom(budget_pb2.BudgetSelector(**{terms.selector.kind: terms.selector.name}))
+    return message
 
 
 def reservation(hold: Hold) -> Any:
@@ -73,8 +93,45 @@ def reservation(hold: Hold) -> Any:
         state=_STATES[hold.state],
         amount_usd_nanos=hold.amount_usd_nanos,
         tokens=hold.tokens,
+        authorized_usd_nanos=hold.authorized_usd_nanos,
         settled_usd_nanos=hold.settled_usd_nanos,
+        settled_tokens=hold.settled_tokens,
+        output_tokens_held=hold.sized.output_tokens_held if hold.sized else 0,
+        create_time=timestamp(hold.created_at),
         expire_time=timestamp(hold.expires_at),
+    )
+
+
+def entry(given: Entry) -> Any:
+    """An entry of the journal."""
+    return budget_pb2.Entry(
+        entry_id=given.entry_id,
+        create_time=timestamp(given.at),
+        kind=given.kind.name,
+        request_id=given.request_id,
+        scope=given.scope,
+        held_usd_nanos=given.held_usd_nanos,
+        spent_usd_nanos=given.spent_usd_nanos,
+        held_tokens=given.held_tokens,
+        spent_tokens=given.spent_tokens,
+        charges=[f"{budget_id}@{start.isoformat()}" for _, budget_id, start in given.keys],
+        note=given.note,
+        corrects=given.corrects or "",
+    )
+
+
+def entry_of_correction(hold: Hold, operation: Adjust) -> Any:
+    """The entry of a correction that was made before."""
+    return budget_pb2.Entry(
+        create_time=timestamp(hold.created_at),
+        kind="ADJUST",
+        request_id=hold.request_id,
+        scope=hold.scope,
+        spent_usd_nanos=operation.amount_usd_nanos,
+        spent_tokens=operation.tokens,
+        charges=[f"{budget_id}@{start.isoformat()}" for _, budget_id, start in hold.keys],
+        note=operation.reason,
+        corrects=operation.reservation_id,
     )
 
 
@@ -186,14 +243,14 @@ def page_keys(token: str) -> tuple[str, ...] | None:
     return tuple(keys)
 
 
-def last_budget(token: str) -> tuple[str, int] | None:
-    """The scope and period of the last budget of the previous page. Raises FieldInvalid for a token that is not ours."""
+def last_budget(token: str) -> tuple[str, int, str] | None:
+    """Scope, period and id of the last budget of the previous page. Raises FieldInvalid for a token that is not ours."""
     keys = page_keys(token)
     if keys is None:
         return None
-    if len(keys) != 2 or keys[1] not in {str(int(period)) for period in Period}:
+    if len(keys) != 3 or keys[1] not in {str(int(period)) for period in Period}:
         raise FieldInvalid(field="page_token", problem=_NOT_OURS)
-    return keys[0], int(keys[1])
+    return keys[0], int(keys[1]), keys[2]
 
 
 def one_more(asked: UsageQuestion) -> UsageQuestion:

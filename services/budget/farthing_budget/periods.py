@@ -1,7 +1,8 @@
-"""Calendar periods in a budget's time zone."""
+"""Periods: calendar ones in a budget's time zone, and rolling windows in slots."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum
 from functools import lru_cache
@@ -18,6 +19,35 @@ class Period(IntEnum):
     MONTH = 3
     QUARTER = 4
     YEAR = 5
+    ROLLING = 6
+
+
+SLOTS_OF_A_WINDOW = 24
+"""A rolling window forgets what was spent in steps of a 24th of itself."""
+WINDOW_S_MIN = 60
+
+
+@dataclass(frozen=True, slots=True)
+class PeriodTerms:
+    """How a period is reckoned: where years, quarters and months begin, and how long a rolling window is."""
+
+    period: Period
+    time_zone: str
+    start_month: int = 1
+    start_day: int = 1
+    window_s: int = 0
+
+    def checked(self) -> PeriodTerms:
+        """These terms; raises FieldInvalid for a window without a length, or a length without a window."""
+        if self.period is Period.ROLLING and self.window_s < WINDOW_S_MIN:
+            raise FieldInvalid(field="period_terms.window_s", problem=f"a rolling window takes at least {WINDOW_S_MIN} seconds")
+        if self.period is not Period.ROLLING and self.window_s:
+            raise FieldInvalid(field="period_terms.window_s", problem="is only for PERIOD_ROLLING")
+        if self.start_month != 1 and self.period not in (Period.QUARTER, Period.YEAR):
+            raise FieldInvalid(field="period_terms.fiscal_start_month", problem="is only for quarters and years")
+        if self.start_day != 1 and self.period not in (Period.MONTH, Period.QUARTER, Period.YEAR):
+            raise FieldInvalid(field="period_terms.start_day", problem="is only for months, quarters and years")
+        return self
 
 
 def time_zone(name: str) -> ZoneInfo:
@@ -33,32 +63,64 @@ def _zone(name: str) -> ZoneInfo:
     return ZoneInfo(name)
 
 
-@lru_cache(maxsize=512)
-def period_bounds(period: Period, zone: str, now: datetime) -> tuple[datetime, datetime]:
-    """When the period around `now` began and when it ends, in UTC. Days have 23 to 25 hours where clocks change."""
-    tz = time_zone(zone)
+@lru_cache(maxsize=1024)
+def period_bounds(terms: PeriodTerms, now: datetime) -> tuple[datetime, datetime]:
+    """When the period around `now` began and when it ends, in UTC; of a rolling window, its present slot.
+
+    Days have 23 to 25 hours where clocks change.
+    """
+    if terms.period is Period.ROLLING:
+        slot_s = _slot_s(terms)
+        start = datetime.fromtimestamp(int(now.timestamp()) // slot_s * slot_s, UTC)
+        return start, start + timedelta(seconds=slot_s)
+    tz = time_zone(terms.time_zone)
     today = now.astimezone(tz).replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None)
-    start = _start(period, today)
-    return _utc(start, tz), _utc(_following(period, start), tz)
+    begin = _start(terms, today)
+    return _utc(begin, tz), _utc(_following(terms.period, begin), tz)
 
 
-def _start(period: Period, today: datetime) -> datetime:
-    match period:
-        case Period.DAY:
+def window_starts(terms: PeriodTerms, now: datetime) -> list[datetime]:
+    """The starts of the slots that a rolling window still counts, the oldest first and the present one last.
+
+    A slot counts until all of it has left the window, so the window is never shorter than promised.
+    """
+    present, _ = period_bounds(terms, now)
+    slot_s = _slot_s(terms)
+    back = -(-terms.window_s // slot_s)
+    return [present - timedelta(seconds=slot_s * number) for number in range(back, -1, -1)]
+
+
+def leaves_at(terms: PeriodTerms, slot_start: datetime) -> datetime:
+    """When what was spent in a slot stops counting."""
+    slot_s = _slot_s(terms)
+    return slot_start + timedelta(seconds=slot_s * (-(-terms.window_s // slot_s) + 1))
+
+
+def _slot_s(terms: PeriodTerms) -> int:
+    return max(1, -(-terms.window_s // SLOTS_OF_A_WINDOW))
+
+
+def _start(terms: PeriodTerms, today: datetime) -> datetime:
+    match terms.period:
+        case Period.DAY | Period.ROLLING:
             return today
         case Period.WEEK:
             return today - timedelta(days=today.weekday())
         case Period.MONTH:
-            return today.replace(day=1)
+            months = 1
         case Period.QUARTER:
-            return today.replace(month=(today.month - 1) // 3 * 3 + 1, day=1)
+            months = 3
         case Period.YEAR:
-            return today.replace(month=1, day=1)
+            months = 12
+    # Days before the starting day of a month belong to the month before.
+    month = _months_later(today.replace(day=1), 0 if today.day >= terms.start_day else -1)
+    behind = (month.month - terms.start_month) % months
+    return _months_later(month, -behind).replace(day=terms.start_day)
 
 
 def _following(period: Period, start: datetime) -> datetime:
     match period:
-        case Period.DAY:
+        case Period.DAY | Period.ROLLING:
             return start + timedelta(days=1)
         case Period.WEEK:
             return start + timedelta(days=7)
@@ -67,7 +129,7 @@ def _following(period: Period, start: datetime) -> datetime:
         case Period.QUARTER:
             return _months_later(start, 3)
         case Period.YEAR:
-            return start.replace(year=start.year + 1)
+            return _months_later(start, 12)
 
 
 def _months_later(start: datetime, months: int) -> datetime:

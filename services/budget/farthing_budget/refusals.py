@@ -4,27 +4,48 @@ from __future__ import annotations
 
 from farthing_core.errors import FarthingError
 
+from farthing_budget.decisions import Decision
+
 
 class BudgetExhausted(FarthingError):
-    """What was asked does not fit a budget on the path.
+    """What was asked does not fit the budgets of its path. The facts name the one that stands in the way most.
 
-    The budget named is the one with the least left of those that it does not fit; `retry_after_s` runs until all of those have
-    started afresh.
+    `retry_after_s` runs until there is room again; 0 where waiting does not help.
     """
 
-    def __init__(
-        self, *, budget_id: str, scope: str, display_name: str, unit: str, asked: int, free: int, retry_after_s: float
-    ) -> None:
+    def __init__(self, decision: Decision) -> None:
+        objection = decision.objection
+        assert objection is not None
+        terms = objection.terms
+        free = max(0, objection.free)
+        fewer = max((each.output_tokens_max for each in decision.alternatives), default=0)
         super().__init__(
-            f"budget {display_name or budget_id} of {scope} has {free} {unit} left; asked for {asked}",
-            budget_id=budget_id,
-            scope=scope,
-            subject=scope,
-            unit=unit,
-            asked=asked,
+            f"budget {terms.display_name or terms.budget_id} of {terms.scope} has {free} {objection.unit_name} left"
+            f"{_WHY[objection.reason]}; asked for {objection.asked}",
+            budget_id=terms.budget_id,
+            scope=terms.scope,
+            subject=terms.scope,
+            unit=objection.unit_name,
+            asked=objection.asked,
             free=free,
+            verdict=decision.verdict.name,
+            cause=decision.reason,
+            output_tokens_max=fewer,
+            alternatives=",".join(each.kind for each in decision.alternatives),
         )
-        self.retry_after_s = retry_after_s
+        self.decision = decision
+        self.retry_after_s = decision.retry_after_s
+
+
+class BudgetDegraded(BudgetExhausted):
+    """Only open models may be used now."""
+
+
+_WHY = {
+    "LIMIT": "",
+    "SOFT_LIMIT": " below its soft limit, so only open models may be used",
+    "VELOCITY": " and would end before its period does, so only open models may be used",
+}
 
 
 class RequestIdReused(FarthingError):
@@ -55,11 +76,18 @@ class ReservationSettled(FarthingError):
         super().__init__(f"reservation {request_id} was settled", request_id=request_id)
 
 
+class ReservationOpen(FarthingError):
+    """The hold has not been settled: there is nothing to correct yet."""
+
+    def __init__(self, *, request_id: str) -> None:
+        super().__init__(f"reservation {request_id} has not been settled", request_id=request_id)
+
+
 class BudgetExists(FarthingError):
-    """The scope has a budget of this period already."""
+    """The scope has a budget of this period for the same work already."""
 
     def __init__(self, *, scope: str, period: str) -> None:
-        super().__init__(f"{scope} has a budget per {period} already", scope=scope, period=period)
+        super().__init__(f"{scope} has a budget per {period} for the same work already", scope=scope, period=period)
 
 
 class BudgetNotFound(FarthingError):

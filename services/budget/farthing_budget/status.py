@@ -7,12 +7,14 @@ from farthing_runtime.status import StatusRow, StatusTable
 from grpc import StatusCode
 
 from farthing_budget.refusals import (
+    BudgetDegraded,
     BudgetExhausted,
     BudgetExists,
     BudgetNotFound,
     LedgerBusy,
     RequestIdReused,
     ReservationNotFound,
+    ReservationOpen,
     ReservationReleased,
     ReservationSettled,
     StoreUnavailable,
@@ -20,6 +22,7 @@ from farthing_budget.refusals import (
 )
 
 STATUS_TABLE: StatusTable = {
+    BudgetDegraded: StatusRow(StatusCode.RESOURCE_EXHAUSTED, "BUDGET_DEGRADED", quota=True),
     BudgetExhausted: StatusRow(StatusCode.RESOURCE_EXHAUSTED, "BUDGET_EXHAUSTED", quota=True),
     BudgetExists: StatusRow(StatusCode.ALREADY_EXISTS, "BUDGET_EXISTS"),
     BudgetNotFound: StatusRow(StatusCode.NOT_FOUND, "BUDGET_NOT_FOUND"),
@@ -27,6 +30,7 @@ STATUS_TABLE: StatusTable = {
     QueueFull: StatusRow(StatusCode.UNAVAILABLE, "LEDGER_BUSY"),
     RequestIdReused: StatusRow(StatusCode.INVALID_ARGUMENT, "REQUEST_ID_REUSED"),
     ReservationNotFound: StatusRow(StatusCode.NOT_FOUND, "RESERVATION_NOT_FOUND"),
+    ReservationOpen: StatusRow(StatusCode.FAILED_PRECONDITION, "RESERVATION_OPEN"),
     ReservationReleased: StatusRow(StatusCode.FAILED_PRECONDITION, "RESERVATION_RELEASED"),
     ReservationSettled: StatusRow(StatusCode.FAILED_PRECONDITION, "RESERVATION_SETTLED"),
     StoreUnavailable: StatusRow(StatusCode.UNAVAILABLE, "STORE_UNAVAILABLE"),

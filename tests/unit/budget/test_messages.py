@@ -75,11 +75,11 @@ def test_a_page_token_of_another_question_is_refused() -> None:
         messages.question(asked(page_token=messages.page_token(("a", "b")), group_by=[1]), NOW)
 
 
-@pytest.mark.parametrize("keys", [["a"], ["a", "²"], ["a", "99"], ["a", "0"], ["a", "2", "3"]])
-def test_a_page_token_of_budgets_names_a_scope_and_a_period(keys: list[str]) -> None:
+@pytest.mark.parametrize("keys", [["a"], ["a", "²", "b"], ["a", "99", "b"], ["a", "0", "b"], ["a", "2"]])
+def test_a_page_token_of_budgets_names_a_scope_a_period_and_a_budget(keys: list[str]) -> None:
     with pytest.raises(FieldInvalid):
         messages.last_budget(encoded(json.dumps(keys)))
-    assert messages.last_budget(messages.page_token(("a", "2"))) == ("a", 2)
+    assert messages.last_budget(messages.page_token(("a", "2", "b"))) == ("a", 2, "b")
 
 
 @pytest.mark.parametrize("field", ["model", "provider", "deployment", "outcome"])

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
-from farthing_budget.periods import Period, period_bounds, time_zone
+from farthing_budget.periods import Period, PeriodTerms, period_bounds, time_zone
 from farthing_core.errors import FieldInvalid
 from hypothesis import given
 from hypothesis import strategies as st
@@ -37,7 +37,7 @@ def utc(*parts: int) -> datetime:
     ],
 )
 def test_periods_follow_the_calendar(period: Period, start: datetime, end: datetime) -> None:
-    assert period_bounds(period, "UTC", utc(2026, 5, 20, 17, 3)) == (start, end)
+    assert period_bounds(PeriodTerms(period, "UTC"), utc(2026, 5, 20, 17, 3)) == (start, end)
 
 
 @pytest.mark.parametrize(
@@ -55,27 +55,27 @@ def test_periods_follow_the_calendar(period: Period, start: datetime, end: datet
     ],
 )
 def test_leap_days_and_turns_of_the_year_are_right(period: Period, now: datetime, start: datetime, end: datetime) -> None:
-    assert period_bounds(period, "UTC", now) == (start, end)
+    assert period_bounds(PeriodTerms(period, "UTC"), now) == (start, end)
 
 
 def test_a_day_has_23_hours_when_clocks_go_forward_and_25_when_they_go_back() -> None:
-    spring = period_bounds(Period.DAY, "Europe/Berlin", utc(2026, 3, 29, 12))
-    autumn = period_bounds(Period.DAY, "Europe/Berlin", utc(2026, 10, 25, 12))
+    spring = period_bounds(PeriodTerms(Period.DAY, "Europe/Berlin"), utc(2026, 3, 29, 12))
+    autumn = period_bounds(PeriodTerms(Period.DAY, "Europe/Berlin"), utc(2026, 10, 25, 12))
     assert spring == (utc(2026, 3, 28, 23), utc(2026, 3, 29, 22))
     assert autumn == (utc(2026, 10, 24, 22), utc(2026, 10, 25, 23))
 
 
 def test_a_month_begins_at_local_midnight() -> None:
-    assert period_bounds(Period.MONTH, "America/New_York", utc(2026, 4, 1, 3, 59))[0] == utc(2026, 3, 1, 5)
-    assert period_bounds(Period.MONTH, "America/New_York", utc(2026, 4, 1, 4))[0] == utc(2026, 4, 1, 4)
+    assert period_bounds(PeriodTerms(Period.MONTH, "America/New_York"), utc(2026, 4, 1, 3, 59))[0] == utc(2026, 3, 1, 5)
+    assert period_bounds(PeriodTerms(Period.MONTH, "America/New_York"), utc(2026, 4, 1, 4))[0] == utc(2026, 4, 1, 4)
 
 
 def test_a_midnight_that_clocks_skip_still_divides_two_days() -> None:
     # In Cairo, 26 April 2024 begins at 01:00: the hour from midnight does not exist.
-    start, end = period_bounds(Period.DAY, "Africa/Cairo", utc(2024, 4, 26, 12))
+    start, end = period_bounds(PeriodTerms(Period.DAY, "Africa/Cairo"), utc(2024, 4, 26, 12))
     assert (start, end) == (utc(2024, 4, 25, 22), utc(2024, 4, 26, 21))
     assert start.astimezone(ZoneInfo("Africa/Cairo")).date().isoformat() == "2024-04-26"
-    assert period_bounds(Period.DAY, "Africa/Cairo", utc(2024, 4, 25, 12))[1] == start
+    assert period_bounds(PeriodTerms(Period.DAY, "Africa/Cairo"), utc(2024, 4, 25, 12))[1] == start
 
 
 @given(
@@ -85,10 +85,10 @@ def test_a_midnight_that_clocks_skip_still_divides_two_days() -> None:
 )
 def test_periods_tile_time_without_gap_or_overlap(moment: datetime, zone: str, period: Period) -> None:
     now = moment.replace(tzinfo=UTC)
-    start, end = period_bounds(period, zone, now)
+    start, end = period_bounds(PeriodTerms(period, zone), now)
     assert start <= now < end
-    assert period_bounds(period, zone, end)[0] == end
-    assert period_bounds(period, zone, start - timedelta(microseconds=1))[1] == start
+    assert period_bounds(PeriodTerms(period, zone), end)[0] == end
+    assert period_bounds(PeriodTerms(period, zone), start - timedelta(microseconds=1))[1] == start
 
 
 @pytest.mark.parametrize("name", ["Mars/Olympus", "../../etc/passwd", "Europe", "a\x00b", "UTC "])

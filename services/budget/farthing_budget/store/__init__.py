@@ -8,9 +8,10 @@ from typing import Protocol
 from farthing_core.scopes import Scope
 
 from farthing_budget.budgets import Budget, Change, Draft
+from farthing_budget.decisions import Decision, Need
+from farthing_budget.journal import EntriesQuestion, Verification
 from farthing_budget.lane import Verdict
-from farthing_budget.operations import Left, Operation
-from farthing_budget.refusals import BudgetExhausted
+from farthing_budget.operations import Entry, Hold, Operation, Work
 from farthing_budget.usage import UsageQuestion, UsageSum
 
 
@@ -28,8 +29,12 @@ class LedgerStore(Protocol):
         """
         ...
 
-    async def check(self, scope: Scope, amount_usd_nanos: int, tokens: int) -> tuple[Left, BudgetExhausted | None]:
-        """What is left now, and why a reservation would be refused; None where it would be granted. Raises StoreUnavailable."""
+    async def check(self, scope: Scope, need: Need, work: Work) -> Decision:
+        """What a reservation would be answered. Raises StoreUnavailable."""
+        ...
+
+    async def find(self, scope: Scope, request_id: str) -> tuple[Hold, list[Entry]]:
+        """A hold with its entries in the journal, oldest first. Raises ReservationNotFound and StoreUnavailable."""
         ...
 
     async def lapsed(self, count_max: int) -> list[tuple[str, str]]:
@@ -51,8 +56,12 @@ class BudgetStore(Protocol):
         """A budget. Raises BudgetNotFound, also for one of another organisation."""
         ...
 
-    async def list_from(self, scope: Scope, *, after: tuple[str, int] | None, count_max: int) -> list[Budget]:
-        """Budgets at and below a scope, by scope and period, from behind `after`."""
+    async def list_from(self, scope: Scope, *, after: tuple[str, int, str] | None, count_max: int) -> list[Budget]:
+        """Budgets at and below a scope, by scope, period and id, from behind `after`."""
+        ...
+
+    async def on_path(self, scope: Scope) -> list[Budget]:
+        """The budgets of a scope and its ancestors, outermost first."""
         ...
 
     async def update(self, organization: str, budget_id: str, change: Change) -> Budget:
@@ -64,6 +73,18 @@ class BudgetStore(Protocol):
 
     async def delete(self, organization: str, budget_id: str) -> None:
         """Ends a budget; holds that were charged to it can still settle. Raises BudgetNotFound."""
+        ...
+
+
+class JournalStore(Protocol):
+    """Reads the journal. Everything here may raise StoreUnavailable."""
+
+    async def entries(self, question: EntriesQuestion) -> list[Entry]:
+        """A page of entries, newest first."""
+        ...
+
+    async def verify(self, organization: str) -> Verification:
+        """Recomputes every balance of an organisation from the journal, and what is held from the open holds, and compares."""
         ...
 
 

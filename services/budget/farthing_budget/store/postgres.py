@@ -7,7 +7,7 @@ under those locks (who changes a limit locks the balances first); decides in arr
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Container, Sequence
+from collections.abc import AsyncIterator, Callable, Container, Sequence
 from contextlib import asynccontextmanager
 
 import asyncpg
@@ -15,13 +15,26 @@ from farthing_core.clock import Clock
 from farthing_core.errors import FarthingError, FieldInvalid
 from farthing_core.scopes import Scope
 
+from farthing_budget.book import Book
+from farthing_budget.budgets import BalanceKey
+from farthing_budget.decisions import Decision, Need
 from farthing_budget.lane import Verdict
-from farthing_budget.ledger import Book
-from farthing_budget.operations import Hold, Left, Operation, Record, Reserve
-from farthing_budget.refusals import BudgetExhausted, LedgerBusy, StoreUnavailable
-from farthing_budget.store import rows
+from farthing_budget.ledger import apply
+from farthing_budget.operations import Adjust, Entry, Hold, Operation, Record, Reserve, Reset, Work
+from farthing_budget.refusals import LedgerBusy, ReservationNotFound, StoreUnavailable
+from farthing_budget.sizing.sizer import Sizer
+from farthing_budget.store import columns, rows
 from farthing_budget.store.connection import LaneConnection, away_errors, reaching
-from farthing_budget.store.statements import LAPSED, LOCK_HOLDS, TERMS, UPDATE_HOLDS, WRITE_BALANCES
+from farthing_budget.store.statements import (
+    ENTRIES_OF_HOLD,
+    LAPSED,
+    LOCK_HOLDS,
+    READ_HOLD,
+    SCOPES_OF_BUDGETS,
+    TERMS,
+    UPDATE_HOLDS,
+    WRITE_BALANCES,
+)
 from farthing_budget.store.usage_rows import write_usage
 
 _TRIES = 5
@@ -40,12 +53,20 @@ _CONFLICTS = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError, _TermsM
 _Ids = list[tuple[str, str]]
 
 
+_NEW = Reserve | Record | Adjust | Reset
+"""Operations whose ids are new, but for repeats."""
+Committed = Callable[[Book], None]
+"""Told of every committed batch; quick, and never raises."""
+
+
 @asynccontextmanager
-async def open_ledger(pool: asyncpg.Pool, clock: Clock) -> AsyncIterator[PostgresLedger]:
+async def open_ledger(
+    pool: asyncpg.Pool, clock: Clock, *, sizer: Sizer | None = None, committed: Committed | None = None
+) -> AsyncIterator[PostgresLedger]:
     """The ledger on a pool, until the block ends. It keeps one of the pool's connections for its batches."""
     connection = LaneConnection(pool)
     try:
-        yield PostgresLedger(pool, connection, clock)
+        yield PostgresLedger(pool, connection, clock, sizer=sizer or Sizer(), committed=committed)
     finally:
         await connection.close()
 
@@ -53,10 +74,20 @@ async def open_ledger(pool: asyncpg.Pool, clock: Clock) -> AsyncIterator[Postgre
 class PostgresLedger:
     """The LedgerStore."""
 
-    def __init__(self, pool: asyncpg.Pool, connection: LaneConnection, clock: Clock) -> None:
+    def __init__(
+        self,
+        pool: asyncpg.Pool,
+        connection: LaneConnection,
+        clock: Clock,
+        *,
+        sizer: Sizer,
+        committed: Committed | None,
+    ) -> None:
         self._pool = pool
         self._connection = connection
         self._clock = clock
+        self._sizer = sizer
+        self._committed = committed
 
     async def commit(self, operations: Sequence[Operation]) -> list[Verdict]:
         """Applies a batch. One that the database will not take is halved until the operation at fault stands alone."""
@@ -70,16 +101,32 @@ class PostgresLedger:
         middle = len(operations) // 2
         return [*await self.commit(operations[:middle]), *await self.commit(operations[middle:])]
 
-    async def check(self, scope: Scope, amount_usd_nanos: int, tokens: int) -> tuple[Left, BudgetExhausted | None]:
-        """What is left now, and why a reservation would be refused."""
+    async def check(self, scope: Scope, need: Need, work: Work) -> Decision:
+        """What a reservation would be answered."""
         now = self._clock.now()
         with reaching():
             async with self._pool.acquire(timeout=10.0) as connection:
                 terms = rows.terms_by_scope(await connection.fetch(TERMS, [scope.organization], list(scope.ancestors)))
-                bounds = rows.bounds_of(terms, (), now)
-                balances = await rows.read_balances(connection, bounds)
-        book = Book(now=now, holds={}, terms=terms, balances=balances)
-        return book.left(scope), book.check(scope, amount_usd_nanos, tokens)
+                balances = await rows.read_balances(connection, rows.bounds_of(terms, (), now))
+        book = Book(now=now, holds={}, terms=terms, balances=balances, sizer=self._sizer)
+        if need.sizing is not None:
+            sized = self._sizer.first(need.sizing, scope.path)
+            held = self._sizer.usd_nanos(sized), self._sizer.tokens(sized)
+            need = Need(min(need.usd_nanos, held[0]), min(need.tokens, held[1]), 1, sized.risk, need.sizing)
+        return book.decide(scope, need, work)
+
+    async def find(self, scope: Scope, request_id: str) -> tuple[Hold, list[Entry]]:
+        """A hold, and its entries in the journal, oldest first. Raises ReservationNotFound."""
+        with reaching():
+            async with self._pool.acquire(timeout=10.0) as connection:
+                row = await connection.fetchrow(READ_HOLD, scope.organization, request_id)
+                if row is None or row["scope"] != scope.path:
+                    raise ReservationNotFound(request_id=request_id)
+                hold = rows.hold_of(row)
+                found = await connection.fetch(
+                    ENTRIES_OF_HOLD, scope.organization, request_id, hold.created_at, hold.changed_at
+                )
+        return hold, [rows.entry_of(each) for each in found]
 
     async def lapsed(self, count_max: int) -> list[tuple[str, str]]:
         """Open holds whose time is up."""
@@ -112,40 +159,50 @@ class PostgresLedger:
 
     async def _commit(self, operations: Sequence[Operation], *, look_up_all: bool) -> list[Verdict]:
         async with self._connection.transaction() as connection:
-            asked = operations if look_up_all else [each for each in operations if not isinstance(each, Reserve | Record)]
-            book = await self._locked_book(connection, operations, _ids(asked))
+            asked = _ids([each for each in operations if look_up_all or not isinstance(each, _NEW)], operations)
+            book = await self._locked_book(connection, operations, asked)
+            spent = {key: balance.spent_usd_nanos for key, balance in book.balances.items()}
             verdicts: list[Verdict] = []
             refused: list[Operation] = []
             for operation in operations:
                 try:
-                    verdicts.append(book.apply(operation))
+                    verdicts.append(apply(book, operation))
                 except FarthingError as error:
                     verdicts.append(error)
                     refused.append(operation)
             if refused and not look_up_all and await _holds(connection, _ids(refused, besides=book.holds)):
                 raise _RequestKnown
-            await _write(connection, book)
+            await _write(connection, book, spent)
+        if self._committed is not None:
+            self._committed(book)
         return verdicts
 
     async def _locked_book(self, connection: asyncpg.Connection, operations: Sequence[Operation], asked: _Ids) -> Book:
-        now = self._clock.now()
         holds = await _holds(connection, asked)
         scopes = {operation.scope.path: operation.scope for operation in operations}.values()
         organizations = sorted({scope.organization for scope in scopes})
-        paths = sorted({ancestor for scope in scopes for ancestor in scope.ancestors})
-        found = await connection.fetch(TERMS, organizations, paths)
+        paths = {ancestor for scope in scopes for ancestor in scope.ancestors}
+        named = sorted({each.budget_id for each in operations if isinstance(each, Adjust | Reset) and each.budget_id})
+        if named:
+            paths |= {row["scope"] for row in await connection.fetch(SCOPES_OF_BUDGETS, organizations, named)}
+        found = await connection.fetch(TERMS, organizations, sorted(paths))
         terms = rows.terms_by_scope(found)
+        now = self._clock.now()
         balances = await rows.lock_balances(connection, rows.bounds_of(terms, holds.values(), now))
         # A limit that was changed while we waited for the locks counts; from here on nobody can change it before we have committed.
-        if found and await connection.fetch(TERMS, organizations, paths) != found:
+        if found and await connection.fetch(TERMS, organizations, sorted(paths)) != found:
             raise _TermsMoved
-        return Book(now=now, holds=holds, terms=terms, balances=balances)
+        by_id = {(each.organization, each.budget_id): each for on_scope in terms.values() for each in on_scope} if named else {}
+        return Book(now=now, holds=holds, terms=terms, balances=balances, sizer=self._sizer, named=by_id)
 
 
-def _ids(operations: Sequence[Operation], *, besides: Container[tuple[str, str]] = ()) -> _Ids:
+def _ids(
+    operations: Sequence[Operation], all_operations: Sequence[Operation] = (), *, besides: Container[tuple[str, str]] = ()
+) -> _Ids:
     """Whose holds the operations name, in the one order in which everybody locks them: so batches wait instead of deadlocking."""
     named = {(operation.scope.organization, operation.request_id) for operation in operations}
-    return sorted(each for each in named if each not in besides)
+    named |= {(each.scope.organization, each.reservation_id) for each in all_operations if isinstance(each, Adjust)}
+    return sorted(each for each in named if each[1] and each not in besides)
 
 
 async def _holds(connection: asyncpg.Connection, ids: _Ids) -> dict[tuple[str, str], Hold]:
@@ -154,13 +211,15 @@ async def _holds(connection: asyncpg.Connection, ids: _Ids) -> dict[tuple[str, s
     return rows.holds_by_id(await connection.fetch(LOCK_HOLDS, [name for name, _ in ids], [number for _, number in ids]))
 
 
-async def _write(connection: asyncpg.Connection, book: Book) -> None:
+async def _write(connection: asyncpg.Connection, book: Book, spent_before: dict[BalanceKey, int]) -> None:
     if book.changed_balances:
-        await connection.execute(WRITE_BALANCES, *rows.balance_columns(book))
+        await connection.execute(WRITE_BALANCES, *columns.balance_columns(book, spent_before))
     if book.new_holds:
-        await rows.copy_holds(connection, list(book.new_holds.values()))
+        await columns.copy_holds(connection, list(book.new_holds.values()))
     if book.changed_holds:
-        await connection.execute(UPDATE_HOLDS, *rows.ended_columns(list(book.changed_holds.values())))
+        await connection.execute(UPDATE_HOLDS, *columns.changed_columns(list(book.changed_holds.values())))
+    if book.entries:
+        await columns.copy_entries(connection, book.entries)
     if book.usage:
         await write_usage(connection, book)
 

@@ -1,33 +1,40 @@
-"""Between the ledger's words and the rows of its tables."""
+"""Rows of the ledger, as the ledger's words."""
 
 from __future__ import annotations
 
+import json
+import struct
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import asyncpg
 
-from farthing_budget.budgets import Balance, BalanceKey, Terms
-from farthing_budget.ledger import Book
-from farthing_budget.operations import Hold, State
-from farthing_budget.periods import Period
+from farthing_budget.budgets import (
+    Balance,
+    BalanceKey,
+    Exhaustion,
+    Limits,
+    LimitTerms,
+    Measure,
+    Selector,
+    Terms,
+)
+from farthing_budget.operations import Charge, Entry, Hold, Kind, Sized, Sizing, State
+from farthing_budget.periods import Period, PeriodTerms
 from farthing_budget.store.statements import CREATE_BALANCES, LOCK_BALANCES, READ_BALANCES
 
-_HOLD_COLUMNS = (
-    "organization",
-    "request_id",
-    "scope",
-    "body_hash",
-    "state",
-    "amount_usd_nanos",
-    "tokens",
-    "settled_usd_nanos",
-    "settled_tokens",
-    "settle_hash",
-    "charges",
-    "created_at",
-    "expires_at",
+Bounds = dict[BalanceKey, datetime | None]
+"""Balances that may count, with the end of their periods; None for those that need not be made where they are missing."""
+_FIGURES = (
+    "held_usd_nanos",
+    "spent_usd_nanos",
+    "suspense_usd_nanos",
+    "held_tokens",
+    "spent_tokens",
+    "suspense_tokens",
+    "held_requests",
+    "spent_requests",
 )
 
 
@@ -38,10 +45,14 @@ def terms_of(row: asyncpg.Record) -> Terms:
         budget_id=row["budget_id"],
         scope=row["scope"],
         display_name=row["display_name"],
-        period=Period(row["period"]),
-        time_zone=row["time_zone"],
-        limit_usd_nanos=row["limit_usd_nanos"],
-        limit_tokens=row["limit_tokens"],
+        period_terms=PeriodTerms(
+            Period(row["period"]), row["time_zone"], row["start_month"], row["start_day"], row["window_s"]
+        ),
+        limits=Limits(row["limit_usd_nanos"], row["limit_tokens"], row["limit_requests"]),
+        limit_terms=LimitTerms(
+            row["soft_percent"], row["critical_percent"], Exhaustion(row["on_exhaustion"]), Measure(row["measure"])
+        ),
+        selector=Selector(row["selector_kind"], row["selector_name"]) if row["selector_kind"] else None,
     )
 
 
@@ -53,64 +64,105 @@ def terms_by_scope(found: Iterable[asyncpg.Record]) -> dict[tuple[str, str], lis
     return terms
 
 
+def hold_of(row: asyncpg.Record) -> Hold:
+    """A hold as its row has it."""
+    charges = charges_of(row["organization"], row["charges"])
+    sized = None
+    if row["sized"] is not None:
+        held, *sizing = json.loads(row["sized"])
+        sized = Sized(Sizing(*sizing), held, risk_of(row["risk"]))
+    return Hold(
+        organization=row["organization"],
+        request_id=str(row["request_id"]),
+        scope=row["scope"],
+        body_hash=row["body_hash"],
+        state=State(row["state"]),
+        amount_usd_nanos=row["amount_usd_nanos"],
+        tokens=row["tokens"],
+        authorized_usd_nanos=row["authorized_usd_nanos"],
+        charges=charges,
+        keys=tuple(charge.key for charge in charges),
+        created_at=row["created_at"],
+        changed_at=row["changed_at"],
+        expires_at=row["expires_at"],
+        settled_usd_nanos=row["settled_usd_nanos"],
+        settled_tokens=row["settled_tokens"],
+        settle_hash=row["settle_hash"],
+        critical=row["critical"],
+        sized=sized,
+    )
+
+
 def holds_by_id(found: Iterable[asyncpg.Record]) -> dict[tuple[str, str], Hold]:
     """Holds by (organisation, request)."""
-    return {
-        (row["organization"], str(row["request_id"])): Hold(
-            organization=row["organization"],
-            request_id=str(row["request_id"]),
-            scope=row["scope"],
-            body_hash=row["body_hash"],
-            state=State(row["state"]),
-            amount_usd_nanos=row["amount_usd_nanos"],
-            tokens=row["tokens"],
-            charges=charges_of(row["organization"], row["charges"]),
-            created_at=row["created_at"],
-            expires_at=row["expires_at"],
-            settled_usd_nanos=row["settled_usd_nanos"],
-            settled_tokens=row["settled_tokens"],
-            settle_hash=row["settle_hash"],
+    holds = (hold_of(row) for row in found)
+    return {(hold.organization, hold.request_id): hold for hold in holds}
+
+
+def entry_of(row: asyncpg.Record) -> Entry:
+    """An entry of the journal as its row has it."""
+    figures = {name: row[name] for name in _FIGURES}
+    return Entry(
+        kind=Kind(row["kind"]),
+        at=row["at"],
+        organization=row["organization"],
+        request_id=str(row["request_id"]),
+        scope=row["scope"],
+        keys=tuple(charge.key for charge in charges_of(row["organization"], row["charges"])),
+        **figures,
+        note=row["note"],
+        corrects=None if row["corrects"] is None else str(row["corrects"]),
+        entry_id=row["entry_id"],
+    )
+
+
+def charges_of(organization: str, text: str) -> tuple[Charge, ...]:
+    """The charges of a kept hold, or of an entry."""
+    charges = []
+    for line in text.split("\n") if text else ():
+        key, _, selector = line.partition("|")
+        budget_id, _, start = key.rpartition("@")
+        kind, _, name = selector.partition("=")
+        charges.append(
+            Charge(
+                (organization, budget_id, datetime.fromtimestamp(int(start), UTC)), Selector(kind, name) if selector else None
+            )
         )
-        for row in found
-    }
+    return tuple(charges)
 
 
-def charges_text(charges: Sequence[BalanceKey]) -> str:
-    """Which balances a hold was charged to, as it is kept: `budget@period start` in lines. Budget ids have no line breaks."""
-    return "\n".join(f"{budget_id}@{start.isoformat()}" for _, budget_id, start in charges)
+def risk_of(packed: bytes | None) -> tuple[float, ...]:
+    """A pooled risk as it is kept."""
+    return struct.unpack(f"<{len(packed) // 8}d", packed) if packed else ()
 
 
-def charges_of(organization: str, text: str) -> tuple[BalanceKey, ...]:
-    """The balances of a kept hold."""
-    pairs = (line.rsplit("@", 1) for line in text.split("\n") if line)
-    return tuple((organization, budget_id, datetime.fromisoformat(start)) for budget_id, start in pairs)
-
-
-def bounds_of(
-    terms: Mapping[tuple[str, str], Sequence[Terms]], holds: Iterable[Hold], now: datetime
-) -> dict[BalanceKey, datetime]:
-    """Every balance that a batch may touch, with the end of its period."""
-    bounds: dict[BalanceKey, datetime] = {}
+def bounds_of(terms: Mapping[tuple[str, str], Sequence[Terms]], holds: Iterable[Hold], now: datetime) -> Bounds:
+    """Every balance that a batch may touch."""
+    bounds: Bounds = {}
     for on_scope in terms.values():
         for each in on_scope:
-            start, end = each.bounds(now)
-            bounds[each.organization, each.budget_id, start] = end
+            keys, (start, end) = each.counted_keys(now), each.bounds(now)
+            bounds.update(dict.fromkeys(keys))
+            bounds[keys[-1]] = end
+            if len(keys) > 1:
+                # Clocks differ: whoever is already in the next slot must wait for whoever still writes into this one.
+                bounds[keys[-2]] = start
     for hold in holds:
-        for key in hold.charges:
-            bounds.setdefault(key, key[2])  # its row exists and knows its own end
+        for key in hold.keys:
+            bounds.setdefault(key, None)  # its row exists
     return bounds
 
 
-async def read_balances(connection: Any, bounds: Mapping[BalanceKey, datetime]) -> dict[BalanceKey, Balance]:
+async def read_balances(connection: Any, bounds: Bounds) -> dict[BalanceKey, Balance]:
     """Balances as they are now; one that was never touched is zero."""
     found = await _select(connection, READ_BALANCES, bounds)
-    return {key: found.get(key) or Balance(end) for key, end in bounds.items()}
+    return found | {key: Balance(end) for key, end in bounds.items() if end is not None and key not in found}
 
 
-async def lock_balances(connection: Any, bounds: Mapping[BalanceKey, datetime]) -> dict[BalanceKey, Balance]:
+async def lock_balances(connection: Any, bounds: Bounds) -> dict[BalanceKey, Balance]:
     """Balances, made where they are missing, and locked in one order by everybody until the transaction ends."""
     found = await _select(connection, LOCK_BALANCES, bounds)
-    missing = sorted(bounds.keys() - found.keys())
+    missing = sorted(key for key, end in bounds.items() if end is not None and key not in found)
     if missing:
         columns = [list(column) for column in zip(*missing, strict=True)]
         await connection.execute(CREATE_BALANCES, *columns, [bounds[key] for key in missing])
@@ -124,56 +176,18 @@ async def _select(connection: Any, statement: str, keys: Iterable[BalanceKey]) -
         return {}
     return {
         (row["organization"], row["budget_id"], row["period_start"]): Balance(
-            row["period_end"], row["spent_usd_nanos"], row["held_usd_nanos"], row["spent_tokens"], row["held_tokens"]
+            period_end=row["period_end"],
+            spent_usd_nanos=row["spent_usd_nanos"],
+            held_usd_nanos=row["held_usd_nanos"],
+            suspense_usd_nanos=row["suspense_usd_nanos"],
+            spent_tokens=row["spent_tokens"],
+            held_tokens=row["held_tokens"],
+            suspense_tokens=row["suspense_tokens"],
+            spent_requests=row["spent_requests"],
+            held_requests=row["held_requests"],
+            burn_usd_nanos=row["burn_usd_nanos"],
+            burn_at=row["burn_at"],
+            risk=risk_of(row["risk"]),
         )
         for row in await connection.fetch(statement, *columns)
     }
-
-
-def balance_columns(book: Book) -> list[list[Any]]:
-    """The changed balances, by column."""
-    changed = []
-    for key in sorted(book.changed_balances):
-        balance = book.balances[key]
-        changed.append((*key, balance.spent_usd_nanos, balance.held_usd_nanos, balance.spent_tokens, balance.held_tokens))
-    return _columns(changed)
-
-
-async def copy_holds(connection: asyncpg.Connection, holds: Sequence[Hold]) -> None:
-    """Writes new holds, by COPY: it takes half the time of an INSERT from arrays. Raises UniqueViolationError for a known id."""
-    # Most holds of a batch share one path, and with it one tuple of charges.
-    texts = {id(hold.charges): hold.charges for hold in holds}
-    kept = {number: charges_text(charges) for number, charges in texts.items()}
-    records = [
-        (
-            hold.organization,
-            hold.request_id,
-            hold.scope,
-            hold.body_hash,
-            hold.state,
-            hold.amount_usd_nanos,
-            hold.tokens,
-            hold.settled_usd_nanos,
-            hold.settled_tokens,
-            hold.settle_hash,
-            kept[id(hold.charges)],
-            hold.created_at,
-            hold.expires_at,
-        )
-        for hold in holds
-    ]
-    await connection.copy_records_to_table("reservations", records=records, columns=_HOLD_COLUMNS)
-
-
-def ended_columns(holds: Sequence[Hold]) -> list[list[Any]]:
-    """Changed holds, by column."""
-    return _columns(
-        [
-            (hold.organization, hold.request_id, int(hold.state), hold.settled_usd_nanos, hold.settled_tokens, hold.settle_hash)
-            for hold in holds
-        ]
-    )
-
-
-def _columns(records: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
-    return [list(column) for column in zip(*records, strict=True)]

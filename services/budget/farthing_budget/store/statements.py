@@ -7,11 +7,20 @@ LOCK_HOLDS = """
     JOIN unnest($1::text[], $2::uuid[]) AS asked (organization, request_id) USING (organization, request_id)
     ORDER BY r.organization, r.request_id FOR UPDATE OF r
 """
-TERMS = """
-    SELECT organization, budget_id, scope, display_name, period, time_zone, limit_usd_nanos, limit_tokens
-    FROM budgets WHERE organization = ANY($1::text[]) AND scope = ANY($2::text[]) AND deleted_at IS NULL
-    ORDER BY organization, scope, period
+READ_HOLD = "SELECT * FROM reservations WHERE organization = $1 AND request_id = $2"
+ENTRIES_OF_HOLD = """
+    SELECT * FROM journal WHERE organization = $1 AND (request_id = $2 OR corrects = $2) AND at >= $3 AND at <= $4
+    ORDER BY at, entry_id LIMIT 1000
 """
+TERMS = """
+    SELECT organization, budget_id, scope, display_name, period, time_zone, limit_usd_nanos, limit_tokens, limit_requests, selector_kind,
+        selector_name, start_month, start_day, window_s, soft_percent, critical_percent, on_exhaustion, measure
+    FROM budgets WHERE organization = ANY($1::text[]) AND scope = ANY($2::text[]) AND deleted_at IS NULL
+    ORDER BY organization, scope, period, budget_id
+"""
+SCOPES_OF_BUDGETS = (
+    "SELECT scope FROM budgets WHERE organization = ANY($1::text[]) AND budget_id = ANY($2::text[]) AND deleted_at IS NULL"
+)
 READ_BALANCES = """
     SELECT b.* FROM balances b
     JOIN unnest($1::text[], $2::text[], $3::timestamptz[]) AS k (organization, budget_id, period_start)
@@ -25,16 +34,23 @@ CREATE_BALANCES = """
 """
 WRITE_BALANCES = """
     UPDATE balances b SET spent_usd_nanos = n.spent_usd_nanos, held_usd_nanos = n.held_usd_nanos,
-        spent_tokens = n.spent_tokens, held_tokens = n.held_tokens
-    FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[])
-        AS n (organization, budget_id, period_start, spent_usd_nanos, held_usd_nanos, spent_tokens, held_tokens)
+        suspense_usd_nanos = n.suspense_usd_nanos, spent_tokens = n.spent_tokens, held_tokens = n.held_tokens,
+        suspense_tokens = n.suspense_tokens, spent_requests = n.spent_requests, held_requests = n.held_requests,
+        burn_usd_nanos = n.burn_usd_nanos, burn_at = n.burn_at, risk = n.risk
+    FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[],
+        $9::bigint[], $10::bigint[], $11::bigint[], $12::double precision[], $13::timestamptz[], $14::bytea[])
+        AS n (organization, budget_id, period_start, spent_usd_nanos, held_usd_nanos, suspense_usd_nanos, spent_tokens, held_tokens,
+            suspense_tokens, spent_requests, held_requests, burn_usd_nanos, burn_at, risk)
     WHERE b.organization = n.organization AND b.budget_id = n.budget_id AND b.period_start = n.period_start
 """
 UPDATE_HOLDS = """
-    UPDATE reservations r SET state = n.state, settled_usd_nanos = n.settled_usd_nanos, settled_tokens = n.settled_tokens,
-        settle_hash = n.settle_hash
-    FROM unnest($1::text[], $2::uuid[], $3::smallint[], $4::bigint[], $5::bigint[], $6::bytea[])
-        AS n (organization, request_id, state, settled_usd_nanos, settled_tokens, settle_hash)
+    UPDATE reservations r SET state = n.state, amount_usd_nanos = n.amount_usd_nanos, tokens = n.tokens, charges = n.charges,
+        changed_at = n.changed_at, settled_usd_nanos = n.settled_usd_nanos, settled_tokens = n.settled_tokens,
+        settle_hash = n.settle_hash, sized = n.sized, risk = n.risk
+    FROM unnest($1::text[], $2::uuid[], $3::smallint[], $4::bigint[], $5::bigint[], $6::text[], $7::timestamptz[], $8::bigint[],
+        $9::bigint[], $10::bytea[], $11::text[], $12::bytea[])
+        AS n (organization, request_id, state, amount_usd_nanos, tokens, charges, changed_at, settled_usd_nanos, settled_tokens,
+            settle_hash, sized, risk)
     WHERE r.organization = n.organization AND r.request_id = n.request_id
 """
 WRITE_HOURLY = """
@@ -53,4 +69,4 @@ WRITE_HOURLY = """
         saved_prompt_usd_nanos = u.saved_prompt_usd_nanos + excluded.saved_prompt_usd_nanos,
         saved_route_usd_nanos = u.saved_route_usd_nanos + excluded.saved_route_usd_nanos
 """
-LAPSED = "SELECT scope, request_id FROM reservations WHERE state = 1 AND expires_at <= $1 ORDER BY expires_at LIMIT $2"
+LAPSED = "SELECT scope, request_id FROM reservations WHERE state IN (1, 5) AND expires_at <= $1 ORDER BY expires_at LIMIT $2"

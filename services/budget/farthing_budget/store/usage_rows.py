@@ -7,7 +7,7 @@ from typing import Any
 
 import asyncpg
 
-from farthing_budget.ledger import Book
+from farthing_budget.book import Book
 from farthing_budget.store.statements import WRITE_HOURLY
 
 _USAGE_COLUMNS = (

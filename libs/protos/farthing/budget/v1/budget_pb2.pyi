@@ -215,6 +215,8 @@ class _ReservationStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Rese
     """Its time ran out while the provider was being called: the hold counts as spent until it is settled or released."""
     RESERVATION_STATE_DISPATCHED: _ReservationState.ValueType  # 5
     """The provider is being called."""
+    RESERVATION_STATE_LAPSED: _ReservationState.ValueType  # 6
+    """Its time ran out before the provider was called: the hold went back. A settlement that comes late is taken all the same."""
 
 class ReservationState(_ReservationState, metaclass=_ReservationStateEnumTypeWrapper):
     """The state of a reservation."""
@@ -231,6 +233,8 @@ RESERVATION_STATE_SUSPENDED: ReservationState.ValueType  # 4
 """Its time ran out while the provider was being called: the hold counts as spent until it is settled or released."""
 RESERVATION_STATE_DISPATCHED: ReservationState.ValueType  # 5
 """The provider is being called."""
+RESERVATION_STATE_LAPSED: ReservationState.ValueType  # 6
+"""Its time ran out before the provider was called: the hold went back. A settlement that comes late is taken all the same."""
 Global___ReservationState: _TypeAlias = ReservationState  # noqa: Y015
 
 class _UsageGroup:

@@ -1,0 +1,238 @@
+"""The book: what one batch sees and changes. No I/O: a store loads it and writes it back. `ledger.py` decides what operations do to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+from farthing_core.errors import FieldInvalid
+from farthing_core.money import NANOS_MAX
+from farthing_core.scopes import Scope, parse_scope
+
+from farthing_budget.budgets import Balance, BalanceKey, Terms
+from farthing_budget.decisions import Decision, Need, Place, decide, left_on, place_of
+from farthing_budget.events import Incident
+from farthing_budget.operations import (
+    ANY_WORK,
+    OPEN,
+    Charge,
+    Entry,
+    Hold,
+    Kind,
+    Left,
+    Outcome,
+    State,
+    Work,
+)
+from farthing_budget.refusals import RequestIdReused, ReservationNotFound, ReservationReleased, ReservationSettled
+from farthing_budget.sizing.pool import minus, plus
+from farthing_budget.sizing.sizer import Sizer
+from farthing_budget.usage import UsageRecord
+
+NOTHING_LEFT_SAID = Left()
+_FULL = {
+    "spent_usd_nanos": ("usage", f"would bring a balance above {NANOS_MAX} nanodollars"),
+    "spent_tokens": ("usage", f"would bring a balance above {NANOS_MAX} tokens"),
+    "held_usd_nanos": ("amount_usd_nanos", f"would bring what is held above {NANOS_MAX}"),
+    "held_tokens": ("tokens", f"would bring what is held above {NANOS_MAX}"),
+}
+"""No balance counts further, in money or in tokens: the sums stay exact in JSON and far from the end of an int64."""
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """The budgets that a scope's work is charged to now, outermost first."""
+
+    places: tuple[Place, ...]
+    charges: tuple[Charge, ...]
+    keys: tuple[BalanceKey, ...]
+
+
+@dataclass(slots=True)
+class Book:
+    """The holds that a batch names, the terms on their paths, the balances of both, and what the batch makes of them.
+
+    `terms` is by (organisation, scope); `named` holds budgets that operations name, by (organisation, budget). Every balance that counts on
+    a path, or that a known hold is charged to, must be in `balances`.
+    """
+
+    now: datetime
+    holds: dict[tuple[str, str], Hold]
+    terms: Mapping[tuple[str, str], Sequence[Terms]]
+    balances: dict[BalanceKey, Balance]
+    sizer: Sizer
+    named: Mapping[tuple[str, str], Terms] = field(default_factory=dict)
+    new_holds: dict[tuple[str, str], Hold] = field(default_factory=dict)
+    changed_holds: dict[tuple[str, str], Hold] = field(default_factory=dict)
+    changed_balances: set[BalanceKey] = field(default_factory=set)
+    entries: list[Entry] = field(default_factory=list)
+    usage: list[tuple[Scope, str, UsageRecord]] = field(default_factory=list)
+    incidents: list[Incident] = field(default_factory=list)
+    learned: list[tuple[Hold, UsageRecord]] = field(default_factory=list)
+    _paths: dict[Any, Path] = field(default_factory=dict)
+    _selective: bool | None = None
+
+    def decide(self, scope: Scope, need: Need, work: Work) -> Decision:
+        """What a reservation would be answered."""
+        return decide(self.path(scope, work).places, need, work, self.now)
+
+    def left(self, scope: Scope, work: Work = ANY_WORK) -> Left:
+        """What is left on the tightest budgets of a path."""
+        return left_on(self.path(scope, work).places)
+
+    def path_of(self, scope: str, work: Work) -> Path:
+        """The same for a scope that is known by its path."""
+        return self.path(parse_scope(scope), work)
+
+    def path(self, scope: Scope, work: Work) -> Path:
+        """The budgets that apply to some work now."""
+        if self._selective is None:
+            self._selective = any(each.selector for on_scope in self.terms.values() for each in on_scope)
+        at = (scope.path, work.models, work.providers, work.tags) if self._selective else scope.path
+        path = self._paths.get(at)
+        if path is None:
+            terms = [
+                each
+                for ancestor in scope.ancestors
+                for each in self.terms.get((scope.organization, ancestor), ())
+                if work.matches(each.selector)
+            ]
+            places = tuple(self._place(each) for each in terms)
+            charges = tuple(
+                # A tag belongs to the whole request; a model or a provider only to some of its lines.
+                Charge(place.key, each.selector if each.selector and each.selector.kind != "tag" else None)
+                for place, each in zip(places, terms, strict=True)
+            )
+            path = self._paths[at] = Path(places, charges, tuple(place.key for place in places))
+        return path
+
+    def places_of(self, hold: Hold) -> list[Place]:
+        """The budgets that a hold was charged to, in its own periods; those deleted since do not limit it any more."""
+        by_id = {each.budget_id: each for on_scope in self.terms.values() for each in on_scope}
+        found = []
+        for key in hold.keys:
+            terms = by_id.get(key[1])
+            if terms is not None and terms.organization == key[0]:
+                present = self._place(terms)
+                found.append(present if present.key == key else place_of(terms, key, [self.balances[key]]))
+        return found
+
+    def post(self, kind: Kind, hold: Hold, *changes: tuple[tuple[BalanceKey, ...], dict[str, int]], note: str = "") -> Entry:
+        """Writes an entry for each change, and changes every balance it names. Returns the last entry.
+
+        Raises FieldInvalid, having changed nothing, where a balance would count too far.
+        """
+        # What was held may always become spent: nothing more is promised by it, and a hold that could not end would be held for ever.
+        for keys, deltas in changes if kind is not Kind.SUSPEND else ():
+            for name, value in deltas.items():
+                if value > 0 and name in _FULL:
+                    self._must_count_to(keys, name, value)
+        for keys, deltas in changes:
+            entry = Entry(kind, self.now, hold.organization, hold.request_id, hold.scope, keys, note=note, **deltas)  # type: ignore[arg-type]
+            self.entries.append(entry)
+            for key in keys:
+                balance = self.balances[key]
+                for name, value in deltas.items():
+                    setattr(balance, name, getattr(balance, name) + value)
+            if deltas:
+                self.changed_balances.update(keys)
+        return entry
+
+    def _must_count_to(self, keys: tuple[BalanceKey, ...], name: str, value: int) -> None:
+        for key in keys:
+            if getattr(self.balances[key], name) + value > NANOS_MAX:
+                field_name, problem = _FULL[name]
+                raise FieldInvalid(field=field_name, problem=problem)
+
+    def ends(self, hold: Hold) -> dict[str, int]:
+        """What ends with a hold: what it holds, or what it has in suspense."""
+        amount, tokens = hold.amount_usd_nanos, hold.tokens
+        if hold.state in OPEN:
+            return {"held_usd_nanos": -amount, "held_tokens": -tokens, "held_requests": -1}
+        if hold.state is State.SUSPENDED:
+            gone = {"spent_usd_nanos": -amount, "suspense_usd_nanos": -amount, "spent_requests": -1}
+            return {**gone, "spent_tokens": -tokens, "suspense_tokens": -tokens}
+        return {}
+
+    def pool(self, hold: Hold, risk: tuple[float, ...]) -> None:
+        """Puts a hold's new share into the pooled risk of its balances, in the place of the old one."""
+        gone = hold.sized.risk if hold.sized is not None else ()
+        for key in hold.keys if gone or risk else ():
+            balance = self.balances[key]
+            pooled = minus(balance.risk, gone) if gone and balance.risk else balance.risk
+            balance.risk = plus(pooled, risk) if risk and pooled else risk or pooled
+            self.changed_balances.add(key)
+
+    def hold(self, scope: Scope, request_id: str) -> Hold:
+        """A known hold. Raises ReservationNotFound, and FieldInvalid for a scope that is not its own."""
+        hold = self.holds.get((scope.organization, request_id))
+        if hold is None:
+            raise ReservationNotFound(request_id=request_id)
+        if hold.scope != scope.path:
+            raise FieldInvalid(field="scope", problem="is not the scope of this reservation")
+        return hold
+
+    def open_hold(self, scope: Scope, request_id: str) -> Hold:
+        """A known hold that has not ended. Raises as `hold` does, ReservationReleased and ReservationSettled."""
+        hold = self.hold(scope, request_id)
+        if hold.state in (State.RELEASED, State.LAPSED):
+            raise ReservationReleased(request_id=hold.request_id)
+        if hold.state not in OPEN:
+            raise ReservationSettled(request_id=hold.request_id)
+        return hold
+
+    def ended_hold(self, scope: Scope, request_id: str, body_hash: bytes, charges: tuple[Charge, ...]) -> Hold:
+        """What remembers an operation that never held anything."""
+        return Hold(
+            organization=scope.organization,
+            request_id=request_id,
+            scope=scope.path,
+            body_hash=body_hash,
+            state=State.SETTLED,
+            amount_usd_nanos=0,
+            tokens=0,
+            authorized_usd_nanos=0,
+            charges=charges,
+            keys=tuple(charge.key for charge in charges),
+            created_at=self.now,
+            changed_at=self.now,
+            expires_at=self.now,
+            settle_hash=body_hash,
+        )
+
+    def add(self, hold: Hold) -> None:
+        """Remembers a new hold."""
+        key = hold.organization, hold.request_id
+        self.holds[key] = self.new_holds[key] = hold
+
+    def change(self, hold: Hold, **changes: Any) -> Hold:
+        """The hold after a change, as a copy: an earlier operation of the batch may have been told of it as it was."""
+        key = hold.organization, hold.request_id
+        changed = self.holds[key] = replace(hold, changed_at=self.now, **changes)
+        (self.new_holds if key in self.new_holds else self.changed_holds)[key] = changed
+        return changed
+
+    def use(self, scope: Scope, request_id: str, usage: UsageRecord) -> None:
+        """Writes down what a request used."""
+        self.usage.append((scope, request_id, usage))
+        for line in usage.lines:
+            if getattr(line, "price_unknown", False):
+                self.tell("price_unknown", self.holds[scope.organization, request_id], line.cost_usd_nanos, model=line.model)
+
+    def tell(self, kind: str, hold: Hold, amount_usd_nanos: int, *, model: str = "") -> None:
+        """Notes something that somebody should hear of."""
+        model = model or (hold.sized.sizing.model if hold.sized else "")
+        self.incidents.append(Incident(kind, hold.organization, hold.scope, hold.request_id, model, amount_usd_nanos, self.now))
+
+    def _place(self, terms: Terms) -> Place:
+        keys = terms.counted_keys(self.now)
+        return place_of(terms, keys[-1], [self.balances[key] for key in keys if key in self.balances])
+
+
+def again(known: Hold, body_hash: bytes, before: bytes | None) -> Outcome:
+    """The answer to an id that came before. Raises RequestIdReused for another body."""
+    if before != body_hash:
+        raise RequestIdReused(request_id=known.request_id)
+    return Outcome(known, NOTHING_LEFT_SAID, repeated=True)

@@ -1,0 +1,97 @@
+"""Corrections: refunds, credits, debits and resets. Nothing that was written is changed; each is an entry of its own."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from farthing_core.scopes import parse_scope
+
+from farthing_budget.book import NOTHING_LEFT_SAID, Book, again
+from farthing_budget.budgets import Terms
+from farthing_budget.operations import Adjust, Charge, Entry, Kind, Outcome, Reset, State
+from farthing_budget.refusals import BudgetNotFound, ReservationNotFound, ReservationOpen
+from farthing_budget.usage import Saving, UsageLine, UsageRecord
+
+
+def adjust(book: Book, operation: Adjust) -> Outcome:
+    """Corrects what was spent: of a settled reservation in its own periods and in usage, or of one budget in its present period.
+
+    Raises ReservationNotFound, ReservationOpen, BudgetNotFound, RequestIdReused.
+    """
+    scope = operation.scope
+    known = book.holds.get((scope.organization, operation.request_id))
+    if known is not None:
+        return again(known, operation.body_hash, known.body_hash)
+    deltas = {"spent_usd_nanos": operation.amount_usd_nanos, "spent_tokens": operation.tokens}
+    if not operation.reservation_id:
+        terms = _terms(book, scope.organization, operation.budget_id)
+        charges = (Charge(terms.balance_key(book.now)),)
+        hold = book.ended_hold(parse_scope(terms.scope), operation.request_id, operation.body_hash, charges)
+        entry = book.post(Kind.ADJUST, hold, (hold.keys, deltas), note=operation.reason)
+    else:
+        corrected = book.holds.get((scope.organization, operation.reservation_id))
+        if corrected is None or corrected.scope != scope.path:
+            raise ReservationNotFound(request_id=operation.reservation_id)
+        if corrected.state is not State.SETTLED:
+            raise ReservationOpen(request_id=operation.reservation_id)
+        hold = book.ended_hold(scope, operation.request_id, operation.body_hash, corrected.charges)
+        entry = book.post(Kind.ADJUST, hold, (hold.keys, deltas), note=operation.reason)
+        entry = book.entries[-1] = replace(entry, corrects=operation.reservation_id)
+    hold.settled_usd_nanos, hold.settled_tokens = operation.amount_usd_nanos, operation.tokens
+    book.add(hold)
+    if operation.reservation_id:
+        book.use(scope, operation.request_id, _correction(operation))
+    return Outcome(hold, NOTHING_LEFT_SAID, entry=entry)
+
+
+def reset(book: Book, operation: Reset) -> Outcome:
+    """Stops counting what was spent of a budget. What is held, what is in suspense and what is settled later count on.
+
+    Raises BudgetNotFound, RequestIdReused.
+    """
+    scope = operation.scope
+    known = book.holds.get((scope.organization, operation.request_id))
+    if known is not None:
+        return again(known, operation.body_hash, known.body_hash)
+    terms = _terms(book, scope.organization, operation.budget_id)
+    keys = [key for key in terms.counted_keys(book.now) if key in book.balances]
+    charges = tuple(Charge(key) for key in keys)
+    hold = book.ended_hold(parse_scope(terms.scope), operation.request_id, operation.body_hash, charges)
+    changes = []
+    for key in keys:
+        balance = book.balances[key]
+        gone = {
+            "spent_usd_nanos": balance.suspense_usd_nanos - balance.spent_usd_nanos,
+            "spent_tokens": balance.suspense_tokens - balance.spent_tokens,
+            "spent_requests": -balance.spent_requests,
+        }
+        changes.append(((key,), gone))
+        # What was spent before does not foretell what will be spent after.
+        balance.burn_usd_nanos, balance.burn_at = 0.0, book.now
+    entry: Entry = book.post(Kind.RESET, hold, *changes, note=operation.reason)
+    book.add(hold)
+    return Outcome(hold, NOTHING_LEFT_SAID, entry=entry)
+
+
+def _terms(book: Book, organization: str, budget_id: str) -> Terms:
+    terms = book.named.get((organization, budget_id))
+    if terms is None:
+        raise BudgetNotFound(budget_id=budget_id)
+    return terms
+
+
+def _correction(operation: Adjust) -> UsageRecord:
+    """The correction as usage, so that reports add up to the balances."""
+    amount, tokens = operation.amount_usd_nanos, operation.tokens
+    line = UsageLine(
+        model="(correction)",
+        provider="",
+        deployment="",
+        input_tokens=tokens,
+        cached_input_tokens=0,
+        output_tokens=0,
+        cost_usd_nanos=amount,
+        outcome="refund" if amount < 0 else "correction",
+        estimated=False,
+    )
+    return UsageRecord(task="", lines=(line,), baseline_usd_nanos=amount, saving=Saving())

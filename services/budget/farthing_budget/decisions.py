@@ -1,0 +1,259 @@
+"""May this be spent? The verdict over all budgets of a path, why, what is left, when to come back and what else could be done."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import IntEnum
+from typing import NamedTuple
+
+from farthing_budget.budgets import Balance, BalanceKey, Exhaustion, Measure, Terms
+from farthing_budget.operations import Left, Sizing, Work
+from farthing_budget.periods import leaves_at
+from farthing_budget.sizing.pool import bound, plus
+from farthing_budget.velocity import velocity_of
+
+HELD_RETRY_S = 2.0
+"""When to come back where only other requests' holds are in the way."""
+_MILLION = 1_000_000
+_UNITS = (
+    ("nanodollars", "spent_usd_nanos", "held_usd_nanos"),
+    ("tokens", "spent_tokens", "held_tokens"),
+    ("requests", "spent_requests", "held_requests"),
+)
+
+
+class Verdict(IntEnum):
+    """What the ledger says; the numbers are the contract's."""
+
+    ALLOW = 1
+    DEGRADE = 2
+    DENY = 3
+
+
+class Cap(NamedTuple):
+    """A limit of one unit: for ordinary work, for critical work, and from where ordinary work is degraded (None: nowhere)."""
+
+    unit: int
+    limit: int
+    critical: int
+    soft: int | None
+
+
+@dataclass(slots=True)
+class Place:
+    """A budget on a path: where it is charged, and the balances that count against it (the charged one last)."""
+
+    terms: Terms
+    key: BalanceKey
+    balance: Balance
+    counted: Sequence[Balance]
+    caps: tuple[Cap, ...]
+
+    def used(self, unit: int) -> tuple[int, int]:
+        """(spent, held) of a unit. Refunds of an earlier period make nothing free in this one."""
+        _, spent, held = _UNITS[unit]
+        if len(self.counted) == 1:
+            return max(0, getattr(self.balance, spent)), getattr(self.balance, held)
+        balances = self.counted
+        return max(0, sum(getattr(each, spent) for each in balances)), sum(getattr(each, held) for each in balances)
+
+    def at_risk(self, newcomer: tuple[float, ...]) -> int:
+        """What open holds that the ledger sized, with a newcomer, may yet cost beyond what they hold, in nanodollars."""
+        risk = newcomer
+        for balance in self.counted:
+            if balance.risk:
+                risk = plus(risk, balance.risk) if risk else balance.risk
+        return bound(risk) if risk else 0
+
+
+def place_of(terms: Terms, key: BalanceKey, counted: Sequence[Balance]) -> Place:
+    """A budget's place on a path."""
+    limit_terms, limits = terms.limit_terms, terms.limits
+    caps = tuple(
+        Cap(unit, limit, limit * limit_terms.critical_percent // 100, _soft(limit, limit_terms.soft_percent))
+        for unit, limit in enumerate((limits.usd_nanos, limits.tokens, limits.requests))
+        if limit is not None
+    )
+    return Place(terms, key, counted[-1], counted, caps)
+
+
+def _soft(limit: int, percent: int) -> int | None:
+    return limit * percent // 100 if percent else None
+
+
+class Need(NamedTuple):
+    """What is asked for. `risk` is what a sized hold may cost beyond what it holds; `pooled` is whether others' risk counts."""
+
+    usd_nanos: int
+    tokens: int
+    requests: int = 1
+    risk: tuple[float, ...] = ()
+    sizing: Sizing | None = None
+    pooled: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Alternative:
+    """Something else that could be done."""
+
+    kind: str
+    text: str
+    output_tokens_max: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Objection:
+    """Why one budget does not agree."""
+
+    verdict: Verdict
+    reason: str
+    terms: Terms
+    unit: int
+    asked: int
+    free: int
+    wait_s: float
+
+    @property
+    def unit_name(self) -> str:
+        """nanodollars, tokens or requests."""
+        return _UNITS[self.unit][0]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What the ledger thinks of a wish. `objection` is the budget that stands in the way most; None when nothing does."""
+
+    verdict: Verdict
+    reason: str
+    left: Left
+    objection: Objection | None = None
+    retry_after_s: float = 0.0
+    alternatives: tuple[Alternative, ...] = ()
+
+
+def objections(places: Sequence[Place], need: Need, work: Work, now: datetime) -> list[Objection]:
+    """Every budget that does not agree, and why; none when all do."""
+    found: list[Objection] = []
+    amounts = need.usd_nanos, need.tokens, need.requests
+    for place in places:
+        for cap in place.caps:
+            asked = amounts[cap.unit]
+            spent, held = place.used(cap.unit)
+            at_risk = place.at_risk(need.risk) if cap.unit == 0 and need.pooled else 0
+            limit = cap.critical if work.critical else cap.limit
+            # What asks for nothing always fits: a free model costs nothing on an empty budget either.
+            if asked and asked > limit - spent - held - at_risk:
+                found.append(_at_limit(place, cap.unit, (asked, limit, spent, held + at_risk), work, now))
+            elif cap.soft is not None and asked and not (work.critical or work.open_models) and spent + held + asked > cap.soft:
+                free = cap.soft - spent - held
+                found.append(Objection(Verdict.DEGRADE, "SOFT_LIMIT", place.terms, cap.unit, asked, free, 0.0))
+        if place.terms.limit_terms.measure is Measure.DEGRADE and not (work.critical or work.open_models) and need.usd_nanos:
+            found += _too_fast(place, need, now)
+    return found
+
+
+def decide(places: Sequence[Place], need: Need, work: Work, now: datetime) -> Decision:
+    """The verdict: the sternest of all budgets', named by the one that has the least left."""
+    left = left_on(places)
+    found = objections(places, need, work, now)
+    if not found:
+        return Decision(Verdict.ALLOW, "FITS", left)
+    verdict = max(each.verdict for each in found)
+    sternest = [each for each in found if each.verdict is verdict]
+    worst = min(sternest, key=lambda each: each.free)
+    # Where waiting does not help with one of them it does not help at all.
+    wait_s = 0.0 if any(each.wait_s <= 0 for each in sternest) else max(each.wait_s for each in sternest)
+    return Decision(verdict, worst.reason, left, worst, wait_s, _alternatives(places, found, need, work, wait_s))
+
+
+def left_on(places: Sequence[Place]) -> Left:
+    """What is left on the tightest budgets of a path, by money and by tokens; the budget named is the one tightest by money."""
+    tightest, usd, tokens = None, None, None
+    for place in places:
+        for cap in place.caps:
+            if cap.unit == 2:
+                continue
+            spent, held = place.used(cap.unit)
+            free = cap.limit - spent - held
+            if cap.unit == 0 and (usd is None or free < usd):
+                usd, tightest = free, place.terms
+            elif cap.unit == 1 and (tokens is None or free < tokens):
+                tokens = free
+                if usd is None:
+                    tightest = place.terms
+    return _NOTHING_LIMITS if tightest is None else Left(tightest.budget_id, tightest.scope, usd, tokens)
+
+
+_NOTHING_LIMITS = Left()
+
+
+def _at_limit(place: Place, unit: int, figures: tuple[int, int, int, int], work: Work, now: datetime) -> Objection:
+    asked, limit, spent, held = figures
+    degrade = place.terms.limit_terms.on_exhaustion is Exhaustion.DEGRADE and not (work.critical or work.open_models)
+    return Objection(
+        Verdict.DEGRADE if degrade else Verdict.DENY,
+        "LIMIT",
+        place.terms,
+        unit,
+        asked,
+        limit - spent - held,
+        _wait_s(place, unit, limit - asked, now),
+    )
+
+
+def _wait_s(place: Place, unit: int, room: int, now: datetime) -> float:
+    """Seconds until what is asked would fit if nobody else came: when no more than `room` is spent and held. 0: never."""
+    if room < 0:
+        return 0.0
+    spent, _ = place.used(unit)
+    if spent <= room:
+        return HELD_RETRY_S
+    if not place.terms.rolling:
+        return max(1.0, (place.balance.period_end - now).total_seconds())
+    _, name, _ = _UNITS[unit]
+    starts = [key[2] for key in place.terms.counted_keys(now)]
+    for start, balance in zip(starts, place.counted, strict=True):
+        spent -= getattr(balance, name)
+        if spent <= room:
+            return max(1.0, (leaves_at(place.terms.period_terms, start) - now).total_seconds())
+    return float(place.terms.period_terms.window_s)
+
+
+def _too_fast(place: Place, need: Need, now: datetime) -> list[Objection]:
+    """Objects once half of the limit is used, when the rest would not last."""
+    limit = place.terms.limits.usd_nanos
+    if limit is None:
+        return []
+    spent, held = place.used(0)
+    if 2 * (spent + held) < limit:
+        return []
+    velocity = velocity_of(place.terms, place.key[2], place.counted, now)
+    if velocity.exhausted_at is None:
+        return []
+    return [Objection(Verdict.DEGRADE, "VELOCITY", place.terms, 0, need.usd_nanos, limit - spent - held, 0.0)]
+
+
+def _alternatives(
+    places: Sequence[Place], found: Sequence[Objection], need: Need, work: Work, wait_s: float
+) -> tuple[Alternative, ...]:
+    offered = []
+    if not work.open_models:
+        offered.append(Alternative("OPEN_MODELS", "use an open model that costs nothing, or less"))
+    if need.sizing is not None and need.sizing.output_usd_nanos_per_million_tokens:
+        free = min((each.free for each in found if each.unit == 0), default=0)
+        tokens = (free - need.sizing.input_usd_nanos) * _MILLION // need.sizing.output_usd_nanos_per_million_tokens
+        if tokens >= 1:
+            tokens = min(tokens, need.sizing.output_tokens_max)
+            offered.append(Alternative("FEWER_OUTPUT_TOKENS", f"ask for at most {tokens} output tokens", tokens))
+    if not work.critical and _fits_if_critical(places, need):
+        offered.append(Alternative("MARK_CRITICAL", "mark the request as critical, if it is"))
+    if wait_s > 0:
+        offered.append(Alternative("WAIT", f"come back in {wait_s:.0f} seconds"))
+    return tuple(offered)
+
+
+def _fits_if_critical(places: Sequence[Place], need: Need) -> bool:
+    amounts = need.usd_nanos, need.tokens, need.requests
+    return all(amounts[cap.unit] <= cap.critical - sum(place.used(cap.unit)) for place in places for cap in place.caps)
