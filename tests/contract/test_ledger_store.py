@@ -471,8 +471,8 @@ async def test_racing_changes_of_one_version_are_made_once(house: House) -> None
         (LOCK_HOLDS, [["acme"], [str(uuid.uuid4())]]),
         (TERMS, [["acme"], [USER.path]]),
         (LOCK_BALANCES, [["acme"], ["b"], [START]]),
-        (WRITE_BALANCES, [["acme"], ["b"], [START], [1], [1], [1], [1]]),
-        (UPDATE_HOLDS, [["acme"], [str(uuid.uuid4())], [2], [1], [1], [b""]]),
+        (WRITE_BALANCES, [["acme"], ["b"], [START], *[[1]] * 8, [1.0], [START], [b""]]),
+        (UPDATE_HOLDS, [["acme"], [str(uuid.uuid4())], [2], [1], [1], [1], [START], [1], [1], [b""], [""], [b""]]),
     ],
 )
 async def test_no_statement_of_a_batch_reads_a_whole_table(house: House, statement: str, arguments: list[Any]) -> None:

@@ -119,6 +119,22 @@ class Book:
                 found.append(present if present.key == key else place_of(terms, key, [self.balances[key]]))
         return found
 
+    def take(self, path: Path, hold: Hold) -> None:
+        """Posts a new hold. What `post` does, for the commonest operation in a fraction of its time."""
+        amount, tokens = hold.amount_usd_nanos, hold.tokens
+        balances = [place.balance for place in path.places]
+        for balance in balances:
+            if balance.held_usd_nanos + amount > NANOS_MAX or balance.held_tokens + tokens > NANOS_MAX:
+                self._must_count_to(hold.keys, "held_usd_nanos", amount)
+                self._must_count_to(hold.keys, "held_tokens", tokens)
+        for balance in balances:
+            balance.held_usd_nanos += amount
+            balance.held_tokens += tokens
+            balance.held_requests += 1
+        self.changed_balances.update(hold.keys)
+        at = hold.organization, hold.request_id, hold.scope, hold.keys
+        self.entries.append(Entry(Kind.RESERVE, self.now, *at, amount, 0, 0, tokens, 0, 0, 1, 0))
+
     def post(self, kind: Kind, hold: Hold, *changes: tuple[tuple[BalanceKey, ...], dict[str, int]], note: str = "") -> Entry:
         """Writes an entry for each change, and changes every balance it names. Returns the last entry.
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from farthing_core.scopes import parse_scope
 
 from farthing_budget.book import NOTHING_LEFT_SAID, Book, again
@@ -36,7 +34,7 @@ def adjust(book: Book, operation: Adjust) -> Outcome:
             raise ReservationOpen(request_id=operation.reservation_id)
         hold = book.ended_hold(scope, operation.request_id, operation.body_hash, corrected.charges)
         entry = book.post(Kind.ADJUST, hold, (hold.keys, deltas), note=operation.reason)
-        entry = book.entries[-1] = replace(entry, corrects=operation.reservation_id)
+        entry = book.entries[-1] = entry._replace(corrects=operation.reservation_id)
     hold.settled_usd_nanos, hold.settled_tokens = operation.amount_usd_nanos, operation.tokens
     book.add(hold)
     if operation.reservation_id:

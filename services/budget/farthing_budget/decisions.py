@@ -43,13 +43,17 @@ class Cap(NamedTuple):
 
 @dataclass(slots=True)
 class Place:
-    """A budget on a path: where it is charged, and the balances that count against it (the charged one last)."""
+    """A budget on a path: where it is charged, and the balances that count against it (the charged one last).
+
+    `plain` are its limits of money and tokens where nothing else matters: no window, no request limit, no terms near the limit.
+    """
 
     terms: Terms
     key: BalanceKey
     balance: Balance
     counted: Sequence[Balance]
     caps: tuple[Cap, ...]
+    plain: tuple[int | None, int | None] | None
 
     def used(self, unit: int) -> tuple[int, int]:
         """(spent, held) of a unit. Refunds of an earlier period make nothing free in this one."""
@@ -76,7 +80,9 @@ def place_of(terms: Terms, key: BalanceKey, counted: Sequence[Balance]) -> Place
         for unit, limit in enumerate((limits.usd_nanos, limits.tokens, limits.requests))
         if limit is not None
     )
-    return Place(terms, key, counted[-1], counted, caps)
+    simple = len(counted) == 1 and limits.requests is None and not limit_terms.soft_percent
+    plain = (limits.usd_nanos, limits.tokens) if simple and limit_terms.measure is not Measure.DEGRADE else None
+    return Place(terms, key, counted[-1], counted, caps, plain)
 
 
 def _soft(limit: int, percent: int) -> int | None:
@@ -131,6 +137,34 @@ class Decision:
     objection: Objection | None = None
     retry_after_s: float = 0.0
     alternatives: tuple[Alternative, ...] = ()
+
+
+def left_if_it_fits(places: Sequence[Place], usd_nanos: int, tokens: int) -> Left | None:
+    """What will be left after a hold that fits everywhere; None where that takes a closer look.
+
+    Nearly every hold fits calendar budgets without further terms. They are looked at once, for the verdict and for what is left.
+    """
+    tightest, least, least_tokens = None, None, None
+    for place in places:
+        balance, plain = place.balance, place.plain
+        if plain is None or balance.risk or balance.spent_usd_nanos < 0 or balance.spent_tokens < 0:
+            return None
+        limit, limit_tokens = plain
+        if limit is not None:
+            free = limit - balance.spent_usd_nanos - balance.held_usd_nanos - usd_nanos
+            if free < 0:
+                return None
+            if least is None or free < least:
+                least, tightest = free, place.terms
+        if limit_tokens is not None:
+            free = limit_tokens - balance.spent_tokens - balance.held_tokens - tokens
+            if free < 0:
+                return None
+            if least_tokens is None or free < least_tokens:
+                least_tokens = free
+                if least is None:
+                    tightest = place.terms
+    return _NOTHING_LIMITS if tightest is None else Left(tightest.budget_id, tightest.scope, least, least_tokens)
 
 
 def objections(places: Sequence[Place], need: Need, work: Work, now: datetime) -> list[Objection]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from farthing_budget.book import NOTHING_LEFT_SAID, Book, again
 from farthing_budget.corrections import adjust, reset
-from farthing_budget.decisions import Decision, Need, Verdict, decide, left_on, objections
+from farthing_budget.decisions import Decision, Need, Verdict, decide, left_if_it_fits, left_on, objections
 from farthing_budget.operations import (
     ANY_WORK,
     OPEN,
@@ -47,16 +47,18 @@ def _reserve(book: Book, operation: Reserve) -> Outcome:
     scope, work = operation.scope, operation.work
     known = book.holds.get((scope.organization, operation.request_id))
     if known is not None:
-        return replace(again(known, operation.body_hash, known.body_hash), left=book.left(scope, work))
+        return again(known, operation.body_hash, known.body_hash)._replace(left=book.left(scope, work))
     path = book.path(scope, work)
     sized, amount, tokens = None, operation.amount_usd_nanos, operation.tokens
     if operation.sizing is not None:
         sized = book.sizer.first(operation.sizing, scope.path)
         # The worst case bounds the estimate: a caller who knows better is believed.
         amount, tokens = min(amount, book.sizer.usd_nanos(sized)), min(tokens, book.sizer.tokens(sized))
-    need = Need(amount, tokens, 1, sized.risk if sized else (), operation.sizing)
-    if objections(path.places, need, work, book.now):
-        raise refused(decide(path.places, need, work, book.now))
+    left = left_if_it_fits(path.places, amount, tokens) if sized is None else None
+    if left is None:
+        need = Need(amount, tokens, 1, sized.risk if sized else (), operation.sizing)
+        if objections(path.places, need, work, book.now):
+            raise refused(decide(path.places, need, work, book.now))
     hold = Hold(
         organization=scope.organization,
         request_id=operation.request_id,
@@ -73,12 +75,12 @@ def _reserve(book: Book, operation: Reserve) -> Outcome:
         expires_at=book.now + timedelta(seconds=operation.ttl_s),
         critical=work.critical,
     )
-    book.post(Kind.RESERVE, hold, (hold.keys, {"held_usd_nanos": amount, "held_tokens": tokens, "held_requests": 1}))
+    book.take(path, hold)
     if sized is not None:
         book.pool(hold, sized.risk)
         hold.sized = sized
     book.add(hold)
-    return Outcome(hold, left_on(path.places))
+    return Outcome(hold, left or left_on(path.places))
 
 
 def _dispatch(book: Book, operation: Dispatch) -> Outcome:
@@ -124,7 +126,8 @@ def _settle(book: Book, operation: Settle) -> Outcome:
     scope, usage = operation.scope, operation.usage
     hold = book.hold(scope, operation.request_id)
     if hold.state is State.SETTLED:
-        return replace(again(hold, operation.body_hash, hold.settle_hash), left=book.left(scope, settled_work(usage)))
+        left = book.left(scope, settled_work(usage))
+        return again(hold, operation.body_hash, hold.settle_hash)._replace(left=left)
     if hold.state is State.RELEASED:
         raise ReservationReleased(request_id=operation.request_id)
     above = usage.cost_usd_nanos - hold.authorized_usd_nanos

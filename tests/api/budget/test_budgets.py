@@ -165,7 +165,9 @@ async def test_a_check_says_what_a_reservation_would_be_answered_and_takes_nothi
         assert (await check(1_000)).verdict == budget_pb2.VERDICT_ALLOW
         denied = await check(1_001)
         assert denied.verdict == budget_pb2.VERDICT_DENY
-        assert made.budget_id in denied.reason
+        assert "1000 left" in denied.reason
+        assert (denied.decision.reason, denied.decision.allowed_class) == ("LIMIT", budget_pb2.MODEL_CLASS_UNSPECIFIED)
+        assert {each.kind for each in denied.decision.alternatives} == {"OPEN_MODELS", "MARK_CRITICAL"}
         assert (denied.left.budget_id, denied.left.free_usd_nanos) == (made.budget_id, 1_000)
 
 
@@ -176,17 +178,20 @@ async def test_a_check_of_an_overspent_budget_is_an_answer_and_no_error(api: Any
         line = budget_pb2.UsageLine(model="m", cost_usd_nanos=1_500, outcome="accepted")
         record = budget_pb2.UsageRecord(lines=[line])
         await stub.RecordUsage(budget_pb2.RecordUsageRequest(request_id=new_id(), scope=USER, usage=record))
-        for amount in (0, 1):
+        for amount, verdict in ((0, budget_pb2.VERDICT_ALLOW), (1, budget_pb2.VERDICT_DENY)):
             found = await stub.CheckBudget(budget_pb2.CheckBudgetRequest(scope=USER, amount_usd_nanos=amount))
-            assert (found.verdict, found.left.free_usd_nanos) == (budget_pb2.VERDICT_DENY, -500)
+            assert (found.verdict, found.left.free_usd_nanos) == (verdict, -500), "what is free of charge always fits"
 
 
 async def test_a_refusal_says_how_long_to_wait_and_whose_quota_it_was(api: Any) -> None:
     async with api("budget") as channel_of:
         stub = stub_of(channel_of)
         made = (await stub.CreateBudget(draft(scope=WORKSPACE, period=budget_pb2.PERIOD_DAY))).budget
+        line = budget_pb2.UsageLine(model="m", cost_usd_nanos=1_000, outcome="accepted")
+        record = budget_pb2.UsageRecord(lines=[line])
+        await stub.RecordUsage(budget_pb2.RecordUsageRequest(request_id=new_id(), scope=USER, usage=record))
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await stub.ReserveBudget(budget_pb2.ReserveBudgetRequest(request_id=new_id(), scope=USER, amount_usd_nanos=1_001))
+            await stub.ReserveBudget(budget_pb2.ReserveBudgetRequest(request_id=new_id(), scope=USER, amount_usd_nanos=1))
         status = rich_status(caught.value)
         assert status is not None
         quota, retry = error_details_pb2.QuotaFailure(), error_details_pb2.RetryInfo()

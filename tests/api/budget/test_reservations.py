@@ -168,6 +168,7 @@ async def test_a_hold_nobody_ends_lapses_into_suspense_and_a_late_settlement_cor
         stub = budget_pb2_grpc.BudgetServiceStub(channel_of("budget"))
         budget, request_id = await create(stub, ORGANIZATION, 1_000), new_id()
         await reserve(stub, USER, 600, request_id, ttl_s=1)
+        await stub.DispatchReservation(budget_pb2.DispatchReservationRequest(request_id=request_id, scope=USER))
         async with asyncio.timeout(10):
             while await balance(stub, budget) != (600, 0):
                 await asyncio.sleep(0.05)

@@ -10,7 +10,8 @@ from farthing_budget.store.connection import reaching
 from farthing_budget.store.rows import entry_of
 
 _ENTRIES = """
-    SELECT * FROM journal WHERE organization = $1 AND (scope = $2 OR starts_with(scope, $2 || '/'))
+    SELECT * FROM journal JOIN charge_sets USING (organization, charges_number)
+    WHERE organization = $1 AND (scope = $2 OR starts_with(scope, $2 || '/'))
         AND ($3 = '' OR request_id::text = $3) AND ($4 = '' OR E'\\n' || charges LIKE E'%\\n' || $4 || '@%')
         AND ($5::timestamptz IS NULL OR (at, entry_id) < ($5, $6))
     ORDER BY at DESC, entry_id DESC LIMIT $7
@@ -18,16 +19,17 @@ _ENTRIES = """
 # Entries of one path name the same balances: they are summed before their charges are taken apart.
 _FROM_JOURNAL = """
     WITH summed AS (
-        SELECT charges, count(*) AS entries, sum(held_usd_nanos) AS held_usd_nanos, sum(spent_usd_nanos) AS spent_usd_nanos,
+        SELECT charges_number, count(*) AS entries, sum(held_usd_nanos) AS held_usd_nanos, sum(spent_usd_nanos) AS spent_usd_nanos,
             sum(suspense_usd_nanos) AS suspense_usd_nanos, sum(held_tokens) AS held_tokens, sum(spent_tokens) AS spent_tokens,
             sum(suspense_tokens) AS suspense_tokens, sum(held_requests) AS held_requests, sum(spent_requests) AS spent_requests
-        FROM journal WHERE organization = $1 GROUP BY charges
+        FROM journal WHERE organization = $1 GROUP BY charges_number
     )
     SELECT charge, sum(held_usd_nanos)::bigint AS held_usd_nanos, sum(spent_usd_nanos)::bigint AS spent_usd_nanos,
         sum(suspense_usd_nanos)::bigint AS suspense_usd_nanos, sum(held_tokens)::bigint AS held_tokens,
         sum(spent_tokens)::bigint AS spent_tokens, sum(suspense_tokens)::bigint AS suspense_tokens,
         sum(held_requests)::bigint AS held_requests, sum(spent_requests)::bigint AS spent_requests
-    FROM summed, unnest(string_to_array(charges, E'\\n')) AS charge WHERE charge <> '' GROUP BY charge
+    FROM summed JOIN charge_sets ON organization = $1 AND charge_sets.charges_number = summed.charges_number,
+        unnest(string_to_array(charges, E'\\n')) AS charge WHERE charge <> '' GROUP BY charge
 """
 _FROM_BALANCES = """
     SELECT budget_id || '@' || extract(epoch FROM period_start)::bigint AS charge, held_usd_nanos, spent_usd_nanos, suspense_usd_nanos,
@@ -41,7 +43,7 @@ _FROM_HOLDS = """
         coalesce(sum(tokens) FILTER (WHERE state IN (1, 5)), 0)::bigint AS held_tokens,
         coalesce(sum(tokens) FILTER (WHERE state = 4), 0)::bigint AS suspense_tokens,
         (count(*) FILTER (WHERE state IN (1, 5)))::bigint AS held_requests
-    FROM reservations, unnest(string_to_array(charges, E'\\n')) AS charge
+    FROM reservations JOIN charge_sets USING (organization, charges_number), unnest(string_to_array(charges, E'\\n')) AS charge
     WHERE organization = $1 AND state IN (1, 4, 5) AND charge <> '' GROUP BY 1
 """
 _COUNT = "SELECT count(*) FROM journal WHERE organization = $1"

@@ -24,6 +24,7 @@ from farthing_budget.operations import Adjust, Entry, Hold, Operation, Record, R
 from farthing_budget.refusals import LedgerBusy, ReservationNotFound, StoreUnavailable
 from farthing_budget.sizing.sizer import Sizer
 from farthing_budget.store import columns, rows
+from farthing_budget.store.charges import ChargeSets
 from farthing_budget.store.connection import LaneConnection, away_errors, reaching
 from farthing_budget.store.statements import (
     ENTRIES_OF_HOLD,
@@ -35,6 +36,7 @@ from farthing_budget.store.statements import (
     UPDATE_HOLDS,
     WRITE_BALANCES,
 )
+from farthing_budget.store.terms import KnownTerms, read_epochs
 from farthing_budget.store.usage_rows import write_usage
 
 _TRIES = 5
@@ -88,6 +90,8 @@ class PostgresLedger:
         self._clock = clock
         self._sizer = sizer
         self._committed = committed
+        self._charge_sets = ChargeSets()
+        self._terms = KnownTerms()
 
     async def commit(self, operations: Sequence[Operation]) -> list[Verdict]:
         """Applies a batch. One that the database will not take is halved until the operation at fault stands alone."""
@@ -148,6 +152,7 @@ class PostgresLedger:
                 look_up_all, conflict = True, error
             except _CONFLICTS as error:
                 conflict = error
+                self._terms.forget()
                 await asyncio.sleep(_BACKOFF_S * 2**attempt)
             except away_errors() as error:
                 if broken:
@@ -172,10 +177,28 @@ class PostgresLedger:
                     refused.append(operation)
             if refused and not look_up_all and await _holds(connection, _ids(refused, besides=book.holds)):
                 raise _RequestKnown
-            await _write(connection, book, spent)
+            written = await self._write(connection, book, spent)
+        self._charge_sets.written(written)
         if self._committed is not None:
             self._committed(book)
         return verdicts
+
+    async def _write(
+        self, connection: asyncpg.Connection, book: Book, spent_before: dict[BalanceKey, int]
+    ) -> list[tuple[str, int]]:
+        numbers, new = await self._charge_sets.write(connection, book)
+        if book.changed_balances:
+            await connection.execute(WRITE_BALANCES, *columns.balance_columns(book, spent_before))
+        if book.new_holds:
+            await columns.copy_holds(connection, list(book.new_holds.values()), numbers)
+        if book.changed_holds:
+            changed = columns.changed_columns(list(book.changed_holds.values()), numbers)
+            await connection.execute(UPDATE_HOLDS, *changed)
+        if book.entries:
+            await columns.copy_entries(connection, book.entries, numbers)
+        if book.usage:
+            await write_usage(connection, book)
+        return new
 
     async def _locked_book(self, connection: asyncpg.Connection, operations: Sequence[Operation], asked: _Ids) -> Book:
         holds = await _holds(connection, asked)
@@ -185,12 +208,11 @@ class PostgresLedger:
         named = sorted({each.budget_id for each in operations if isinstance(each, Adjust | Reset) and each.budget_id})
         if named:
             paths |= {row["scope"] for row in await connection.fetch(SCOPES_OF_BUDGETS, organizations, named)}
-        found = await connection.fetch(TERMS, organizations, sorted(paths))
-        terms = rows.terms_by_scope(found)
+        terms, epochs = await self._terms.on(connection, organizations, sorted(paths))
         now = self._clock.now()
         balances = await rows.lock_balances(connection, rows.bounds_of(terms, holds.values(), now))
-        # A limit that was changed while we waited for the locks counts; from here on nobody can change it before we have committed.
-        if found and await connection.fetch(TERMS, organizations, sorted(paths)) != found:
+        # A budget that was made or changed while we waited for the locks counts; from here on nobody can change one before we commit.
+        if await read_epochs(connection, organizations) != epochs:
             raise _TermsMoved
         by_id = {(each.organization, each.budget_id): each for on_scope in terms.values() for each in on_scope} if named else {}
         return Book(now=now, holds=holds, terms=terms, balances=balances, sizer=self._sizer, named=by_id)
@@ -209,19 +231,6 @@ async def _holds(connection: asyncpg.Connection, ids: _Ids) -> dict[tuple[str, s
     if not ids:
         return {}
     return rows.holds_by_id(await connection.fetch(LOCK_HOLDS, [name for name, _ in ids], [number for _, number in ids]))
-
-
-async def _write(connection: asyncpg.Connection, book: Book, spent_before: dict[BalanceKey, int]) -> None:
-    if book.changed_balances:
-        await connection.execute(WRITE_BALANCES, *columns.balance_columns(book, spent_before))
-    if book.new_holds:
-        await columns.copy_holds(connection, list(book.new_holds.values()))
-    if book.changed_holds:
-        await connection.execute(UPDATE_HOLDS, *columns.changed_columns(list(book.changed_holds.values())))
-    if book.entries:
-        await columns.copy_entries(connection, book.entries)
-    if book.usage:
-        await write_usage(connection, book)
 
 
 def _refusal(error: Exception) -> Exception:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import asyncpg
@@ -20,8 +20,9 @@ from farthing_budget.budgets import (
     Selector,
     Terms,
 )
-from farthing_budget.operations import Charge, Entry, Hold, Kind, Sized, Sizing, State
+from farthing_budget.operations import Entry, Hold, Kind, Sized, Sizing, State
 from farthing_budget.periods import Period, PeriodTerms
+from farthing_budget.store.charges import charges_of
 from farthing_budget.store.statements import CREATE_BALANCES, LOCK_BALANCES, READ_BALANCES
 
 Bounds = dict[BalanceKey, datetime | None]
@@ -114,21 +115,6 @@ def entry_of(row: asyncpg.Record) -> Entry:
         corrects=None if row["corrects"] is None else str(row["corrects"]),
         entry_id=row["entry_id"],
     )
-
-
-def charges_of(organization: str, text: str) -> tuple[Charge, ...]:
-    """The charges of a kept hold, or of an entry."""
-    charges = []
-    for line in text.split("\n") if text else ():
-        key, _, selector = line.partition("|")
-        budget_id, _, start = key.rpartition("@")
-        kind, _, name = selector.partition("=")
-        charges.append(
-            Charge(
-                (organization, budget_id, datetime.fromtimestamp(int(start), UTC)), Selector(kind, name) if selector else None
-            )
-        )
-    return tuple(charges)
 
 
 def risk_of(packed: bytes | None) -> tuple[float, ...]:

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 LOCK_HOLDS = """
-    SELECT r.* FROM reservations r
+    SELECT r.*, c.charges FROM reservations r
     JOIN unnest($1::text[], $2::uuid[]) AS asked (organization, request_id) USING (organization, request_id)
+    LEFT JOIN charge_sets c USING (organization, charges_number)
     ORDER BY r.organization, r.request_id FOR UPDATE OF r
 """
-READ_HOLD = "SELECT * FROM reservations WHERE organization = $1 AND request_id = $2"
+READ_HOLD = """
+    SELECT * FROM reservations JOIN charge_sets USING (organization, charges_number) WHERE organization = $1 AND request_id = $2
+"""
+WRITE_CHARGE_SETS = """
+    INSERT INTO charge_sets (organization, charges_number, charges) SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[])
+    ON CONFLICT DO NOTHING
+"""
+READ_EPOCHS = "SELECT organization, epoch FROM terms_epochs WHERE organization = ANY($1::text[])"
 ENTRIES_OF_HOLD = """
-    SELECT * FROM journal WHERE organization = $1 AND (request_id = $2 OR corrects = $2) AND at >= $3 AND at <= $4
+    SELECT * FROM journal JOIN charge_sets USING (organization, charges_number)
+    WHERE organization = $1 AND (request_id = $2 OR corrects = $2) AND at >= $3 AND at <= $4
     ORDER BY at, entry_id LIMIT 1000
 """
 TERMS = """
@@ -44,12 +53,12 @@ WRITE_BALANCES = """
     WHERE b.organization = n.organization AND b.budget_id = n.budget_id AND b.period_start = n.period_start
 """
 UPDATE_HOLDS = """
-    UPDATE reservations r SET state = n.state, amount_usd_nanos = n.amount_usd_nanos, tokens = n.tokens, charges = n.charges,
+    UPDATE reservations r SET state = n.state, amount_usd_nanos = n.amount_usd_nanos, tokens = n.tokens, charges_number = n.charges_number,
         changed_at = n.changed_at, settled_usd_nanos = n.settled_usd_nanos, settled_tokens = n.settled_tokens,
         settle_hash = n.settle_hash, sized = n.sized, risk = n.risk
-    FROM unnest($1::text[], $2::uuid[], $3::smallint[], $4::bigint[], $5::bigint[], $6::text[], $7::timestamptz[], $8::bigint[],
+    FROM unnest($1::text[], $2::uuid[], $3::smallint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::timestamptz[], $8::bigint[],
         $9::bigint[], $10::bytea[], $11::text[], $12::bytea[])
-        AS n (organization, request_id, state, amount_usd_nanos, tokens, charges, changed_at, settled_usd_nanos, settled_tokens,
+        AS n (organization, request_id, state, amount_usd_nanos, tokens, charges_number, changed_at, settled_usd_nanos, settled_tokens,
             settle_hash, sized, risk)
     WHERE r.organization = n.organization AND r.request_id = n.request_id
 """

@@ -8,6 +8,10 @@ branch_labels = None
 depends_on = None
 
 
+_NUMBER = "('x' || encode(substring(sha256(convert_to({charges}, 'UTF8')) FROM 1 FOR 8), 'hex'))::bit(64)::bigint"
+_CHARGE = "budget_id || '@' || extract(epoch FROM period_start)::bigint"
+
+
 def upgrade() -> None:
     op.execute("""
         ALTER TABLE budgets
@@ -44,9 +48,31 @@ def upgrade() -> None:
         ALTER TABLE reservations
             ADD COLUMN authorized_usd_nanos bigint NOT NULL DEFAULT 0,
             ADD COLUMN changed_at timestamptz,
+            ADD COLUMN charges_number bigint,
             ADD COLUMN critical boolean NOT NULL DEFAULT false,
             ADD COLUMN sized text,
             ADD COLUMN risk bytea
+    """)
+    op.execute("""
+        CREATE TABLE charge_sets (
+            organization text NOT NULL,
+            charges_number bigint NOT NULL,
+            charges text NOT NULL,
+            PRIMARY KEY (organization, charges_number)
+        )
+    """)
+    op.execute("CREATE TABLE terms_epochs (organization text PRIMARY KEY, epoch bigint NOT NULL)")
+    op.execute("INSERT INTO terms_epochs SELECT DISTINCT organization, 1 FROM budgets")
+    op.execute("""
+        CREATE FUNCTION raise_terms_epoch() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            INSERT INTO terms_epochs AS e (organization, epoch) VALUES (NEW.organization, 1)
+            ON CONFLICT (organization) DO UPDATE SET epoch = e.epoch + 1;
+            RETURN NEW;
+        END $$
+    """)
+    op.execute("""
+        CREATE TRIGGER budgets_raise_epoch AFTER INSERT OR UPDATE ON budgets FOR EACH ROW EXECUTE FUNCTION raise_terms_epoch()
     """)
     op.execute("""
         UPDATE reservations SET authorized_usd_nanos = amount_usd_nanos, changed_at = created_at,
@@ -54,7 +80,17 @@ def upgrade() -> None:
                     || extract(epoch FROM split_part(line, '@', 2)::timestamptz)::bigint, E'\\n' ORDER BY number), '')
                 FROM unnest(string_to_array(charges, E'\\n')) WITH ORDINALITY AS lines (line, number) WHERE line <> '')
     """)
-    op.execute("ALTER TABLE reservations ALTER COLUMN changed_at SET NOT NULL")
+    # Holds of before the journal: what they had made of the balances is its first entry.
+    op.execute("""
+        UPDATE balances b SET
+            held_requests = (SELECT count(*) FROM reservations r WHERE r.organization = b.organization AND r.state = 1
+                AND E'\\n' || r.charges || E'\\n' LIKE '%' || E'\\n' || b.budget_id || '@'
+                    || extract(epoch FROM b.period_start)::bigint || E'\\n' || '%')
+    """)
+    op.execute(f"UPDATE reservations SET charges_number = {_NUMBER.format(charges='charges')}")
+    op.execute("INSERT INTO charge_sets SELECT DISTINCT organization, charges_number, charges FROM reservations")
+    op.execute("ALTER TABLE reservations ALTER COLUMN changed_at SET NOT NULL, ALTER COLUMN charges_number SET NOT NULL")
+    op.execute("ALTER TABLE reservations DROP COLUMN charges")
     op.execute("DROP INDEX reservations_open")
     op.execute("CREATE INDEX reservations_open ON reservations (expires_at) WHERE state IN (1, 5)")
     _create_journal()
@@ -70,7 +106,7 @@ def _create_journal() -> None:
             kind smallint NOT NULL,
             request_id uuid NOT NULL,
             scope text NOT NULL,
-            charges text NOT NULL,
+            charges_number bigint NOT NULL,
             held_usd_nanos bigint NOT NULL,
             spent_usd_nanos bigint NOT NULL,
             suspense_usd_nanos bigint NOT NULL,
@@ -84,19 +120,15 @@ def _create_journal() -> None:
             PRIMARY KEY (organization, at, entry_id)
         )
     """)
-    # Holds of before the journal: what they had made of the balances is its first entry.
-    op.execute("""
-        UPDATE balances b SET
-            held_requests = (SELECT count(*) FROM reservations r WHERE r.organization = b.organization AND r.state = 1
-                AND E'\\n' || r.charges || E'\\n' LIKE '%' || E'\\n' || b.budget_id || '@'
-                    || extract(epoch FROM b.period_start)::bigint || E'\\n' || '%')
-    """)
-    op.execute("""
-        INSERT INTO journal (organization, at, kind, request_id, scope, charges, held_usd_nanos, spent_usd_nanos, suspense_usd_nanos,
-            held_tokens, spent_tokens, suspense_tokens, held_requests, spent_requests, note)
-        SELECT organization, now(), 8, gen_random_uuid(), 'organizations/' || organization,
-            budget_id || '@' || extract(epoch FROM period_start)::bigint, held_usd_nanos, spent_usd_nanos, 0, held_tokens, spent_tokens,
-            0, held_requests, 0, 'opening balance'
+    # What was there before the journal is its first entry.
+    op.execute(
+        f"INSERT INTO charge_sets SELECT organization, {_NUMBER.format(charges=_CHARGE)}, {_CHARGE} FROM balances ON CONFLICT DO NOTHING"
+    )
+    op.execute(f"""
+        INSERT INTO journal (organization, at, kind, request_id, scope, charges_number, held_usd_nanos, spent_usd_nanos,
+            suspense_usd_nanos, held_tokens, spent_tokens, suspense_tokens, held_requests, spent_requests, note)
+        SELECT organization, now(), 8, gen_random_uuid(), 'organizations/' || organization, {_NUMBER.format(charges=_CHARGE)},
+            held_usd_nanos, spent_usd_nanos, 0, held_tokens, spent_tokens, 0, held_requests, 0, 'opening balance'
         FROM balances
     """)
     op.execute("""
@@ -115,12 +147,24 @@ def downgrade() -> None:
     op.execute("DROP TABLE journal")
     op.execute("DROP FUNCTION journal_is_append_only")
     op.execute("DROP SEQUENCE journal_entry_id")
+    op.execute("DROP TRIGGER budgets_raise_epoch ON budgets")
+    op.execute("DROP FUNCTION raise_terms_epoch")
+    op.execute("DROP TABLE terms_epochs")
+    op.execute("ALTER TABLE reservations ADD COLUMN charges text")
+    op.execute("""
+        UPDATE reservations r SET charges = (SELECT coalesce(string_agg(split_part(line, '@', 1) || '@'
+                || to_char(to_timestamp(split_part(split_part(line, '@', 2), '|', 1)::bigint) AT TIME ZONE 'UTC',
+                    'YYYY-MM-DD"T"HH24:MI:SS"+00:00"'), E'\\n' ORDER BY number), '')
+            FROM charge_sets c, unnest(string_to_array(c.charges, E'\\n')) WITH ORDINALITY AS lines (line, number)
+            WHERE c.organization = r.organization AND c.charges_number = r.charges_number AND line <> '')
+    """)
+    op.execute("DROP TABLE charge_sets")
     op.execute("DROP INDEX reservations_open")
     op.execute("CREATE INDEX reservations_open ON reservations (expires_at) WHERE state = 1")
-    op.execute(
-        "ALTER TABLE reservations DROP COLUMN authorized_usd_nanos, DROP COLUMN changed_at, DROP COLUMN critical, DROP COLUMN sized, "
-        "DROP COLUMN risk"
-    )
+    op.execute("""
+        ALTER TABLE reservations ALTER COLUMN charges SET NOT NULL, DROP COLUMN charges_number, DROP COLUMN authorized_usd_nanos,
+            DROP COLUMN changed_at, DROP COLUMN critical, DROP COLUMN sized, DROP COLUMN risk
+    """)
     op.execute(
         "ALTER TABLE balances DROP COLUMN suspense_usd_nanos, DROP COLUMN suspense_tokens, DROP COLUMN spent_requests, "
         "DROP COLUMN held_requests, DROP COLUMN burn_usd_nanos, DROP COLUMN burn_at, DROP COLUMN risk"
