@@ -14,7 +14,8 @@ from typing import Generic, TypeVar
 from farthing_core.errors import FarthingError
 
 _BUSY_ITEMS = 3
-_FULL_ITEMS = 24
+_FULL_ITEMS = 48
+_STEP_S = 0.001
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 _Group = tuple[Sequence[_Item], "asyncio.Future[Sequence[_Result | BaseException]]"]
@@ -107,12 +108,17 @@ class Batcher(Generic[_Item, _Result]):
         return groups
 
     async def _linger(self) -> None:
-        """Under load, gives more the time to come; not where those whom the last batch answered are back in force already."""
+        """Under load, gives more the time to come for as long as they keep coming; nobody waits for whoever does not come."""
         if not self._linger_s or self._closing or self._last < _BUSY_ITEMS:
             return
+        loop = asyncio.get_running_loop()
         await asyncio.sleep(0)
-        if self._items < _FULL_ITEMS:
-            await asyncio.sleep(self._linger_s)
+        if self._items >= self._last:  # whoever the last batch answered is back already
+            return
+        ends_at, before = loop.time() + self._linger_s, -1
+        while before < self._items < _FULL_ITEMS and loop.time() < ends_at:
+            before = self._items
+            await asyncio.sleep(_STEP_S)
 
     async def _work_off(self, groups: list[_Group[_Item, _Result]]) -> None:
         try:

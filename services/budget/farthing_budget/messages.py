@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import math
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -40,9 +41,8 @@ def body_hash(request: Any) -> bytes:
 
 def timestamp(moment: datetime) -> Timestamp:
     """A moment as the contracts write it."""
-    stamp = Timestamp()
-    stamp.FromDatetime(moment)
-    return stamp
+    # Timestamp.FromDatetime goes by way of the calendar, which takes five times as long.
+    return Timestamp(seconds=math.floor(moment.timestamp()), nanos=moment.microsecond * 1_000)
 
 
 def budget(given: Budget) -> Any:
