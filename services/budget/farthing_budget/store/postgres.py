@@ -175,7 +175,8 @@ class PostgresLedger:
                 except FarthingError as error:
                     verdicts.append(error)
                     refused.append(operation)
-            if refused and not look_up_all and await _holds(connection, _ids(refused, besides=book.holds)):
+            # What was refused as unknown, or for want of room, may have been made by another process while we waited for its locks.
+            if refused and await _holds(connection, _ids(refused, refused, besides=book.holds)):
                 raise _RequestKnown
             written = await self._write(connection, book, spent)
         self._charge_sets.written(written)
