@@ -27,8 +27,8 @@ from farthing_budget.operations import (
     Work,
 )
 from farthing_budget.refusals import RequestIdReused, ReservationNotFound, ReservationReleased, ReservationSettled
-from farthing_budget.sizing.pool import minus, plus
-from farthing_budget.sizing.sizer import Sizer
+from farthing_budget.sizing.pool import add, subtract
+from farthing_budget.sizing.sizer import Lesson, Sizer
 from farthing_budget.usage import UsageRecord
 
 NOTHING_LEFT_SAID = Left()
@@ -70,7 +70,7 @@ class Book:
     entries: list[Entry] = field(default_factory=list)
     usage: list[tuple[Scope, str, UsageRecord]] = field(default_factory=list)
     incidents: list[Incident] = field(default_factory=list)
-    learned: list[tuple[Hold, UsageRecord]] = field(default_factory=list)
+    lessons: list[Lesson] = field(default_factory=list)
     _paths: dict[Any, Path] = field(default_factory=dict)
     _selective: bool | None = None
 
@@ -177,8 +177,8 @@ class Book:
         gone = hold.sized.risk if hold.sized is not None else ()
         for key in hold.keys if gone or risk else ():
             balance = self.balances[key]
-            pooled = minus(balance.risk, gone) if gone and balance.risk else balance.risk
-            balance.risk = plus(pooled, risk) if risk and pooled else risk or pooled
+            pooled = subtract(balance.risk, gone) if gone and balance.risk else balance.risk
+            balance.risk = add(pooled, risk) if risk and pooled else risk or pooled
             self.changed_balances.add(key)
 
     def hold(self, scope: Scope, request_id: str) -> Hold:

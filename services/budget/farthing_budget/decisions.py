@@ -11,7 +11,7 @@ from typing import NamedTuple
 from farthing_budget.budgets import Balance, BalanceKey, Exhaustion, Measure, Terms
 from farthing_budget.operations import Left, Sizing, Work
 from farthing_budget.periods import leaves_at
-from farthing_budget.sizing.pool import bound, plus
+from farthing_budget.sizing.pool import add, bound
 from farthing_budget.velocity import velocity_of
 
 HELD_RETRY_S = 2.0
@@ -68,7 +68,7 @@ class Place:
         risk = newcomer
         for balance in self.counted:
             if balance.risk:
-                risk = plus(risk, balance.risk) if risk else balance.risk
+                risk = add(risk, balance.risk) if risk else balance.risk
         return bound(risk) if risk else 0
 
 

@@ -25,11 +25,14 @@ from farthing_budget.operations import (
     Reserve,
     Reset,
     Settle,
+    Sized,
     State,
     TopUp,
+    Work,
 )
 from farthing_budget.refusals import BudgetDegraded, BudgetExhausted, ReservationReleased, ReservationSettled
 from farthing_budget.settling import settle_lines, settled_work
+from farthing_budget.sizing.sizer import Lesson, lesson_of_end
 
 
 def apply(book: Book, operation: Operation) -> Outcome:
@@ -79,6 +82,7 @@ def _reserve(book: Book, operation: Reserve) -> Outcome:
     if sized is not None:
         book.pool(hold, sized.risk)
         hold.sized = sized
+        book.lessons.append(Lesson(hold.scope, None, sized))
     book.add(hold)
     return Outcome(hold, left or left_on(path.places))
 
@@ -97,25 +101,42 @@ def _top_up(book: Book, operation: TopUp) -> Outcome:
     """Raises a hold on every budget of its path, or on none. A stream under way takes from anything free, ahead of newcomers."""
     hold = book.open_hold(operation.scope, operation.request_id)
     sized, amount, tokens = hold.sized, operation.amount_usd_nanos, operation.tokens
+    places = book.places_of(hold)
     if sized is not None:
-        sized = book.sizer.more(sized, hold.scope, operation.output_tokens)
+        sized = _longer(book, hold, sized, operation.output_tokens)
         amount, tokens = book.sizer.usd_nanos(sized), book.sizer.tokens(sized)
     more_usd, more_tokens = max(0, amount - hold.amount_usd_nanos), max(0, tokens - hold.tokens)
-    places = book.places_of(hold)
     if not more_usd and not more_tokens and sized is hold.sized:
         return Outcome(hold, left_on(places), repeated=True)
-    # The pooled risk holds newcomers back so that those under way can go on: it does not count here. Nor is anybody degraded in mid-stream.
-    need = Need(more_usd, more_tokens, 0, pooled=False)
-    work = replace(ANY_WORK, critical=hold.critical, open_models=True)
+    need, work = _more(hold, more_usd, more_tokens)
     if objections(places, need, work, book.now):
         raise refused(decide(places, need, work, book.now))
     book.post(Kind.TOP_UP, hold, (hold.keys, {"held_usd_nanos": more_usd, "held_tokens": more_tokens}))
     if sized is not None:
         book.pool(hold, sized.risk)
+        book.lessons.append(Lesson(hold.scope, hold.sized, sized))
     changed = book.change(
         hold, amount_usd_nanos=hold.amount_usd_nanos + more_usd, tokens=hold.tokens + more_tokens, sized=sized
     )
     return Outcome(changed, left_on(places))
+
+
+def _more(hold: Hold, usd_nanos: int, tokens: int) -> tuple[Need, Work]:
+    """What a hold under way needs. The pooled risk holds newcomers back so that it can go on: it does not count against itself. Nor is
+    anybody degraded in mid-stream.
+    """
+    return Need(usd_nanos, tokens, 0, pooled=False), replace(ANY_WORK, critical=hold.critical, open_models=True)
+
+
+def _longer(book: Book, hold: Hold, sized: Sized, output_tokens: int) -> Sized:
+    """The hold that pays for so many output tokens: to the end of their bin where that is free, else as far as the money goes."""
+    longer = book.sizer.more(sized, hold.scope, output_tokens)
+    need, work = _more(hold, book.sizer.usd_nanos(longer) - hold.amount_usd_nanos, 0)
+    found = objections(book.places_of(hold), need, work, book.now)
+    if not found:
+        return longer
+    shorter = book.sizer.within(sized, min(each.free for each in found))
+    return shorter if shorter.output_tokens_held >= min(output_tokens, sized.sizing.output_tokens_max) else longer
 
 
 def _settle(book: Book, operation: Settle) -> Outcome:
@@ -135,7 +156,7 @@ def _settle(book: Book, operation: Settle) -> Outcome:
     charges = settle_lines(book, hold, usage, note=" ".join(notes))
     if hold.sized is not None:
         book.pool(hold, ())
-        book.learned.append((hold, usage))
+        book.lessons.append(lesson_of_end(hold.scope, hold.sized, usage))
     if above > 0:
         book.tell("overrun", hold, above)
     settled = book.change(
@@ -160,7 +181,7 @@ def _release(book: Book, operation: Release) -> Outcome:
     if hold.state is State.RELEASED:
         return Outcome(hold, book.left(operation.scope), repeated=True)
     book.post(Kind.RELEASE, hold, (hold.keys, book.ends(hold)))
-    book.pool(hold, ())
+    _forget(book, hold)
     return Outcome(book.change(hold, state=State.RELEASED, sized=None), book.left(operation.scope))
 
 
@@ -191,14 +212,21 @@ def _lapse(book: Book, operation: Lapse) -> Outcome:
     ends = book.ends(hold)
     if hold.state is State.RESERVED:
         book.post(Kind.LAPSE, hold, (hold.keys, ends))
-        book.pool(hold, ())
+        _forget(book, hold)
         return Outcome(book.change(hold, state=State.LAPSED, sized=None), NOTHING_LEFT_SAID)
     spent = {"spent_usd_nanos": hold.amount_usd_nanos, "spent_tokens": hold.tokens, "spent_requests": 1}
     suspense = {"suspense_usd_nanos": hold.amount_usd_nanos, "suspense_tokens": hold.tokens}
     book.post(Kind.SUSPEND, hold, (hold.keys, {**ends, **spent, **suspense}))
-    book.pool(hold, ())
+    _forget(book, hold)
     book.tell("suspense", hold, hold.amount_usd_nanos)
     return Outcome(book.change(hold, state=State.SUSPENDED, sized=None), NOTHING_LEFT_SAID)
+
+
+def _forget(book: Book, hold: Hold) -> None:
+    """A sized hold ended without teaching how long its answer was."""
+    if hold.sized is not None:
+        book.pool(hold, ())
+        book.lessons.append(lesson_of_end(hold.scope, hold.sized, None))
 
 
 _APPLY: dict[type, Callable[[Book, Any], Outcome]] = {

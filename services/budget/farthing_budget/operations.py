@@ -75,8 +75,7 @@ class Sizing:
     task: str
 
 
-@dataclass(frozen=True, slots=True)
-class Sized:
+class Sized(NamedTuple):
     """A hold that the ledger sized: it pays for `output_tokens_held`, and `risk` is what it added to the risk of its balances."""
 
     sizing: Sizing

@@ -180,6 +180,7 @@ class PostgresLedger:
                 raise _RequestKnown
             written = await self._write(connection, book, spent)
         self._charge_sets.written(written)
+        self._sizer.learn(book.lessons)
         if self._committed is not None:
             self._committed(book)
         return verdicts
