@@ -116,7 +116,7 @@ class Book:
             terms = by_id.get(key[1])
             if terms is not None and terms.organization == key[0]:
                 present = self._place(terms)
-                found.append(present if present.key == key else place_of(terms, key, [self.balances[key]]))
+                found.append(present if present.key == key else place_of(terms, [key], [self.balances[key]]))
         return found
 
     def take(self, path: Path, hold: Hold) -> None:
@@ -243,8 +243,9 @@ class Book:
         self.incidents.append(Incident(kind, hold.organization, hold.scope, hold.request_id, model, amount_usd_nanos, self.now))
 
     def _place(self, terms: Terms) -> Place:
-        keys = terms.counted_keys(self.now)
-        return place_of(terms, keys[-1], [self.balances[key] for key in keys if key in self.balances])
+        # A slot of a window in which nothing ever happened has no balance.
+        keys = [key for key in terms.counted_keys(self.now) if key in self.balances]
+        return place_of(terms, keys, [self.balances[key] for key in keys])
 
 
 def again(known: Hold, body_hash: bytes, before: bytes | None) -> Outcome:

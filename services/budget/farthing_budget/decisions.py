@@ -54,6 +54,7 @@ class Place:
     counted: Sequence[Balance]
     caps: tuple[Cap, ...]
     plain: tuple[int | None, int | None] | None
+    starts: Sequence[datetime]
 
     def used(self, unit: int) -> tuple[int, int]:
         """(spent, held) of a unit. Refunds of an earlier period make nothing free in this one."""
@@ -72,8 +73,8 @@ class Place:
         return bound(risk) if risk else 0
 
 
-def place_of(terms: Terms, key: BalanceKey, counted: Sequence[Balance]) -> Place:
-    """A budget's place on a path."""
+def place_of(terms: Terms, keys: Sequence[BalanceKey], counted: Sequence[Balance]) -> Place:
+    """A budget's place on a path; `keys` are those of the balances that count, the charged one last."""
     limit_terms, limits = terms.limit_terms, terms.limits
     caps = tuple(
         Cap(unit, limit, limit * limit_terms.critical_percent // 100, _soft(limit, limit_terms.soft_percent))
@@ -82,7 +83,7 @@ def place_of(terms: Terms, key: BalanceKey, counted: Sequence[Balance]) -> Place
     )
     simple = len(counted) == 1 and limits.requests is None and not limit_terms.soft_percent
     plain = (limits.usd_nanos, limits.tokens) if simple and limit_terms.measure is not Measure.DEGRADE else None
-    return Place(terms, key, counted[-1], counted, caps, plain)
+    return Place(terms, keys[-1], counted[-1], counted, caps, plain, [key[2] for key in keys])
 
 
 def _soft(limit: int, percent: int) -> int | None:
@@ -247,8 +248,7 @@ def _wait_s(place: Place, unit: int, room: int, now: datetime) -> float:
     if not place.terms.rolling:
         return max(1.0, (place.balance.period_end - now).total_seconds())
     _, name, _ = _UNITS[unit]
-    starts = [key[2] for key in place.terms.counted_keys(now)]
-    for start, balance in zip(starts, place.counted, strict=True):
+    for start, balance in zip(place.starts, place.counted, strict=True):
         spent -= getattr(balance, name)
         if spent <= room:
             return max(1.0, (leaves_at(place.terms.period_terms, start) - now).total_seconds())

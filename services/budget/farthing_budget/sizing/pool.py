@@ -67,4 +67,4 @@ def _bound(pool: Pool, span: tuple[int, int, int]) -> int:
     if worst_usd_nanos <= 0.0:
         return 0
     pooled = min([(k + _LN_ODDS) * inverse for k, inverse in zip(pool[first:end], _INVERSES, strict=True)])
-    return ceil(min(worst_usd_nanos, pooled))
+    return ceil(float(min(worst_usd_nanos, pooled)))
