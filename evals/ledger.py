@@ -1,8 +1,8 @@
 """How many durable reservations a second the ledger takes, on four levels with one hot organisation and 64 callers.
 
-`python -m evals.ledger [--seconds 4] [--rounds 3] [--data DIR]`. In process, unary over TCP, over a stream in batches of 100, on two replicas
-of one Postgres, and beside them one transaction per call on the same Postgres. Ways take turns, so that noise of the machine falls on all;
-medians are printed. Afterwards the books are proved, and a budget with room for 20 is raced for on both replicas.
+`python -m evals.ledger [--seconds 4] [--rounds 3] [--data DIR]`. In process, unary over TCP, over a stream in batches of 100, on two
+replicas of one Postgres, and beside them one transaction per call on the same Postgres. Ways take turns, so that noise of the machine
+falls on all; medians are printed. Afterwards the books are proved, and a budget with room for 20 is raced for on both replicas.
 """
 
 from __future__ import annotations
@@ -85,7 +85,9 @@ def streamed(stubs: list[Any]) -> Way:
 
 
 async def _stream(stub: Any, until: float) -> tuple[int, list[float]]:
-    room, sent, took_s, granted = asyncio.Semaphore(STREAM_DEPTH), [], [], 0
+    room, granted = asyncio.Semaphore(STREAM_DEPTH), 0
+    sent: list[float] = []
+    took_s: list[float] = []
 
     async def requests() -> AsyncIterator[Any]:
         while time.perf_counter() < until:
