@@ -121,7 +121,7 @@ class BudgetRpcs:
         """How fast the budgets of a scope are used up."""
         now, scope = self._clock.now(), parse_scope(request.scope)
         found = [velocity_of(each.terms, each.period_start, each.counted, now) for each in await self._budgets.on_path(scope)]
-        late = max(now, *(each.exhausted_at for each in found if each.exhausted_at)) if found else now
+        late = max([now, *(each.exhausted_at for each in found if each.exhausted_at)])
         found.sort(key=lambda each: (each.exhausted_at is None, each.exhausted_at or late, each.terms.budget_id))
         return budget_pb2.GetSpendingVelocityResponse(velocities=[_velocity(each) for each in found])
 
