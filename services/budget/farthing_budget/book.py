@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from farthing_core.errors import FieldInvalid
@@ -72,6 +72,7 @@ class Book:
     incidents: list[Incident] = field(default_factory=list)
     lessons: list[Lesson] = field(default_factory=list)
     _paths: dict[Any, Path] = field(default_factory=dict)
+    _moments: dict[int, datetime] = field(default_factory=dict)
     _selective: bool | None = None
 
     def decide(self, scope: Scope, need: Need, work: Work) -> Decision:
@@ -107,6 +108,13 @@ class Book:
             )
             path = self._paths[at] = Path(places, charges, tuple(place.key for place in places))
         return path
+
+    def after(self, ttl_s: int) -> datetime:
+        """So many seconds from now; one and the same value for all who ask, since writing down many different ones takes longer."""
+        moment = self._moments.get(ttl_s)
+        if moment is None:
+            moment = self._moments[ttl_s] = self.now + timedelta(seconds=ttl_s)
+        return moment
 
     def places_of(self, hold: Hold) -> list[Place]:
         """The budgets that a hold was charged to, in its own periods; those deleted since do not limit it any more."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
 from typing import Any
 
 from farthing_budget.book import NOTHING_LEFT_SAID, Book, again
@@ -75,7 +74,7 @@ def _reserve(book: Book, operation: Reserve) -> Outcome:
         keys=path.keys,
         created_at=book.now,
         changed_at=book.now,
-        expires_at=book.now + timedelta(seconds=operation.ttl_s),
+        expires_at=book.after(operation.ttl_s),
         critical=work.critical,
     )
     book.take(path, hold)

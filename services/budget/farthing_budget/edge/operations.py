@@ -141,7 +141,9 @@ _CLASSES = {
 def result(verdict: Verdict) -> Any:
     """What one operation of many came to, with the status that it would have had alone."""
     if not isinstance(verdict, BaseException):
-        return budget_pb2.OperationResult(reservation=messages.reservation(verdict.hold), repeated=verdict.repeated)
+        done = budget_pb2.OperationResult(repeated=verdict.repeated)
+        messages.put_reservation(done.reservation, verdict.hold)
+        return done
     if not isinstance(verdict, FarthingError):
         raise verdict
     status = status_of(verdict, STATUS_TABLE)

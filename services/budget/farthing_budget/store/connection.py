@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import struct
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 import asyncpg
@@ -20,6 +23,9 @@ _SESSION = """
     SET enable_hashjoin = off;
     SET enable_mergejoin = off;
 """
+_MOMENT = struct.Struct("!q")
+_YEAR_2000 = datetime(2000, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 
 
 def away_errors() -> tuple[type[BaseException], ...]:
@@ -82,6 +88,9 @@ class LaneConnection:
             self._connection = connection
             try:
                 await connection.execute(_SESSION)
+                await connection.set_type_codec(
+                    "timestamptz", schema="pg_catalog", encoder=_moment_sent, decoder=_moment_read, format="binary"
+                )
             except BaseException:
                 await self._throw_away()
                 raise
@@ -105,3 +114,16 @@ def _is_gone(connection: Any) -> bool:
         return bool(connection.is_closed())
     except asyncpg.InterfaceError:
         return True
+
+
+@lru_cache(maxsize=256)
+def _moment_sent(moment: datetime) -> bytes:
+    """A moment as Postgres writes it, in microseconds since 2000. A batch writes the same few moments into all its rows, and working them
+    out anew for each is most of what writing a row costs.
+    """
+    return _MOMENT.pack((moment - _YEAR_2000) // _MICROSECOND)
+
+
+def _moment_read(sent: bytes) -> datetime:
+    (microseconds,) = _MOMENT.unpack(sent)
+    return _YEAR_2000 + timedelta(microseconds=microseconds)
