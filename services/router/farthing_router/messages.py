@@ -92,6 +92,8 @@ def route(given: Route) -> Any:
                 likely_output_tokens=each.likely_output_tokens,
                 worst_case_usd_nanos=each.worst_case_usd_nanos,
                 likely_usd_nanos=each.likely_usd_nanos,
+                output_usd_nanos_per_million_tokens=each.output_usd_nanos_per_million_tokens,
+                hosted=each.hosted,
             )
             for each in given.candidates
         ],

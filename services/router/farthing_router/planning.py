@@ -78,6 +78,8 @@ class Candidate:
     likely_output_tokens: int
     worst_case_usd_nanos: int
     likely_usd_nanos: int
+    output_usd_nanos_per_million_tokens: int = 0
+    hosted: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +214,8 @@ class Planner:
             likely_output_tokens=likely,
             worst_case_usd_nanos=min(NANOS_MAX, model.price.of(Tokens(bound, 0, output_max))),
             likely_usd_nanos=model.price.of(Tokens(tokens, 0, likely)),
+            output_usd_nanos_per_million_tokens=model.price.output_usd_nanos_per_million_tokens,
+            hosted=model.hosted,
         )
 
     def _input_tokens(self, model: Model, wish: Wish) -> int:

@@ -102,6 +102,8 @@ class _StepNameEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StepName.Val
     """Answer remembered."""
     STEP_NAME_UNMASK: _StepName.ValueType  # 9
     """Personal data put back."""
+    STEP_NAME_ADMIT: _StepName.ValueType  # 10
+    """Let in by the rate limits, before everything else."""
 
 class StepName(_StepName, metaclass=_StepNameEnumTypeWrapper):
     """A step of a request."""
@@ -126,6 +128,8 @@ STEP_NAME_REMEMBER: StepName.ValueType  # 8
 """Answer remembered."""
 STEP_NAME_UNMASK: StepName.ValueType  # 9
 """Personal data put back."""
+STEP_NAME_ADMIT: StepName.ValueType  # 10
+"""Let in by the rate limits, before everything else."""
 Global___StepName: _TypeAlias = StepName  # noqa: Y015
 
 class _StepOutcome:
@@ -174,6 +178,7 @@ class PolicyOverrides(_message.Message):
     FIT_CONTEXT_FIELD_NUMBER: _builtins.int
     SKIP_MASKING_FIELD_NUMBER: _builtins.int
     OPEN_MODELS_ONLY_FIELD_NUMBER: _builtins.int
+    CRITICAL_FIELD_NUMBER: _builtins.int
     cache_mode: Global___CacheMode.ValueType
     """Cache mode."""
     cache_ttl_s: _builtins.int
@@ -188,6 +193,8 @@ class PolicyOverrides(_message.Message):
     """Send what MaskText would mask to the provider as it is; allowed only where the policy allows it."""
     open_models_only: _builtins.bool
     """Use only open models."""
+    critical: _builtins.bool
+    """Critical: may go beyond a budget's limit, up to its critical_limit_percent, and is not degraded; allowed only where the policy allows it."""
     @_builtins.property
     def allowed_providers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Use only these providers."""
@@ -203,10 +210,11 @@ class PolicyOverrides(_message.Message):
         fit_context: _builtins.bool = ...,
         skip_masking: _builtins.bool = ...,
         open_models_only: _builtins.bool = ...,
+        critical: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_providers", b"allowed_providers", "cache_mode", b"cache_mode", "cache_sharing", b"cache_sharing", "cache_ttl_s", b"cache_ttl_s", "fit_context", b"fit_context", "open_models_only", b"open_models_only", "prompt_level", b"prompt_level", "skip_masking", b"skip_masking"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_providers", b"allowed_providers", "cache_mode", b"cache_mode", "cache_sharing", b"cache_sharing", "cache_ttl_s", b"cache_ttl_s", "critical", b"critical", "fit_context", b"fit_context", "open_models_only", b"open_models_only", "prompt_level", b"prompt_level", "skip_masking", b"skip_masking"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -227,6 +235,9 @@ class CompleteRequest(_message.Message):
     PARAMETERS_FIELD_NUMBER: _builtins.int
     TAGS_FIELD_NUMBER: _builtins.int
     OVERRIDES_FIELD_NUMBER: _builtins.int
+    SERVICE_FIELD_NUMBER: _builtins.int
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    KEY_ID_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """A UUID, for the ledger and for logs."""
     scope: _builtins.str
@@ -237,6 +248,12 @@ class CompleteRequest(_message.Message):
     """What the request is for; "chat" when empty."""
     tier: _builtins.str
     """The tier of the user; empty for the highest."""
+    service: _builtins.str
+    """The internal service that asks, for usage."""
+    domain: _builtins.str
+    """The domain of use, as the organisation names them, for usage."""
+    key_id: _builtins.str
+    """The API key with which it was asked, by its id, for usage; the HTTP edge fills it in."""
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_chat_pb2.ChatMessage]:
         """The conversation."""
@@ -265,10 +282,13 @@ class CompleteRequest(_message.Message):
         parameters: _chat_pb2.Parameters | None = ...,
         tags: _abc.Iterable[_builtins.str] | None = ...,
         overrides: Global___PolicyOverrides | None = ...,
+        service: _builtins.str = ...,
+        domain: _builtins.str = ...,
+        key_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["overrides", b"overrides", "parameters", b"parameters"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["messages", b"messages", "model", b"model", "overrides", b"overrides", "parameters", b"parameters", "request_id", b"request_id", "scope", b"scope", "tags", b"tags", "task", b"task", "tier", b"tier"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "key_id", b"key_id", "messages", b"messages", "model", b"model", "overrides", b"overrides", "parameters", b"parameters", "request_id", b"request_id", "scope", b"scope", "service", b"service", "tags", b"tags", "task", b"task", "tier", b"tier"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -462,6 +482,7 @@ class Receipt(_message.Message):
     MASKED_SPANS_FIELD_NUMBER: _builtins.int
     ADDED_LATENCY_US_FIELD_NUMBER: _builtins.int
     POLICY_FIELD_NUMBER: _builtins.int
+    DECISION_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """The request."""
     scope: _builtins.str
@@ -510,6 +531,10 @@ class Receipt(_message.Message):
     def budget_left(self) -> _budget_pb2.BudgetLeft:
         """What is left on the tightest budget."""
 
+    @_builtins.property
+    def decision(self) -> _budget_pb2.Decision:
+        """What the ledger said, when it was not simply yes: why open models answered, until when, and what else could have been done."""
+
     def __init__(
         self,
         *,
@@ -533,10 +558,11 @@ class Receipt(_message.Message):
         masked_spans: _builtins.int = ...,
         added_latency_us: _builtins.int = ...,
         policy: _builtins.str = ...,
+        decision: _budget_pb2.Decision | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_cache_similarity", b"_cache_similarity", "budget_left", b"budget_left", "cache_similarity", b"cache_similarity", "saving", b"saving"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cache_similarity", b"_cache_similarity", "budget_left", b"budget_left", "cache_similarity", b"cache_similarity", "decision", b"decision", "saving", b"saving"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cache_similarity", b"_cache_similarity", "added_latency_us", b"added_latency_us", "attempts", b"attempts", "baseline_model", b"baseline_model", "baseline_usd_nanos", b"baseline_usd_nanos", "budget_left", b"budget_left", "cache_entry_key", b"cache_entry_key", "cache_key", b"cache_key", "cache_outcome", b"cache_outcome", "cache_similarity", b"cache_similarity", "cost_usd_nanos", b"cost_usd_nanos", "escalated", b"escalated", "input_tokens_after", b"input_tokens_after", "input_tokens_before", b"input_tokens_before", "masked_spans", b"masked_spans", "policy", b"policy", "request_id", b"request_id", "saving", b"saving", "scope", b"scope", "steps", b"steps", "task", b"task"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cache_similarity", b"_cache_similarity", "added_latency_us", b"added_latency_us", "attempts", b"attempts", "baseline_model", b"baseline_model", "baseline_usd_nanos", b"baseline_usd_nanos", "budget_left", b"budget_left", "cache_entry_key", b"cache_entry_key", "cache_key", b"cache_key", "cache_outcome", b"cache_outcome", "cache_similarity", b"cache_similarity", "cost_usd_nanos", b"cost_usd_nanos", "decision", b"decision", "escalated", b"escalated", "input_tokens_after", b"input_tokens_after", "input_tokens_before", b"input_tokens_before", "masked_spans", b"masked_spans", "policy", b"policy", "request_id", b"request_id", "saving", b"saving", "scope", b"scope", "steps", b"steps", "task", b"task"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cache_similarity: _TypeAlias = _typing.Literal["cache_similarity"]  # noqa: Y015
     _WhichOneofArgType__cache_similarity: _TypeAlias = _typing.Literal["_cache_similarity", b"_cache_similarity"]  # noqa: Y015
@@ -582,6 +608,7 @@ class EstimateCostResponse(_message.Message):
     VERDICT_FIELD_NUMBER: _builtins.int
     BUDGET_LEFT_FIELD_NUMBER: _builtins.int
     STEPS_FIELD_NUMBER: _builtins.int
+    DECISION_FIELD_NUMBER: _builtins.int
     cache_outcome: _cache_pb2.LookupOutcome.ValueType
     """What the cache would say."""
     likely_usd_nanos: _builtins.int
@@ -591,7 +618,7 @@ class EstimateCostResponse(_message.Message):
     baseline_likely_usd_nanos: _builtins.int
     """What it would likely cost without Farthing, in nanodollars."""
     verdict: _budget_pb2.Verdict.ValueType
-    """Whether the money is there."""
+    """Whether the money is there: ALLOW, DEGRADE (only for open models) or DENY."""
     @_builtins.property
     def route(self) -> _router_pb2.Route:
         """The route that would be taken; absent on a hit."""
@@ -604,6 +631,10 @@ class EstimateCostResponse(_message.Message):
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___Step]:
         """Steps as they were tried."""
 
+    @_builtins.property
+    def decision(self) -> _budget_pb2.Decision:
+        """The ledger's verdict in full: why, until when, and what else could be done. Absent on a hit."""
+
     def __init__(
         self,
         *,
@@ -615,10 +646,11 @@ class EstimateCostResponse(_message.Message):
         verdict: _budget_pb2.Verdict.ValueType = ...,
         budget_left: _budget_pb2.BudgetLeft | None = ...,
         steps: _abc.Iterable[Global___Step] | None = ...,
+        decision: _budget_pb2.Decision | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["budget_left", b"budget_left", "route", b"route"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["budget_left", b"budget_left", "decision", b"decision", "route", b"route"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["baseline_likely_usd_nanos", b"baseline_likely_usd_nanos", "budget_left", b"budget_left", "cache_outcome", b"cache_outcome", "likely_usd_nanos", b"likely_usd_nanos", "route", b"route", "steps", b"steps", "verdict", b"verdict", "worst_case_usd_nanos", b"worst_case_usd_nanos"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["baseline_likely_usd_nanos", b"baseline_likely_usd_nanos", "budget_left", b"budget_left", "cache_outcome", b"cache_outcome", "decision", b"decision", "likely_usd_nanos", b"likely_usd_nanos", "route", b"route", "steps", b"steps", "verdict", b"verdict", "worst_case_usd_nanos", b"worst_case_usd_nanos"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

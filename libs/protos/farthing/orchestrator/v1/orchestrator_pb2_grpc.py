@@ -63,18 +63,21 @@ class OrchestratorServiceServicer:
     """
 
     def Complete(self, request, context):
-        """Answers a request: mask, look up, shape, plan, reserve, call, judge, settle, remember, unmask. A repeated request_id is a new request to
-        the models, but never charged twice by accident: it is refused while its reservation is open or ended (REQUEST_ID_REUSED).
+        """Answers a request: admit, mask, look up, shape, plan, reserve, call, judge, settle, remember, unmask. A repeated request_id is a new
+        request to the models, but never charged twice by accident: it is refused while its reservation is open or ended (REQUEST_ID_REUSED).
         Statuses: INVALID_ARGUMENT (MODEL_UNKNOWN, REQUEST_ID_REUSED, UPSTREAM_REJECTED, or the field that is wrong), RESOURCE_EXHAUSTED
-        (BUDGET_EXHAUSTED), FAILED_PRECONDITION (PRICE_UNKNOWN, NO_CANDIDATE, CONTEXT_TOO_LONG), UNAVAILABLE (PEER_UNAVAILABLE,
-        ALL_ATTEMPTS_FAILED), DEADLINE_EXCEEDED.
+        (RATE_LIMITED; BUDGET_EXHAUSTED, or BUDGET_DEGRADED where only open models may be used and none can serve this: with the ledger's facts
+        and RetryInfo, and with output_tokens_delivered where an answer was cut off because nothing more could be paid), FAILED_PRECONDITION
+        (PRICE_UNKNOWN, NO_CANDIDATE, CONTEXT_TOO_LONG), UNAVAILABLE (PEER_UNAVAILABLE, ALL_ATTEMPTS_FAILED), DEADLINE_EXCEEDED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def StreamComplete(self, request, context):
-        """The same, streamed; cached answers are replayed as streams. A failure after the first piece ends the stream with an error status.
+        """The same, streamed; cached answers are replayed as streams. A failure after the first piece ends the stream with an error status: one
+        whose budget has no room for the next piece ends after the pieces that were paid for with BUDGET_EXHAUSTED. A caller who goes away ends
+        the provider's call, or lets it run to its end, as the policy says (budget.on_cancel); what was delivered is charged.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

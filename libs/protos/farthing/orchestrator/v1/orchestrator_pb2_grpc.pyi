@@ -38,14 +38,18 @@ class OrchestratorServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> OrchestratorServiceAsyncStub: ...
     Complete: _grpc.UnaryUnaryMultiCallable[_orchestrator_pb2.CompleteRequest, _orchestrator_pb2.CompleteResponse]
-    """Answers a request: mask, look up, shape, plan, reserve, call, judge, settle, remember, unmask. A repeated request_id is a new request to
-    the models, but never charged twice by accident: it is refused while its reservation is open or ended (REQUEST_ID_REUSED).
+    """Answers a request: admit, mask, look up, shape, plan, reserve, call, judge, settle, remember, unmask. A repeated request_id is a new
+    request to the models, but never charged twice by accident: it is refused while its reservation is open or ended (REQUEST_ID_REUSED).
     Statuses: INVALID_ARGUMENT (MODEL_UNKNOWN, REQUEST_ID_REUSED, UPSTREAM_REJECTED, or the field that is wrong), RESOURCE_EXHAUSTED
-    (BUDGET_EXHAUSTED), FAILED_PRECONDITION (PRICE_UNKNOWN, NO_CANDIDATE, CONTEXT_TOO_LONG), UNAVAILABLE (PEER_UNAVAILABLE,
-    ALL_ATTEMPTS_FAILED), DEADLINE_EXCEEDED.
+    (RATE_LIMITED; BUDGET_EXHAUSTED, or BUDGET_DEGRADED where only open models may be used and none can serve this: with the ledger's facts
+    and RetryInfo, and with output_tokens_delivered where an answer was cut off because nothing more could be paid), FAILED_PRECONDITION
+    (PRICE_UNKNOWN, NO_CANDIDATE, CONTEXT_TOO_LONG), UNAVAILABLE (PEER_UNAVAILABLE, ALL_ATTEMPTS_FAILED), DEADLINE_EXCEEDED.
     """
     StreamComplete: _grpc.UnaryStreamMultiCallable[_orchestrator_pb2.StreamCompleteRequest, _orchestrator_pb2.StreamCompleteResponse]
-    """The same, streamed; cached answers are replayed as streams. A failure after the first piece ends the stream with an error status."""
+    """The same, streamed; cached answers are replayed as streams. A failure after the first piece ends the stream with an error status: one
+    whose budget has no room for the next piece ends after the pieces that were paid for with BUDGET_EXHAUSTED. A caller who goes away ends
+    the provider's call, or lets it run to its end, as the policy says (budget.on_cancel); what was delivered is charged.
+    """
     EstimateCost: _grpc.UnaryUnaryMultiCallable[_orchestrator_pb2.EstimateCostRequest, _orchestrator_pb2.EstimateCostResponse]
     """Says what Complete would do and cost, without calling a model or holding money. Safe to retry."""
 
@@ -59,14 +63,18 @@ class OrchestratorServiceAsyncStub(OrchestratorServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Complete: _aio.UnaryUnaryMultiCallable[_orchestrator_pb2.CompleteRequest, _orchestrator_pb2.CompleteResponse]  # type: ignore[assignment]
-    """Answers a request: mask, look up, shape, plan, reserve, call, judge, settle, remember, unmask. A repeated request_id is a new request to
-    the models, but never charged twice by accident: it is refused while its reservation is open or ended (REQUEST_ID_REUSED).
+    """Answers a request: admit, mask, look up, shape, plan, reserve, call, judge, settle, remember, unmask. A repeated request_id is a new
+    request to the models, but never charged twice by accident: it is refused while its reservation is open or ended (REQUEST_ID_REUSED).
     Statuses: INVALID_ARGUMENT (MODEL_UNKNOWN, REQUEST_ID_REUSED, UPSTREAM_REJECTED, or the field that is wrong), RESOURCE_EXHAUSTED
-    (BUDGET_EXHAUSTED), FAILED_PRECONDITION (PRICE_UNKNOWN, NO_CANDIDATE, CONTEXT_TOO_LONG), UNAVAILABLE (PEER_UNAVAILABLE,
-    ALL_ATTEMPTS_FAILED), DEADLINE_EXCEEDED.
+    (RATE_LIMITED; BUDGET_EXHAUSTED, or BUDGET_DEGRADED where only open models may be used and none can serve this: with the ledger's facts
+    and RetryInfo, and with output_tokens_delivered where an answer was cut off because nothing more could be paid), FAILED_PRECONDITION
+    (PRICE_UNKNOWN, NO_CANDIDATE, CONTEXT_TOO_LONG), UNAVAILABLE (PEER_UNAVAILABLE, ALL_ATTEMPTS_FAILED), DEADLINE_EXCEEDED.
     """
     StreamComplete: _aio.UnaryStreamMultiCallable[_orchestrator_pb2.StreamCompleteRequest, _orchestrator_pb2.StreamCompleteResponse]  # type: ignore[assignment]
-    """The same, streamed; cached answers are replayed as streams. A failure after the first piece ends the stream with an error status."""
+    """The same, streamed; cached answers are replayed as streams. A failure after the first piece ends the stream with an error status: one
+    whose budget has no room for the next piece ends after the pieces that were paid for with BUDGET_EXHAUSTED. A caller who goes away ends
+    the provider's call, or lets it run to its end, as the policy says (budget.on_cancel); what was delivered is charged.
+    """
     EstimateCost: _aio.UnaryUnaryMultiCallable[_orchestrator_pb2.EstimateCostRequest, _orchestrator_pb2.EstimateCostResponse]  # type: ignore[assignment]
     """Says what Complete would do and cost, without calling a model or holding money. Safe to retry."""
 
@@ -83,11 +91,12 @@ class OrchestratorServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _orchestrator_pb2.CompleteRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_orchestrator_pb2.CompleteResponse, _abc.Awaitable[_orchestrator_pb2.CompleteResponse]]:
-        """Answers a request: mask, look up, shape, plan, reserve, call, judge, settle, remember, unmask. A repeated request_id is a new request to
-        the models, but never charged twice by accident: it is refused while its reservation is open or ended (REQUEST_ID_REUSED).
+        """Answers a request: admit, mask, look up, shape, plan, reserve, call, judge, settle, remember, unmask. A repeated request_id is a new
+        request to the models, but never charged twice by accident: it is refused while its reservation is open or ended (REQUEST_ID_REUSED).
         Statuses: INVALID_ARGUMENT (MODEL_UNKNOWN, REQUEST_ID_REUSED, UPSTREAM_REJECTED, or the field that is wrong), RESOURCE_EXHAUSTED
-        (BUDGET_EXHAUSTED), FAILED_PRECONDITION (PRICE_UNKNOWN, NO_CANDIDATE, CONTEXT_TOO_LONG), UNAVAILABLE (PEER_UNAVAILABLE,
-        ALL_ATTEMPTS_FAILED), DEADLINE_EXCEEDED.
+        (RATE_LIMITED; BUDGET_EXHAUSTED, or BUDGET_DEGRADED where only open models may be used and none can serve this: with the ledger's facts
+        and RetryInfo, and with output_tokens_delivered where an answer was cut off because nothing more could be paid), FAILED_PRECONDITION
+        (PRICE_UNKNOWN, NO_CANDIDATE, CONTEXT_TOO_LONG), UNAVAILABLE (PEER_UNAVAILABLE, ALL_ATTEMPTS_FAILED), DEADLINE_EXCEEDED.
         """
 
     @_abc_1.abstractmethod
@@ -96,7 +105,10 @@ class OrchestratorServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _orchestrator_pb2.StreamCompleteRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_orchestrator_pb2.StreamCompleteResponse], _abc.AsyncIterator[_orchestrator_pb2.StreamCompleteResponse]]:
-        """The same, streamed; cached answers are replayed as streams. A failure after the first piece ends the stream with an error status."""
+        """The same, streamed; cached answers are replayed as streams. A failure after the first piece ends the stream with an error status: one
+        whose budget has no room for the next piece ends after the pieces that were paid for with BUDGET_EXHAUSTED. A caller who goes away ends
+        the provider's call, or lets it run to its end, as the policy says (budget.on_cancel); what was delivered is charged.
+        """
 
     @_abc_1.abstractmethod
     def EstimateCost(

@@ -225,6 +225,8 @@ class Candidate(_message.Message):
     LIKELY_OUTPUT_TOKENS_FIELD_NUMBER: _builtins.int
     WORST_CASE_USD_NANOS_FIELD_NUMBER: _builtins.int
     LIKELY_USD_NANOS_FIELD_NUMBER: _builtins.int
+    OUTPUT_USD_NANOS_PER_MILLION_TOKENS_FIELD_NUMBER: _builtins.int
+    HOSTED_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """The model."""
     role: Global___CandidateRole.ValueType
@@ -243,6 +245,10 @@ class Candidate(_message.Message):
     """The most one call may cost, in nanodollars."""
     likely_usd_nanos: _builtins.int
     """What one call will likely cost, in nanodollars."""
+    output_usd_nanos_per_million_tokens: _builtins.int
+    """The dearest rate at which its answer may be billed, in nanodollars per million tokens."""
+    hosted: _builtins.bool
+    """True when a provider that bills hosts it, false for an open model on own machines."""
     def __init__(
         self,
         *,
@@ -255,10 +261,12 @@ class Candidate(_message.Message):
         likely_output_tokens: _builtins.int = ...,
         worst_case_usd_nanos: _builtins.int = ...,
         likely_usd_nanos: _builtins.int = ...,
+        output_usd_nanos_per_million_tokens: _builtins.int = ...,
+        hosted: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["deployment", b"deployment", "input_tokens", b"input_tokens", "likely_output_tokens", b"likely_output_tokens", "likely_usd_nanos", b"likely_usd_nanos", "model", b"model", "output_tokens_max", b"output_tokens_max", "provider", b"provider", "role", b"role", "worst_case_usd_nanos", b"worst_case_usd_nanos"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deployment", b"deployment", "hosted", b"hosted", "input_tokens", b"input_tokens", "likely_output_tokens", b"likely_output_tokens", "likely_usd_nanos", b"likely_usd_nanos", "model", b"model", "output_tokens_max", b"output_tokens_max", "output_usd_nanos_per_million_tokens", b"output_usd_nanos_per_million_tokens", "provider", b"provider", "role", b"role", "worst_case_usd_nanos", b"worst_case_usd_nanos"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

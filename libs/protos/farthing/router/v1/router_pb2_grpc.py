@@ -85,7 +85,8 @@ class RouterServiceServicer:
     def Generate(self, request, context):
         """Follows a route: asks models, judges answers, stops early or escalates, retries and falls back. Not safe to retry.
         Statuses: UNAVAILABLE (ALL_ATTEMPTS_FAILED with what each said; the attempts that cost something are in the details' metadata
-        as cost_usd_nanos), INVALID_ARGUMENT (UPSTREAM_REJECTED: the provider refused the request as malformed), DEADLINE_EXCEEDED.
+        as cost_usd_nanos, and may_be_billed is "True" there when a provider got the request but nobody knows what it bills), INVALID_ARGUMENT
+        (UPSTREAM_REJECTED: the provider refused the request as malformed), DEADLINE_EXCEEDED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -43,7 +43,8 @@ class RouterServiceStub:
     Generate: _grpc.UnaryUnaryMultiCallable[_router_pb2.GenerateRequest, _router_pb2.GenerateResponse]
     """Follows a route: asks models, judges answers, stops early or escalates, retries and falls back. Not safe to retry.
     Statuses: UNAVAILABLE (ALL_ATTEMPTS_FAILED with what each said; the attempts that cost something are in the details' metadata
-    as cost_usd_nanos), INVALID_ARGUMENT (UPSTREAM_REJECTED: the provider refused the request as malformed), DEADLINE_EXCEEDED.
+    as cost_usd_nanos, and may_be_billed is "True" there when a provider got the request but nobody knows what it bills), INVALID_ARGUMENT
+    (UPSTREAM_REJECTED: the provider refused the request as malformed), DEADLINE_EXCEEDED.
     """
     StreamGenerate: _grpc.UnaryStreamMultiCallable[_router_pb2.StreamGenerateRequest, _router_pb2.StreamGenerateResponse]
     """The same, streamed. An answer that is judged before it is delivered arrives at once; the last model of a route streams live.
@@ -67,7 +68,8 @@ class RouterServiceAsyncStub(RouterServiceStub):
     Generate: _aio.UnaryUnaryMultiCallable[_router_pb2.GenerateRequest, _router_pb2.GenerateResponse]  # type: ignore[assignment]
     """Follows a route: asks models, judges answers, stops early or escalates, retries and falls back. Not safe to retry.
     Statuses: UNAVAILABLE (ALL_ATTEMPTS_FAILED with what each said; the attempts that cost something are in the details' metadata
-    as cost_usd_nanos), INVALID_ARGUMENT (UPSTREAM_REJECTED: the provider refused the request as malformed), DEADLINE_EXCEEDED.
+    as cost_usd_nanos, and may_be_billed is "True" there when a provider got the request but nobody knows what it bills), INVALID_ARGUMENT
+    (UPSTREAM_REJECTED: the provider refused the request as malformed), DEADLINE_EXCEEDED.
     """
     StreamGenerate: _aio.UnaryStreamMultiCallable[_router_pb2.StreamGenerateRequest, _router_pb2.StreamGenerateResponse]  # type: ignore[assignment]
     """The same, streamed. An answer that is judged before it is delivered arrives at once; the last model of a route streams live.
@@ -106,7 +108,8 @@ class RouterServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_router_pb2.GenerateResponse, _abc.Awaitable[_router_pb2.GenerateResponse]]:
         """Follows a route: asks models, judges answers, stops early or escalates, retries and falls back. Not safe to retry.
         Statuses: UNAVAILABLE (ALL_ATTEMPTS_FAILED with what each said; the attempts that cost something are in the details' metadata
-        as cost_usd_nanos), INVALID_ARGUMENT (UPSTREAM_REJECTED: the provider refused the request as malformed), DEADLINE_EXCEEDED.
+        as cost_usd_nanos, and may_be_billed is "True" there when a provider got the request but nobody knows what it bills), INVALID_ARGUMENT
+        (UPSTREAM_REJECTED: the provider refused the request as malformed), DEADLINE_EXCEEDED.
         """
 
     @_abc_1.abstractmethod
