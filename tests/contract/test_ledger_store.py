@@ -17,6 +17,7 @@ from farthing_budget.budgets import Budget, Change, Draft, Limits, LimitTerms, T
 from farthing_budget.lane import Lane, Verdict
 from farthing_budget.operations import Dispatch, Lapse, Operation, Outcome, Record, Release, Reserve, Settle, State
 from farthing_budget.periods import Period, PeriodTerms
+from farthing_budget.questions import Group, UsageQuestion
 from farthing_budget.refusals import (
     BudgetExhausted,
     BudgetExists,
@@ -33,7 +34,7 @@ from farthing_budget.store.connection import LaneConnection
 from farthing_budget.store.postgres import PostgresLedger, open_ledger
 from farthing_budget.store.statements import LOCK_BALANCES, LOCK_HOLDS, TERMS, UPDATE_HOLDS, WRITE_BALANCES
 from farthing_budget.store.usage import PostgresUsage
-from farthing_budget.usage import Group, Saving, UsageLine, UsageQuestion, UsageRecord
+from farthing_budget.usage import Saving, UsageLine, UsageRecord
 from farthing_core.clock import ManualClock
 from farthing_core.errors import FieldInvalid
 from farthing_core.scopes import Scope, parse_scope
@@ -234,7 +235,7 @@ async def test_a_refused_request_is_not_remembered(house: House) -> None:
     assert await house.balance(budget) == (0, 50)
 
 
-@pytest.mark.parametrize("table", ["reservations", "usage", "usage_hourly"])
+@pytest.mark.parametrize("table", ["reservations", "usage", "usage_sums"])
 async def test_a_connection_killed_between_two_statements_leaves_nothing_half_done(
     house: House, database_url: str, table: str
 ) -> None:
@@ -252,7 +253,7 @@ async def test_a_connection_killed_between_two_statements_leaves_nothing_half_do
         with pytest.raises(StoreUnavailable):
             await caller
     assert [await house.balance(each) for each in budgets] == [(0, 100)] * 4
-    assert (await house.count("usage"), await house.count("usage_hourly"), await house.count("reservations")) == (0, 0, 1)
+    assert (await house.count("usage"), await house.count("usage_sums"), await house.count("reservations")) == (0, 0, 1)
     assert [type(verdict) for verdict in await house.one.commit(batch)] == [Outcome]
     assert await house.balance(budgets[0]) == ((70, 0) if table != "reservations" else (0, 110))
 
@@ -329,7 +330,7 @@ async def test_sums_that_would_overflow_are_refused_alone(house: House) -> None:
     holds = [reserve(0), reserve(0)]
     await house.one.commit([*holds, reserve(0)])
     await house.one.commit([settle(holds[0], 1)])
-    await house.pool.execute("UPDATE usage_hourly SET input_tokens = 9223372036854775807")
+    await house.pool.execute("UPDATE usage_sums SET input_tokens = 9223372036854775807 WHERE rollup = 1")
     (refused,) = await house.one.commit([settle(holds[1], 1)])
     assert isinstance(refused, FieldInvalid)
     assert [type(each) for each in await house.one.commit([settle(holds[1], 1, model="small")])] == [Outcome]
@@ -434,7 +435,7 @@ async def test_random_work_on_two_ledgers_ends_where_a_model_says(house: House) 
             spent += cost or 0
         assert await house.balance(budget) == (spent, held)
     assert spent > 3_000  # the limit was reached, so that refusals were part of this
-    total = await house.pool.fetchval("SELECT sum(cost_usd_nanos)::bigint FROM usage_hourly")
+    total = await house.pool.fetchval("SELECT sum(cost_usd_nanos)::bigint FROM usage_sums WHERE rollup = 1")
     assert total == spent == await house.pool.fetchval("SELECT sum(cost_usd_nanos)::bigint FROM usage")
 
 

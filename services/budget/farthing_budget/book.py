@@ -29,7 +29,7 @@ from farthing_budget.operations import (
 from farthing_budget.refusals import RequestIdReused, ReservationNotFound, ReservationReleased, ReservationSettled
 from farthing_budget.sizing.pool import add, subtract
 from farthing_budget.sizing.sizer import Lesson, Sizer
-from farthing_budget.usage import UsageRecord
+from farthing_budget.usage import UsageOrigin, UsageRecord
 
 NOTHING_LEFT_SAID = Left()
 _FULL = {
@@ -54,8 +54,9 @@ class Path:
 class Book:
     """The holds that a batch names, the terms on their paths, the balances of both, and what the batch makes of them.
 
-    `terms` is by (organisation, scope); `named` holds budgets that operations name, by (organisation, budget). Every balance that counts on
-    a path, or that a known hold is charged to, must be in `balances`.
+    `terms` is by (organisation, scope); `named` holds budgets that operations name, by (organisation, budget); `origins` what the
+    reservations were that are corrected, by (organisation, request). Every balance that counts on a path, or that a known hold is charged
+    to, must be in `balances`.
     """
 
     now: datetime
@@ -64,6 +65,7 @@ class Book:
     balances: dict[BalanceKey, Balance]
     sizer: Sizer
     named: Mapping[tuple[str, str], Terms] = field(default_factory=dict)
+    origins: Mapping[tuple[str, str], UsageOrigin] = field(default_factory=dict)
     new_holds: dict[tuple[str, str], Hold] = field(default_factory=dict)
     changed_holds: dict[tuple[str, str], Hold] = field(default_factory=dict)
     changed_balances: set[BalanceKey] = field(default_factory=set)
@@ -242,7 +244,7 @@ class Book:
         """Writes down what a request used."""
         self.usage.append((scope, request_id, usage))
         for line in usage.lines:
-            if getattr(line, "price_unknown", False):
+            if line.price_unknown:
                 self.tell("price_unknown", self.holds[scope.organization, request_id], line.cost_usd_nanos, model=line.model)
 
     def tell(self, kind: str, hold: Hold, amount_usd_nanos: int, *, model: str = "") -> None:

@@ -8,7 +8,10 @@ from farthing_budget.book import NOTHING_LEFT_SAID, Book, again
 from farthing_budget.budgets import Terms
 from farthing_budget.operations import Adjust, Charge, Entry, Kind, Outcome, Reset, State
 from farthing_budget.refusals import BudgetNotFound, ReservationNotFound, ReservationOpen
-from farthing_budget.usage import Saving, UsageLine, UsageRecord
+from farthing_budget.usage import Saving, UsageLine, UsageOrigin, UsageRecord
+
+_UNKNOWN = UsageOrigin("", "", "", "", (), "(correction)", "", "")
+"""Of a reservation whose usage has been erased since, or that was settled in this very batch."""
 
 
 def adjust(book: Book, operation: Adjust) -> Outcome:
@@ -38,7 +41,8 @@ def adjust(book: Book, operation: Adjust) -> Outcome:
     hold.settled_usd_nanos, hold.settled_tokens = operation.amount_usd_nanos, operation.tokens
     book.add(hold)
     if operation.reservation_id:
-        book.use(scope, operation.request_id, _correction(operation))
+        was = book.origins.get((scope.organization, operation.reservation_id), _UNKNOWN)
+        book.use(scope, operation.request_id, _correction(operation, was))
     return Outcome(hold, NOTHING_LEFT_SAID, entry=entry)
 
 
@@ -78,13 +82,13 @@ def _terms(book: Book, organization: str, budget_id: str) -> Terms:
     return terms
 
 
-def _correction(operation: Adjust) -> UsageRecord:
-    """The correction as usage, so that reports add up to the balances."""
+def _correction(operation: Adjust, was: UsageOrigin) -> UsageRecord:
+    """The correction as usage, in the places of what it corrects, so that reports add up to the balances."""
     amount, tokens = operation.amount_usd_nanos, operation.tokens
     line = UsageLine(
-        model="(correction)",
-        provider="",
-        deployment="",
+        model=was.model,
+        provider=was.provider,
+        deployment=was.deployment,
         input_tokens=tokens,
         cached_input_tokens=0,
         output_tokens=0,
@@ -92,4 +96,13 @@ def _correction(operation: Adjust) -> UsageRecord:
         outcome="refund" if amount < 0 else "correction",
         estimated=False,
     )
-    return UsageRecord(task="", lines=(line,), baseline_usd_nanos=amount, saving=Saving())
+    return UsageRecord(
+        task=was.task,
+        lines=(line,),
+        baseline_usd_nanos=amount,
+        saving=Saving(),
+        service=was.service,
+        domain=was.domain,
+        key_id=was.key_id,
+        tags=was.tags,
+    )

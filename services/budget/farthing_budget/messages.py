@@ -6,8 +6,7 @@ import base64
 import hashlib
 import json
 import math
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
@@ -18,7 +17,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from farthing_budget.budgets import Budget
 from farthing_budget.operations import Adjust, Entry, Hold, Left, State
 from farthing_budget.periods import Period
-from farthing_budget.usage import Group, Saving, UsageLine, UsageQuestion, UsageRecord, UsageSum
+from farthing_budget.usage import Saving, Source, UsageLine, UsageRecord
 
 _STATES = {
     State.RESERVED: budget_pb2.RESERVATION_STATE_RESERVED,
@@ -28,11 +27,8 @@ _STATES = {
     State.DISPATCHED: budget_pb2.RESERVATION_STATE_DISPATCHED,
     State.LAPSED: budget_pb2.RESERVATION_STATE_LAPSED,
 }
-_RANGE_DAYS = 30
-_PAGE_SIZE = 1000
 _YEAR_MIN, _YEAR_MAX = 1970, 9000
 _NOT_OURS = "is not one of ours"
-_KEY_FIELDS = {Group.MODEL: "model", Group.SCOPE: "scope", Group.DAY: "day", Group.TASK: "task", Group.PROVIDER: "provider"}
 
 
 def body_hash(request: Any) -> bytes:
@@ -158,6 +154,10 @@ def usage_record(given: Any) -> UsageRecord:
         lines=tuple(_usage_line(line, number) for number, line in enumerate(given.lines)),
         baseline_usd_nanos=given.baseline_usd_nanos,
         saving=Saving(given.saving.cache_usd_nanos, given.saving.prompt_usd_nanos, given.saving.route_usd_nanos),
+        service=text(given.service, field="usage.service"),
+        domain=text(given.domain, field="usage.domain"),
+        key_id=text(given.key_id, field="usage.key_id"),
+        tags=tuple(text(tag, field="usage.tags") for tag in given.tags),
     ).checked()
 
 
@@ -173,6 +173,15 @@ def _usage_line(line: Any, number: int) -> UsageLine:
         cost_usd_nanos=line.cost_usd_nanos,
         outcome=text(line.outcome, field=f"{where}.outcome"),
         estimated=line.estimated,
+        cache_write_5m_tokens=line.cache_write_5m_tokens,
+        cache_write_1h_tokens=line.cache_write_1h_tokens,
+        reasoning_tokens=line.reasoning_tokens,
+        audio_input_tokens=line.audio_input_tokens,
+        audio_output_tokens=line.audio_output_tokens,
+        tokens_source=Source(line.tokens_source or Source.REPORTED),
+        price_source=text(line.price_source, field=f"{where}.price_source"),
+        service_tier=text(line.service_tier, field=f"{where}.service_tier"),
+        price_unknown=line.price_unknown,
     )
 
 
@@ -183,55 +192,17 @@ def text(value: str, *, field: str) -> str:
     return value
 
 
-def question(request: Any, now: datetime) -> UsageQuestion:
-    """What sums are asked for. Raises FieldInvalid for a range that ends before it starts or a page token that is not ours."""
-    end = _moment(request, "end_time") or now
-    start = _moment(request, "start_time") or end - timedelta(days=_RANGE_DAYS)
-    if end <= start:
-        raise FieldInvalid(field="end_time", problem="must be after start_time")
-    start, whole = _hour(start), _hour(end)
-    end = whole if whole == end else whole + timedelta(hours=1)
-    groups = tuple(Group(number) for number in request.group_by)
-    after = page_keys(request.page_token)
-    if after is not None and len(after) != len(groups):
-        raise FieldInvalid(field="page_token", problem="belongs to another question")
-    return UsageQuestion(request.scope, start, end, groups, request.page_size or _PAGE_SIZE, after)
-
-
-def _moment(request: Any, field: str) -> datetime | None:
+def moment(request: Any, field: str) -> datetime | None:
+    """A moment that a request may give. Raises FieldInvalid for one that no calendar here holds."""
     if not request.HasField(field):
         return None
     try:
-        moment: datetime = getattr(request, field).ToDatetime(tzinfo=UTC)
+        found: datetime = getattr(request, field).ToDatetime(tzinfo=UTC)
     except (ValueError, OverflowError) as error:
         raise FieldInvalid(field=field, problem="is no moment") from error
-    if not _YEAR_MIN <= moment.year <= _YEAR_MAX:
+    if not _YEAR_MIN <= found.year <= _YEAR_MAX:
         raise FieldInvalid(field=field, problem=f"must lie between the years {_YEAR_MIN} and {_YEAR_MAX}")
-    return moment
-
-
-def _hour(moment: datetime) -> datetime:
-    return moment.replace(minute=0, second=0, microsecond=0)
-
-
-def usage_row(given: UsageSum, groups: tuple[Group, ...]) -> Any:
-    """A row of sums."""
-    row = budget_pb2.UsageRow(
-        requests=given.requests,
-        attempts=given.attempts,
-        input_tokens=given.input_tokens,
-        output_tokens=given.output_tokens,
-        cost_usd_nanos=given.cost_usd_nanos,
-        baseline_usd_nanos=given.baseline_usd_nanos,
-        saving=budget_pb2.Saving(
-            cache_usd_nanos=given.saving.cache_usd_nanos,
-            prompt_usd_nanos=given.saving.prompt_usd_nanos,
-            route_usd_nanos=given.saving.route_usd_nanos,
-        ),
-    )
-    for group, key in zip(groups, given.keys, strict=True):
-        setattr(row, _KEY_FIELDS[group], key)
-    return row
+    return found
 
 
 def page_token(keys: tuple[str, ...]) -> str:
@@ -260,8 +231,3 @@ def last_budget(token: str) -> tuple[str, int, str] | None:
     if len(keys) != 3 or keys[1] not in {str(int(period)) for period in Period}:
         raise FieldInvalid(field="page_token", problem=_NOT_OURS)
     return keys[0], int(keys[1]), keys[2]
-
-
-def one_more(asked: UsageQuestion) -> UsageQuestion:
-    """The same question for one row more, which tells whether there is another page."""
-    return replace(asked, page_size=asked.page_size + 1)

@@ -13,7 +13,7 @@ def settled_work(usage: UsageRecord) -> Work:
     return Work(
         models=tuple(line.model for line in usage.lines),
         providers=tuple(line.provider for line in usage.lines),
-        tags=tuple(getattr(usage, "tags", ())),
+        tags=usage.tags,
     )
 
 

@@ -1,26 +1,31 @@
-"""What requests used, and the sums people ask for."""
+"""What requests used: one line an attempt, with where each figure is from."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
 from enum import IntEnum
 
 from farthing_core.errors import FieldInvalid
 from farthing_core.money import NANOS_MAX
 
 _SERVED = ("accepted", "cache_")
+CORRECTIONS = frozenset(("refund", "correction"))
+"""Outcomes of lines that are no attempts: they only put right what an attempt cost."""
 
 
-class Group(IntEnum):
-    """By what usage is grouped; the numbers are the contract's."""
+class Source(IntEnum):
+    """Where a figure is from; the numbers are the contract's."""
 
-    MODEL = 1
-    SCOPE = 2
-    DAY = 3
-    TASK = 4
-    PROVIDER = 5
+    REPORTED = 1
+    DERIVED = 2
+    ESTIMATED = 3
+    MISSING = 4
+
+
+def serves(outcome: str) -> bool:
+    """Whether an attempt that ended so is the one whose answer was delivered."""
+    return outcome.startswith(_SERVED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +35,14 @@ class Saving:
     cache_usd_nanos: int = 0
     prompt_usd_nanos: int = 0
     route_usd_nanos: int = 0
+
+    @property
+    def usd_nanos(self) -> int:
+        """What was saved in all."""
+        return self.cache_usd_nanos + self.prompt_usd_nanos + self.route_usd_nanos
+
+
+NOTHING_SAVED = Saving()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +58,20 @@ class UsageLine:
     cost_usd_nanos: int
     outcome: str
     estimated: bool
+    cache_write_5m_tokens: int = 0
+    cache_write_1h_tokens: int = 0
+    reasoning_tokens: int = 0
+    audio_input_tokens: int = 0
+    audio_output_tokens: int = 0
+    tokens_source: Source = Source.REPORTED
+    price_source: str = ""
+    service_tier: str = ""
+    price_unknown: bool = False
+
+    @property
+    def guessed(self) -> bool:
+        """Whether its figures are our own estimate."""
+        return self.estimated or self.tokens_source in (Source.ESTIMATED, Source.MISSING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +82,10 @@ class UsageRecord:
     lines: tuple[UsageLine, ...]
     baseline_usd_nanos: int
     saving: Saving
+    service: str = ""
+    domain: str = ""
+    key_id: str = ""
+    tags: tuple[str, ...] = ()
 
     @property
     def cost_usd_nanos(self) -> int:
@@ -70,7 +101,7 @@ class UsageRecord:
     def served(self) -> int:
         """The index of the line whose answer was delivered: it carries the request, its baseline and its saving. The last when none was."""
         for index, line in enumerate(self.lines):
-            if line.outcome.startswith(_SERVED):
+            if serves(line.outcome):
                 return index
         return len(self.lines) - 1
 
@@ -91,42 +122,60 @@ class UsageRecord:
         for number, line in enumerate(self.lines):
             yield number, line, number == served
 
-    def sums(self) -> Iterator[tuple[tuple[str, str], tuple[int, ...]]]:
-        """What each line adds to the sums of its (model, provider): requests, attempts, input tokens, output tokens, cost, baseline,
-        and what the cache, the prompt and the route saved.
-        """
+    def figures(self) -> Iterator[tuple[UsageLine, tuple[int, ...]]]:
+        """What each line adds to sums: the values of FIGURES. A correction is neither a request nor an attempt."""
         for _, line, carries in self.attempts():
+            counts = int(line.outcome not in CORRECTIONS)
+            cost, saving = line.cost_usd_nanos, self.saving
             once = (
-                self.baseline_usd_nanos,
-                self.saving.cache_usd_nanos,
-                self.saving.prompt_usd_nanos,
-                self.saving.route_usd_nanos,
+                (self.baseline_usd_nanos, saving.cache_usd_nanos, saving.prompt_usd_nanos, saving.route_usd_nanos)
+                if carries
+                else (0, 0, 0, 0)
             )
-            counted = (int(carries), 1, line.input_tokens, line.output_tokens, line.cost_usd_nanos)
-            yield (line.model, line.provider), (*counted, *(once if carries else (0, 0, 0, 0)))
+            yield (
+                line,
+                (
+                    counts if carries else 0,
+                    counts,
+                    line.input_tokens,
+                    line.cached_input_tokens,
+                    line.output_tokens,
+                    cost,
+                    *once,
+                    counts if line.guessed else 0,
+                    cost if line.guessed or line.price_unknown else 0,
+                    cost if line.price_unknown else 0,
+                ),
+            )
+
+
+FIGURES = (
+    "requests",
+    "attempts",
+    "input_tokens",
+    "cached_input_tokens",
+    "output_tokens",
+    "cost_usd_nanos",
+    "baseline_usd_nanos",
+    "saved_cache_usd_nanos",
+    "saved_prompt_usd_nanos",
+    "saved_route_usd_nanos",
+    "estimated_attempts",
+    "estimated_usd_nanos",
+    "unpriced_usd_nanos",
+)
+"""What sums of usage consist of, in the order of `UsageRecord.figures` and of the roll-ups' columns."""
 
 
 @dataclass(frozen=True, slots=True)
-class UsageQuestion:
-    """What sums are asked for: `after` is where the previous page ended."""
+class UsageOrigin:
+    """What a settled request was: a later correction of it is reported in the same places."""
 
-    scope: str
-    start: datetime
-    end: datetime
-    groups: tuple[Group, ...]
-    page_size: int
-    after: tuple[str, ...] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class UsageSum:
-    """One row of sums; `keys` are the values of the groups asked for, in their order."""
-
-    keys: tuple[str, ...]
-    requests: int
-    attempts: int
-    input_tokens: int
-    output_tokens: int
-    cost_usd_nanos: int
-    baseline_usd_nanos: int
-    saving: Saving
+    task: str
+    service: str
+    domain: str
+    key_id: str
+    tags: tuple[str, ...]
+    model: str
+    provider: str
+    deployment: str

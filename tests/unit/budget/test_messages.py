@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from farthing.budget.v1 import budget_pb2
 from farthing_budget import messages
+from farthing_budget.edge.usage import question
 from farthing_core.errors import FieldInvalid
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -25,12 +26,12 @@ def at(*parts: int) -> Timestamp:
 
 
 def test_a_range_is_widened_to_whole_hours() -> None:
-    found = messages.question(asked(start_time=at(2026, 3, 1, 9, 59), end_time=at(2026, 3, 1, 11, 0, 1)), NOW)
+    found = question(asked(start_time=at(2026, 3, 1, 9, 59), end_time=at(2026, 3, 1, 11, 0, 1)), NOW)
     assert (found.start, found.end) == (datetime(2026, 3, 1, 9, tzinfo=UTC), datetime(2026, 3, 1, 12, tzinfo=UTC))
 
 
 def test_without_a_range_it_is_the_last_30_days_up_to_now() -> None:
-    found = messages.question(asked(), NOW)
+    found = question(asked(), NOW)
     assert (found.start, found.end) == (datetime(2026, 2, 13, 12, tzinfo=UTC), datetime(2026, 3, 15, 13, tzinfo=UTC))
 
 
@@ -46,7 +47,7 @@ def test_without_a_range_it_is_the_last_30_days_up_to_now() -> None:
 )
 def test_a_range_that_cannot_be_is_refused_with_its_field(values: dict[str, Any], field: str) -> None:
     with pytest.raises(FieldInvalid) as caught:
-        messages.question(asked(**values), NOW)
+        question(asked(**values), NOW)
     assert caught.value.field == field
 
 
@@ -72,7 +73,7 @@ def test_a_page_token_leads_back_to_its_keys() -> None:
 
 def test_a_page_token_of_another_question_is_refused() -> None:
     with pytest.raises(FieldInvalid):
-        messages.question(asked(page_token=messages.page_token(("a", "b")), group_by=[1]), NOW)
+        question(asked(page_token=messages.page_token(("a", "b")), group_by=[1]), NOW)
 
 
 @pytest.mark.parametrize("keys", [["a"], ["a", "²", "b"], ["a", "99", "b"], ["a", "0", "b"], ["a", "2"]])

@@ -34,10 +34,11 @@ def test_the_line_whose_answer_was_delivered_carries_the_request(outcomes: list[
 
 
 def test_a_request_and_its_saving_are_booked_once_and_every_attempt_is_counted() -> None:
-    sums = list(record(line("rejected", model="small", cost=7), line("accepted", model="large", cost=30)).sums())
+    both = record(line("rejected", model="small", cost=7), line("accepted", model="large", cost=30))
+    sums = [(each.model, figures) for each, figures in both.figures()]
     assert sums == [
-        (("small", "p"), (0, 1, 100, 20, 7, 0, 0, 0, 0)),
-        (("large", "p"), (1, 1, 100, 20, 30, 500, 1, 2, 3)),
+        ("small", (0, 1, 100, 40, 20, 7, 0, 0, 0, 0, 0, 0, 0)),
+        ("large", (1, 1, 100, 40, 20, 30, 500, 1, 2, 3, 0, 0, 0)),
     ]
 
 

@@ -12,7 +12,7 @@ from farthing_budget.decisions import Decision, Need
 from farthing_budget.journal import EntriesQuestion, Verification
 from farthing_budget.lane import Verdict
 from farthing_budget.operations import Entry, Hold, Operation, Work
-from farthing_budget.usage import UsageQuestion, UsageSum
+from farthing_budget.questions import UsageQuestion, UsageSum
 
 
 class LedgerStore(Protocol):

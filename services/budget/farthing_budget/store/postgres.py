@@ -30,6 +30,7 @@ from farthing_budget.store.statements import (
     ENTRIES_OF_HOLD,
     LAPSED,
     LOCK_HOLDS,
+    ORIGINS,
     READ_HOLD,
     SCOPES_OF_BUDGETS,
     TERMS,
@@ -37,7 +38,8 @@ from farthing_budget.store.statements import (
     WRITE_BALANCES,
 )
 from farthing_budget.store.terms import KnownTerms, read_epochs
-from farthing_budget.store.usage_rows import write_usage
+from farthing_budget.store.usage_rows import PlaceKey, UsageWriter
+from farthing_budget.usage import UsageOrigin
 
 _TRIES = 5
 _BACKOFF_S = 0.002
@@ -91,6 +93,7 @@ class PostgresLedger:
         self._sizer = sizer
         self._committed = committed
         self._charge_sets = ChargeSets()
+        self._usage = UsageWriter()
         self._terms = KnownTerms()
 
     async def commit(self, operations: Sequence[Operation]) -> list[Verdict]:
@@ -178,8 +181,9 @@ class PostgresLedger:
             # What was refused as unknown, or for want of room, may have been made by another process while we waited for its locks.
             if refused and await _holds(connection, _ids(refused, refused, besides=book.holds)):
                 raise _RequestKnown
-            written = await self._write(connection, book, spent)
-        self._charge_sets.written(written)
+            charge_sets, places = await self._write(connection, book, spent)
+        self._charge_sets.written(charge_sets)
+        self._usage.written(places)
         self._sizer.learn(book.lessons)
         if self._committed is not None:
             self._committed(book)
@@ -187,7 +191,7 @@ class PostgresLedger:
 
     async def _write(
         self, connection: asyncpg.Connection, book: Book, spent_before: dict[BalanceKey, int]
-    ) -> list[tuple[str, int]]:
+    ) -> tuple[list[tuple[str, int]], list[PlaceKey]]:
         numbers, new = await self._charge_sets.write(connection, book)
         if book.changed_balances:
             await connection.execute(WRITE_BALANCES, *columns.balance_columns(book, spent_before))
@@ -198,9 +202,7 @@ class PostgresLedger:
             await connection.execute(UPDATE_HOLDS, *changed)
         if book.entries:
             await columns.copy_entries(connection, book.entries, numbers)
-        if book.usage:
-            await write_usage(connection, book)
-        return new
+        return new, await self._usage.write(connection, book) if book.usage else []
 
     async def _locked_book(self, connection: asyncpg.Connection, operations: Sequence[Operation], asked: _Ids) -> Book:
         holds = await _holds(connection, asked)
@@ -217,7 +219,8 @@ class PostgresLedger:
         if await read_epochs(connection, organizations) != epochs:
             raise _TermsMoved
         by_id = {(each.organization, each.budget_id): each for on_scope in terms.values() for each in on_scope} if named else {}
-        return Book(now=now, holds=holds, terms=terms, balances=balances, sizer=self._sizer, named=by_id)
+        origins = await _origins(connection, operations, holds)
+        return Book(now=now, holds=holds, terms=terms, balances=balances, sizer=self._sizer, named=by_id, origins=origins)
 
 
 def _ids(
@@ -233,6 +236,21 @@ async def _holds(connection: asyncpg.Connection, ids: _Ids) -> dict[tuple[str, s
     if not ids:
         return {}
     return rows.holds_by_id(await connection.fetch(LOCK_HOLDS, [name for name, _ in ids], [number for _, number in ids]))
+
+
+async def _origins(
+    connection: asyncpg.Connection, operations: Sequence[Operation], holds: dict[tuple[str, str], Hold]
+) -> dict[tuple[str, str], UsageOrigin]:
+    """What the reservations were that are corrected."""
+    ids = {
+        (each.scope.organization, each.reservation_id)
+        for each in operations
+        if isinstance(each, Adjust) and each.reservation_id
+    }
+    corrected = [(name, holds[name, number].changed_at, number) for name, number in sorted(ids) if (name, number) in holds]
+    if not corrected:
+        return {}
+    return rows.origins_by_id(await connection.fetch(ORIGINS, *(list(column) for column in zip(*corrected, strict=True))))
 
 
 def _refusal(error: Exception) -> Exception:

@@ -24,6 +24,7 @@ from farthing_budget.operations import Entry, Hold, Kind, Sized, Sizing, State
 from farthing_budget.periods import Period, PeriodTerms
 from farthing_budget.store.charges import charges_of
 from farthing_budget.store.statements import CREATE_BALANCES, LOCK_BALANCES, READ_BALANCES
+from farthing_budget.usage import UsageOrigin, serves
 
 Bounds = dict[BalanceKey, datetime | None]
 """Balances that may count, with the end of their periods; None for those that need not be made where they are missing."""
@@ -98,6 +99,21 @@ def holds_by_id(found: Iterable[asyncpg.Record]) -> dict[tuple[str, str], Hold]:
     """Holds by (organisation, request)."""
     holds = (hold_of(row) for row in found)
     return {(hold.organization, hold.request_id): hold for hold in holds}
+
+
+def origins_by_id(found: Iterable[asyncpg.Record]) -> dict[tuple[str, str], UsageOrigin]:
+    """What requests were, by (organisation, request): as the line says whose answer was delivered, or the last."""
+    origins: dict[tuple[str, str], UsageOrigin] = {}
+    served: set[tuple[str, str]] = set()
+    for row in found:
+        key = row["organization"], str(row["request_id"])
+        if key in served:
+            continue
+        names = (row[name] for name in ("model", "provider", "deployment"))
+        origins[key] = UsageOrigin(row["task"], row["service"], row["domain"], row["key_id"], tuple(row["tags"]), *names)
+        if serves(row["outcome"]):
+            served.add(key)
+    return origins
 
 
 def entry_of(row: asyncpg.Record) -> Entry:

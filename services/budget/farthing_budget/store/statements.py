@@ -62,20 +62,39 @@ UPDATE_HOLDS = """
             settle_hash, sized, risk)
     WHERE r.organization = n.organization AND r.request_id = n.request_id
 """
-WRITE_HOURLY = """
-    INSERT INTO usage_hourly AS u (organization, hour, scope, model, provider, task, requests, attempts, input_tokens, output_tokens,
-        cost_usd_nanos, baseline_usd_nanos, saved_cache_usd_nanos, saved_prompt_usd_nanos, saved_route_usd_nanos)
-    SELECT * FROM unnest($1::text[], $2::timestamptz[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::bigint[],
-        $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[])
-    ON CONFLICT (organization, hour, scope, model, provider, task) DO UPDATE SET
+WRITE_PLACES = """
+    INSERT INTO usage_places (organization, rollup, place_number, workspace, project, user_name, model, provider, task, service, domain,
+        key_id, tag)
+    SELECT * FROM unnest($1::text[], $2::smallint[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
+        $10::text[], $11::text[], $12::text[], $13::text[])
+    ON CONFLICT DO NOTHING
+"""
+WRITE_SUMS = """
+    INSERT INTO usage_sums AS u (organization, rollup, at, place_number, requests, attempts, input_tokens, cached_input_tokens,
+        output_tokens, cost_usd_nanos, baseline_usd_nanos, saved_cache_usd_nanos, saved_prompt_usd_nanos, saved_route_usd_nanos,
+        estimated_attempts, estimated_usd_nanos, unpriced_usd_nanos)
+    SELECT * FROM unnest($1::text[], $2::smallint[], $3::timestamptz[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[],
+        $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[],
+        $16::bigint[], $17::bigint[])
+    ON CONFLICT (organization, rollup, at, place_number) DO UPDATE SET
         requests = u.requests + excluded.requests,
         attempts = u.attempts + excluded.attempts,
         input_tokens = u.input_tokens + excluded.input_tokens,
+        cached_input_tokens = u.cached_input_tokens + excluded.cached_input_tokens,
         output_tokens = u.output_tokens + excluded.output_tokens,
         cost_usd_nanos = u.cost_usd_nanos + excluded.cost_usd_nanos,
         baseline_usd_nanos = u.baseline_usd_nanos + excluded.baseline_usd_nanos,
         saved_cache_usd_nanos = u.saved_cache_usd_nanos + excluded.saved_cache_usd_nanos,
         saved_prompt_usd_nanos = u.saved_prompt_usd_nanos + excluded.saved_prompt_usd_nanos,
-        saved_route_usd_nanos = u.saved_route_usd_nanos + excluded.saved_route_usd_nanos
+        saved_route_usd_nanos = u.saved_route_usd_nanos + excluded.saved_route_usd_nanos,
+        estimated_attempts = u.estimated_attempts + excluded.estimated_attempts,
+        estimated_usd_nanos = u.estimated_usd_nanos + excluded.estimated_usd_nanos,
+        unpriced_usd_nanos = u.unpriced_usd_nanos + excluded.unpriced_usd_nanos
+"""
+ORIGINS = """
+    SELECT u.organization, u.request_id, u.task, u.service, u.domain, u.key_id, u.tags, u.model, u.provider, u.deployment, u.outcome
+    FROM usage u JOIN unnest($1::text[], $2::timestamptz[], $3::uuid[]) AS asked (organization, recorded_at, request_id)
+        USING (organization, recorded_at, request_id)
+    ORDER BY u.organization, u.request_id, u.line
 """
 LAPSED = "SELECT scope, request_id FROM reservations WHERE state IN (1, 5) AND expires_at <= $1 ORDER BY expires_at LIMIT $2"

@@ -1,79 +1,126 @@
-"""Usage as the ledger's batches write it: one row an attempt, and the hourly roll-up."""
+"""Usage as the ledger's batches write it: one row an attempt, and the roll-ups."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import asyncpg
 
 from farthing_budget.book import Book
-from farthing_budget.store.statements import WRITE_HOURLY
+from farthing_budget.rollups import Places, summed
+from farthing_budget.store.statements import WRITE_PLACES, WRITE_SUMS
 
-_USAGE_COLUMNS = (
+USAGE_COLUMNS = (
     "organization",
+    "recorded_at",
     "request_id",
     "line",
-    "recorded_at",
     "scope",
     "task",
+    "service",
+    "domain",
+    "key_id",
+    "tags",
     "model",
     "provider",
     "deployment",
     "outcome",
     "estimated",
+    "price_unknown",
+    "tokens_source",
+    "price_source",
+    "service_tier",
     "input_tokens",
     "cached_input_tokens",
+    "cache_write_5m_tokens",
+    "cache_write_1h_tokens",
+    "audio_input_tokens",
     "output_tokens",
+    "reasoning_tokens",
+    "audio_output_tokens",
     "cost_usd_nanos",
     "baseline_usd_nanos",
+    "saved_cache_usd_nanos",
+    "saved_prompt_usd_nanos",
+    "saved_route_usd_nanos",
 )
+_KNOWN_MAX = 50_000
+PlaceKey = tuple[str, int, int]
 
 
-async def write_usage(connection: asyncpg.Connection, book: Book) -> None:
-    """Writes what the batch recorded."""
-    await _copy_usage(connection, book)
-    await connection.execute(WRITE_HOURLY, *_hourly_columns(book))
+class UsageWriter:
+    """Writes what batches recorded. Knows which places are in the database already."""
+
+    def __init__(self) -> None:
+        self._known: set[PlaceKey] = set()
+
+    async def write(self, connection: asyncpg.Connection, book: Book) -> list[PlaceKey]:
+        """Writes what a batch recorded. Returns what `written` is told after the commit.
+
+        Places, then sums, each in one order for everybody and after all else: batches wait for one another instead of deadlocking, and
+        not for long.
+        """
+        await connection.copy_records_to_table("usage", records=_usage_records(book), columns=USAGE_COLUMNS)
+        sums, places = summed(book.usage, book.now)
+        new = sorted(places.keys() - self._known)
+        if new:
+            await connection.execute(WRITE_PLACES, *_columns(place_records(new, places)))
+        await connection.execute(WRITE_SUMS, *_columns([(*key, *sums[key]) for key in sorted(sums)]))
+        return new
+
+    def written(self, places: Iterable[PlaceKey]) -> None:
+        """These places are in the database for good."""
+        if len(self._known) > _KNOWN_MAX:
+            self._known.clear()
+        self._known.update(places)
 
 
-async def _copy_usage(connection: asyncpg.Connection, book: Book) -> None:
-    """Writes usage lines; the baseline stands on the line that was served."""
-    records = [
+def place_records(keys: Sequence[PlaceKey], places: Places) -> list[tuple[Any, ...]]:
+    """Places as rows."""
+    return [(*key, *places[key]) for key in keys]
+
+
+def _usage_records(book: Book) -> list[tuple[Any, ...]]:
+    """Usage lines as rows; the baseline and the saving stand on the line that was served."""
+    return [
         (
             scope.organization,
+            book.now,
             request_id,
             number,
-            book.now,
             scope.path,
             record.task,
+            record.service,
+            record.domain,
+            record.key_id,
+            record.tags,
             line.model,
             line.provider,
             line.deployment,
             line.outcome,
             line.estimated,
+            line.price_unknown,
+            line.tokens_source,
+            line.price_source,
+            line.service_tier,
             line.input_tokens,
             line.cached_input_tokens,
+            line.cache_write_5m_tokens,
+            line.cache_write_1h_tokens,
+            line.audio_input_tokens,
             line.output_tokens,
+            line.reasoning_tokens,
+            line.audio_output_tokens,
             line.cost_usd_nanos,
             record.baseline_usd_nanos if carries else 0,
+            record.saving.cache_usd_nanos if carries else 0,
+            record.saving.prompt_usd_nanos if carries else 0,
+            record.saving.route_usd_nanos if carries else 0,
         )
         for scope, request_id, record in book.usage
         for number, line, carries in record.attempts()
     ]
-    await connection.copy_records_to_table("usage", records=records, columns=_USAGE_COLUMNS)
-
-
-def _hourly_columns(book: Book) -> list[list[Any]]:
-    """What the batch adds to the hourly sums, by column: each row once, in one order for everybody."""
-    hour = book.now.replace(minute=0, second=0, microsecond=0)
-    sums: dict[tuple[Any, ...], list[int]] = {}
-    for scope, _, record in book.usage:
-        for place, added in record.sums():
-            key = (scope.organization, hour, scope.path, *place, record.task)
-            total = sums.setdefault(key, [0] * len(added))
-            for index, value in enumerate(added):
-                total[index] += value
-    return _columns([(*key, *sums[key]) for key in sorted(sums)])
 
 
 def _columns(records: Sequence[tuple[Any, ...]]) -> list[list[Any]]:

@@ -1,0 +1,176 @@
+"""Roll-ups: sums of usage by fewer dimensions, kept with every settlement, so that no question ever reads the rows themselves.
+
+Each adds up all usage by an hour or a day and by some dimensions. A question is answered from the smallest that has the dimensions it
+names: whole days from one by day, the hours at its edges from one by hour.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import IntEnum
+from functools import lru_cache
+from hashlib import sha256
+from typing import Any
+
+from farthing_core.scopes import Scope
+
+from farthing_budget.usage import UsageLine, UsageRecord
+
+DIMENSIONS = ("workspace", "project", "user_name", "model", "provider", "task", "service", "domain", "key_id", "tag")
+Place = tuple[str, ...]
+"""A value for each of DIMENSIONS; empty where it does not matter or is not known."""
+
+
+class Grain(IntEnum):
+    """How much time a sum covers, in hours."""
+
+    HOUR = 1
+    DAY = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Rollup:
+    """Sums of a grain by some dimensions. `number` is how the database knows it; it is never given to another."""
+
+    number: int
+    grain: Grain
+    dimensions: frozenset[str]
+
+    def at(self, moment: datetime) -> datetime:
+        """The start of the hour or day of a moment."""
+        hour = moment.replace(minute=0, second=0, microsecond=0)
+        return hour if self.grain is Grain.HOUR else hour.replace(hour=0)
+
+    def of(self, place: Place) -> Place:
+        """The place, as far as this roll-up tells places apart."""
+        return tuple(value if name in self.dimensions else "" for name, value in zip(DIMENSIONS, place, strict=True))
+
+
+def _rollup(number: int, grain: Grain, dimensions: str) -> Rollup:
+    return Rollup(number, grain, frozenset(dimensions.split()))
+
+
+_SCOPE = "workspace project user_name"
+_ALL = f"{_SCOPE} model provider task service domain key_id"
+ROLLUPS = (
+    # The smallest first: the first that will do is taken.
+    _rollup(1, Grain.HOUR, "model provider"),
+    _rollup(2, Grain.DAY, _SCOPE),
+    _rollup(3, Grain.HOUR, "workspace model provider"),
+    _rollup(4, Grain.DAY, "workspace project model provider task service domain"),
+    _rollup(5, Grain.HOUR, "workspace project model provider"),
+    _rollup(6, Grain.DAY, _ALL),
+    _rollup(7, Grain.HOUR, _ALL),
+)
+TAG_ROLLUPS = (
+    _rollup(8, Grain.HOUR, "tag model provider"),
+    _rollup(9, Grain.DAY, f"tag {_ALL}"),
+    _rollup(10, Grain.HOUR, f"tag {_ALL}"),
+)
+"""Sums by tag: what has several tags counts once for each, and what has none does not count."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part of a time range, and the roll-up that answers for it."""
+
+    rollup: Rollup
+    start: datetime
+    end: datetime
+
+
+def pieces(start: datetime, end: datetime, dimensions: Iterable[str], *, hourly: bool) -> list[Piece]:
+    """Which roll-ups answer for a range of whole hours: its days from one by day where that is smaller, its edges from one by hour."""
+    wanted = frozenset(dimensions)
+    fitting = [each for each in (TAG_ROLLUPS if "tag" in wanted else ROLLUPS) if wanted <= each.dimensions]
+    by_hour = next(each for each in fitting if each.grain is Grain.HOUR)
+    if hourly or fitting[0] is by_hour:
+        return [Piece(by_hour, start, end)]
+    first = fitting[0].at(start + timedelta(hours=23))
+    last = fitting[0].at(end)
+    if first >= last:
+        return [Piece(by_hour, start, end)]
+    found = [Piece(by_hour, start, first), Piece(fitting[0], first, last), Piece(by_hour, last, end)]
+    return [each for each in found if each.start < each.end]
+
+
+def place_of(scope: Scope, record: UsageRecord, line: UsageLine, *, tag: str = "") -> Place:
+    """Where a line belongs, in every dimension."""
+    return (
+        *scope_names(scope.path),
+        line.model,
+        line.provider,
+        record.task,
+        record.service,
+        record.domain,
+        record.key_id,
+        tag,
+    )
+
+
+@lru_cache(maxsize=4096)
+def scope_names(path: str) -> tuple[str, str, str]:
+    """The names of workspace, project and user of a scope's path; empty below its own level."""
+    names = path.split("/")[3::2]
+    workspace, project, user = (*names, "", "", "")[:3]
+    return workspace, project, user
+
+
+def path_of(organization: str, place: Place) -> str:
+    """The path of the scope that a place belongs to."""
+    levels = zip(("workspaces", "projects", "users"), place, strict=False)
+    return "/".join((f"organizations/{organization}", *(f"{level}/{name}" for level, name in levels if name)))
+
+
+@lru_cache(maxsize=65536)
+def place_number(place: Place) -> int:
+    """The number of a place: the first 64 bits of the hash of its values, each behind its length in bytes."""
+    text = "".join(f"{len(value.encode())}:{value}" for value in place)
+    return int.from_bytes(sha256(text.encode()).digest()[:8], "big", signed=True)
+
+
+Sums = dict[tuple[str, int, datetime, int], list[int]]
+"""Figures by (organisation, roll-up, start of the hour or day, place)."""
+Places = dict[tuple[str, int, int], Place]
+"""Places by (organisation, roll-up, number)."""
+
+
+def summed(usage: Sequence[tuple[Scope, str, UsageRecord]], now: datetime) -> tuple[Sums, Places]:
+    """What a batch adds to every roll-up, and the places that it adds to."""
+    sums: Sums = {}
+    places: Places = {}
+    # What happened in one place is added up first: a busy place costs no more than an idle one.
+    for (organization, tagged, place), figures in _by_place(usage).items():
+        for rollup in TAG_ROLLUPS if tagged else ROLLUPS:
+            its = rollup.of(place)
+            number = place_number(its)
+            places[organization, rollup.number, number] = its
+            _add(sums, (organization, rollup.number, rollup.at(now), number), figures)
+    return sums, places
+
+
+def _by_place(usage: Sequence[tuple[Scope, str, UsageRecord]]) -> dict[tuple[str, bool, Place], list[int]]:
+    found: dict[tuple[str, bool, Place], list[int]] = {}
+    for scope, _, record in usage:
+        for line, figures in record.figures():
+            for tagged, place in _places(scope, record, line):
+                _add(found, (scope.organization, tagged, place), figures)
+    return found
+
+
+def _places(scope: Scope, record: UsageRecord, line: UsageLine) -> Iterator[tuple[bool, Place]]:
+    place = place_of(scope, record, line)
+    yield False, place
+    for tag in record.tags:
+        yield True, (*place[:-1], tag)
+
+
+def _add(sums: dict[Any, list[int]], key: Any, figures: Sequence[int]) -> None:
+    total = sums.get(key)
+    if total is None:
+        sums[key] = list(figures)
+        return
+    for index, value in enumerate(figures):
+        total[index] += value
