@@ -84,7 +84,7 @@ class _Desk:
                 await _expected(request)
             return await handler(request)
         except (grpc.aio.AioRpcError, FarthingError, HttpProblem) as error:
-            return refusal(error)
+            return _ending_what_is_broken(request, refusal(error))
         except (asyncio.CancelledError, ConnectionError):
             raise
         except Exception as error:
@@ -104,6 +104,14 @@ class _Desk:
             text = f"{path[:200]} takes {allowed}, not {request.method[:20]}"
             raise HttpProblem(405, text, code="method_not_allowed", headers={"allow": allowed})
         return handler
+
+
+def _ending_what_is_broken(request: web.BaseRequest, response: web.Response) -> web.Response:
+    """The response, which says that the connection ends with it where the body broke off: nobody can tell where the next request begins."""
+    if request.content.exception() is not None:
+        request.content.feed_eof()  # else aiohttp goes on reading it, and logs what it meets as an error of ours
+        response.force_close()
+    return response
 
 
 async def _expected(request: web.BaseRequest) -> None:
