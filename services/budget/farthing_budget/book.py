@@ -54,9 +54,9 @@ class Path:
 class Book:
     """The holds that a batch names, the terms on their paths, the balances of both, and what the batch makes of them.
 
-    `terms` is by (organisation, scope); `named` holds budgets that operations name, by (organisation, budget); `origins` what the
-    reservations were that are corrected, by (organisation, request). Every balance that counts on a path, or that a known hold is charged
-    to, must be in `balances`.
+    `terms` is by (organisation, scope); `named` holds budgets that operations name, by (organisation, budget). Of reservations that are
+    corrected, `origins` is what they were, by (organisation, request), and `paid` what each of their balances paid, in nanodollars and
+    tokens. Every balance that counts on a path, or that a known hold is charged to, must be in `balances`.
     """
 
     now: datetime
@@ -66,6 +66,7 @@ class Book:
     sizer: Sizer
     named: Mapping[tuple[str, str], Terms] = field(default_factory=dict)
     origins: Mapping[tuple[str, str], UsageOrigin] = field(default_factory=dict)
+    paid: Mapping[tuple[str, str, BalanceKey], tuple[int, int]] = field(default_factory=dict)
     new_holds: dict[tuple[str, str], Hold] = field(default_factory=dict)
     changed_holds: dict[tuple[str, str], Hold] = field(default_factory=dict)
     changed_balances: set[BalanceKey] = field(default_factory=set)
@@ -75,6 +76,7 @@ class Book:
     lessons: list[Lesson] = field(default_factory=list)
     _paths: dict[Any, Path] = field(default_factory=dict)
     _moments: dict[int, datetime] = field(default_factory=dict)
+    _by_id: dict[tuple[str, str], Terms] | None = None
     _selective: bool | None = None
 
     def decide(self, scope: Scope, need: Need, work: Work) -> Decision:
@@ -119,14 +121,19 @@ class Book:
         return moment
 
     def places_of(self, hold: Hold) -> list[Place]:
-        """The budgets that a hold was charged to, in its own periods; those deleted since do not limit it any more."""
-        by_id = {each.budget_id: each for on_scope in self.terms.values() for each in on_scope}
+        """The budgets that a hold was charged to, in its own periods; those deleted since do not limit it any more.
+
+        A window has moved on meanwhile: what counts is all of it as it is now, and the slot of the hold.
+        """
+        if self._by_id is None:
+            self._by_id = {(each.organization, each.budget_id): each for on_scope in self.terms.values() for each in on_scope}
         found = []
         for key in hold.keys:
-            terms = by_id.get(key[1])
-            if terms is not None and terms.organization == key[0]:
-                present = self._place(terms)
-                found.append(present if present.key == key else place_of(terms, [key], [self.balances[key]]))
+            terms = self._by_id.get(key[:2])
+            if terms is not None:
+                counted = terms.counted_keys(self.now) if terms.rolling else ()
+                keys = [*(each for each in counted if each in self.balances and each != key), key]
+                found.append(place_of(terms, keys, [self.balances[each] for each in keys]))
         return found
 
     def take(self, path: Path, hold: Hold) -> None:

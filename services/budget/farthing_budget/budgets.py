@@ -9,7 +9,7 @@ from enum import IntEnum
 
 from farthing_core.errors import FieldInvalid
 
-from farthing_budget.periods import Period, PeriodTerms, period_bounds, window_starts
+from farthing_budget.periods import Period, PeriodTerms, neighbours, period_bounds, window_starts
 
 CHANGEABLE = ("display_name", "limit_usd_nanos", "limit_tokens", "limit_requests", "limit_terms")
 CRITICAL_PERCENT = 200
@@ -107,6 +107,10 @@ class Terms:
         if not self.rolling:
             return (self.balance_key(now),)
         return [(self.organization, self.budget_id, start) for start in window_starts(self.period_terms, now)]
+
+    def kept_keys(self, now: datetime) -> dict[BalanceKey, datetime]:
+        """The balances that are made where they are missing, with the ends of their periods: whoever may be charged now locks them all."""
+        return {(self.organization, self.budget_id, start): end for start, end in neighbours(self.period_terms, now)}
 
 
 @dataclass(slots=True)

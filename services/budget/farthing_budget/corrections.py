@@ -5,8 +5,8 @@ from __future__ import annotations
 from farthing_core.scopes import parse_scope
 
 from farthing_budget.book import NOTHING_LEFT_SAID, Book, again
-from farthing_budget.budgets import Terms
-from farthing_budget.operations import Adjust, Charge, Entry, Kind, Outcome, Reset, State
+from farthing_budget.budgets import BalanceKey, Terms
+from farthing_budget.operations import Adjust, Charge, Entry, Hold, Kind, Outcome, Reset, State
 from farthing_budget.refusals import BudgetNotFound, ReservationNotFound, ReservationOpen
 from farthing_budget.usage import Saving, UsageLine, UsageOrigin, UsageRecord
 
@@ -36,8 +36,10 @@ def adjust(book: Book, operation: Adjust) -> Outcome:
         if corrected.state is not State.SETTLED:
             raise ReservationOpen(request_id=operation.reservation_id)
         hold = book.ended_hold(scope, operation.request_id, operation.body_hash, corrected.charges)
-        entry = book.post(Kind.ADJUST, hold, (hold.keys, deltas), note=operation.reason)
-        entry = book.entries[-1] = entry._replace(corrects=operation.reservation_id)
+        written = len(book.entries)
+        book.post(Kind.ADJUST, hold, *_shares(book, corrected, deltas), note=operation.reason)
+        book.entries[written:] = [each._replace(corrects=operation.reservation_id) for each in book.entries[written:]]
+        entry = book.entries[written]
     hold.settled_usd_nanos, hold.settled_tokens = operation.amount_usd_nanos, operation.tokens
     book.add(hold)
     if operation.reservation_id:
@@ -73,6 +75,37 @@ def reset(book: Book, operation: Reset) -> Outcome:
     entry: Entry = book.post(Kind.RESET, hold, *changes, note=operation.reason)
     book.add(hold)
     return Outcome(hold, NOTHING_LEFT_SAID, entry=entry)
+
+
+def _shares(book: Book, hold: Hold, deltas: dict[str, int]) -> list[tuple[tuple[BalanceKey, ...], dict[str, int]]]:
+    """What of a correction lands where: budgets on a model or a provider take their part of it, as they paid their part of the whole."""
+    whole = tuple(charge.key for charge in hold.charges if charge.selector is None)
+    shares = [(whole, deltas)]
+    for charge in hold.charges:
+        if charge.selector is not None:
+            usd_nanos, tokens = _paid(book, hold, charge.key)
+            usd_share = _part(deltas["spent_usd_nanos"], usd_nanos, hold.settled_usd_nanos)
+            shares.append(
+                (
+                    (charge.key,),
+                    {"spent_usd_nanos": usd_share, "spent_tokens": _part(deltas["spent_tokens"], tokens, hold.settled_tokens)},
+                )
+            )
+    return shares
+
+
+def _part(amount: int, paid: int, total: int) -> int:
+    """The part of an amount, rounded up; all of it where nothing was paid at all."""
+    return -(-amount * paid // total) if total else amount
+
+
+def _paid(book: Book, hold: Hold, key: BalanceKey) -> tuple[int, int]:
+    """What one balance paid for a hold, in nanodollars and tokens."""
+    usd_nanos, tokens = book.paid.get((hold.organization, hold.request_id, key), (0, 0))
+    for entry in book.entries:
+        if entry.request_id == hold.request_id and key in entry.keys:
+            usd_nanos, tokens = usd_nanos + entry.spent_usd_nanos, tokens + entry.spent_tokens
+    return usd_nanos, tokens
 
 
 def _terms(book: Book, organization: str, budget_id: str) -> Terms:

@@ -185,9 +185,14 @@ def _release(book: Book, operation: Release) -> Outcome:
 
 
 def _record(book: Book, operation: Record) -> Outcome:
-    """Charges what is spent already, whether it fits or not. What cost nothing (a cache hit) uses up nothing."""
+    """Charges what is spent already, whether it fits or not. What cost nothing (a cache hit) uses up nothing.
+
+    A caller who never heard of its hold, because the answer was lost, records what it spent without one: that ends the hold.
+    """
     scope, usage = operation.scope, operation.usage
     known = book.holds.get((scope.organization, operation.request_id))
+    if known is not None and known.settle_hash is None and known.state is not State.RELEASED:
+        return _settle(book, Settle(scope, operation.request_id, usage, operation.body_hash))
     if known is not None:
         return again(known, operation.body_hash, known.settle_hash)
     path = book.path(scope, settled_work(usage))

@@ -24,6 +24,8 @@ class Period(IntEnum):
 
 SLOTS_OF_A_WINDOW = 24
 """A rolling window forgets what was spent in steps of a 24th of itself."""
+SLOTS_AHEAD = 2
+"""Clocks of replicas differ, and are set back: what was charged to so many slots to come counts too, so that nobody overlooks it."""
 WINDOW_S_MIN = 60
 
 
@@ -80,14 +82,27 @@ def period_bounds(terms: PeriodTerms, now: datetime) -> tuple[datetime, datetime
 
 
 def window_starts(terms: PeriodTerms, now: datetime) -> list[datetime]:
-    """The starts of the slots that a rolling window still counts, the oldest first and the present one last.
+    """The starts of the slots that a rolling window still counts: the oldest first, then those ahead, and the present one last.
 
     A slot counts until all of it has left the window, so the window is never shorter than promised.
     """
     present, _ = period_bounds(terms, now)
     slot_s = _slot_s(terms)
     back = -(-terms.window_s // slot_s)
-    return [present - timedelta(seconds=slot_s * number) for number in range(back, -1, -1)]
+    steps = (*range(-back, 0), *range(1, SLOTS_AHEAD + 1), 0)
+    return [present + timedelta(seconds=slot_s * step) for step in steps]
+
+
+def neighbours(terms: PeriodTerms, now: datetime) -> list[tuple[datetime, datetime]]:
+    """The present period; of a rolling window, the present slot and those around it. Each with its start and its end.
+
+    All of them are locked together: whose clocks are at most `SLOTS_AHEAD` slots apart then have one in common, and wait for each other.
+    """
+    present = period_bounds(terms, now)
+    if terms.period is not Period.ROLLING:
+        return [present]
+    slot = timedelta(seconds=_slot_s(terms))
+    return [(start, start + slot) for start in (present[0] - slot, present[0], present[0] + slot)]
 
 
 def leaves_at(terms: PeriodTerms, slot_start: datetime) -> datetime:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
+
 import asyncpg
 from farthing_core.clock import Clock
 from farthing_core.scopes import Scope
 
-from farthing_budget.budgets import Budget, Change, Draft, LimitTerms, total
+from farthing_budget.budgets import Budget, Change, Draft, LimitTerms, Terms, total
 from farthing_budget.refusals import BudgetExists, BudgetNotFound, RequestIdReused, VersionMismatch
 from farthing_budget.store.connection import reaching
-from farthing_budget.store.rows import bounds_of, lock_balances, read_balances, terms_of
+from farthing_budget.store.rows import Bounds, bounds_of, lock_balances, read_balances, terms_of
 
 _INSERT = """
     INSERT INTO budgets (organization, budget_id, scope, display_name, period, time_zone, limit_usd_nanos, limit_tokens, limit_requests,
@@ -36,6 +38,7 @@ _UPDATE = """
 _DELETE = (
     "UPDATE budgets SET deleted_at = $3 WHERE organization = $1 AND budget_id = $2 AND deleted_at IS NULL RETURNING budget_id"
 )
+_CLOCKS_DIFFER = timedelta(seconds=2)
 
 
 class PostgresBudgets:
@@ -107,8 +110,7 @@ class PostgresBudgets:
                 row = await connection.fetchrow(_BY_ID, organization, budget_id)
                 if row is None:
                     raise BudgetNotFound(budget_id=budget_id)
-                terms = terms_of(row)
-                await lock_balances(connection, bounds_of({("", ""): [terms]}, (), self._clock.now()))
+                await lock_balances(connection, _around(terms_of(row), self._clock.now()))
                 row = await connection.fetchrow(_BY_ID + " FOR UPDATE", organization, budget_id)
                 if row is None:
                     raise BudgetNotFound(budget_id=budget_id)
@@ -146,6 +148,12 @@ class PostgresBudgets:
             start = each.counted_keys(now)[0][2] if each.rolling else each.bounds(now)[0]
             found.append(Budget(each, row["version"], row["created_at"], start, total(counted), counted))
         return found
+
+
+def _around(terms: Terms, now: datetime) -> Bounds:
+    """The balances of a budget that anybody may be charged to at this moment: where a period ends, clocks do not agree on which it is."""
+    moments = (now - _CLOCKS_DIFFER, now, now + _CLOCKS_DIFFER)
+    return {key: end for moment in moments for key, end in bounds_of({("", ""): [terms]}, (), moment).items()}
 
 
 def _limit_terms(terms: LimitTerms) -> tuple[int, int, int, int]:

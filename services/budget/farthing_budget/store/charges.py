@@ -29,12 +29,15 @@ class ChargeSets:
 
     async def write(self, connection: asyncpg.Connection, book: Book) -> tuple[Numbers, list[tuple[str, int]]]:
         """Writes the sets of a batch that are not there yet. Returns the numbers of all, and what `written` is told after the commit."""
-        texts = {id(entry.keys): (entry.organization, _keys_text(entry.keys)) for entry in _once(book.entries)}
+        # By organisation too: those without budgets share one tuple, the empty one, and each keeps that set for itself.
+        tuples = {(entry.organization, id(entry.keys)): entry.keys for entry in book.entries}
+        texts = {place: _keys_text(keys) for place, keys in tuples.items()}
         for hold in (*book.new_holds.values(), *book.changed_holds.values()):
-            if id(hold.charges) not in texts:
-                texts[id(hold.charges)] = hold.organization, _charges_text(hold.charges)
-        numbers = {key: number_of(text) for key, (_, text) in texts.items()}
-        new = {(organization, numbers[key]): text for key, (organization, text) in texts.items()}
+            place = hold.organization, id(hold.charges)
+            if place not in texts:
+                texts[place] = _charges_text(hold.charges)
+        numbers = {key: number_of(text) for (_, key), text in texts.items()}
+        new = {(organization, numbers[key]): text for (organization, key), text in texts.items()}
         new = {place: text for place, text in new.items() if place not in self._known}
         if new:
             rows = sorted((*place, text) for place, text in new.items())
@@ -63,11 +66,6 @@ def charges_of(organization: str, text: str) -> tuple[Charge, ...]:
         place = organization, budget_id, datetime.fromtimestamp(int(start), UTC)
         charges.append(Charge(place, Selector(kind, name) if selector else None))
     return tuple(charges)
-
-
-def _once(entries: Sequence) -> Iterable:  # type: ignore[type-arg]
-    """One entry of each tuple of keys."""
-    return {id(entry.keys): entry for entry in entries}.values()
 
 
 def _keys_text(keys: Sequence[BalanceKey]) -> str:

@@ -22,6 +22,10 @@ _SESSION = """
     SET enable_seqscan = off;
     SET enable_hashjoin = off;
     SET enable_mergejoin = off;
+    SET lock_timeout = '5s';
+    SET idle_in_transaction_session_timeout = '10s';
+"""
+"""Whoever stops in the middle of a batch (a process that is frozen, a network that is cut) loses its locks; whoever waits for them is told.
 """
 _MOMENT = struct.Struct("!q")
 _YEAR_2000 = datetime(2000, 1, 1, tzinfo=UTC)
@@ -29,13 +33,18 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 def away_errors() -> tuple[type[BaseException], ...]:
-    """What asyncpg raises when the database cannot do its work now: out of reach, shutting down, read-only, or out of resources."""
+    """What asyncpg raises when the database cannot do its work now.
+
+    It is out of reach, shutting down, read-only, out of resources, or failing inside, which is also how it says that a file may not grow.
+    """
     return (
         *unreachable_errors(),
         asyncpg.OperatorInterventionError,
         asyncpg.InsufficientResourcesError,
         asyncpg.ReadOnlySQLTransactionError,
         asyncpg.PostgresSystemError,
+        asyncpg.InternalServerError,
+        asyncpg.InvalidTransactionStateError,
     )
 
 

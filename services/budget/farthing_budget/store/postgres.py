@@ -7,7 +7,7 @@ under those locks (who changes a limit locks the balances first); decides in arr
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Container, Sequence
+from collections.abc import AsyncIterator, Callable, Container, Iterable, Sequence
 from contextlib import asynccontextmanager
 
 import asyncpg
@@ -26,11 +26,11 @@ from farthing_budget.sizing.sizer import Sizer
 from farthing_budget.store import columns, rows
 from farthing_budget.store.charges import ChargeSets
 from farthing_budget.store.connection import LaneConnection, away_errors, reaching
+from farthing_budget.store.corrected import origins_of, paid_by
 from farthing_budget.store.statements import (
     ENTRIES_OF_HOLD,
     LAPSED,
     LOCK_HOLDS,
-    ORIGINS,
     READ_HOLD,
     SCOPES_OF_BUDGETS,
     TERMS,
@@ -38,8 +38,8 @@ from farthing_budget.store.statements import (
     WRITE_BALANCES,
 )
 from farthing_budget.store.terms import KnownTerms, read_epochs
+from farthing_budget.store.untold import Untold
 from farthing_budget.store.usage_rows import PlaceKey, UsageWriter
-from farthing_budget.usage import UsageOrigin
 
 _TRIES = 5
 _BACKOFF_S = 0.002
@@ -55,6 +55,7 @@ class _RequestKnown(Exception):
 
 _CONFLICTS = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError, _TermsMoved)
 _Ids = list[tuple[str, str]]
+_Written = tuple[list[tuple[str, int]], list[PlaceKey]]
 
 
 _NEW = Reserve | Record | Adjust | Reset
@@ -95,6 +96,7 @@ class PostgresLedger:
         self._charge_sets = ChargeSets()
         self._usage = UsageWriter()
         self._terms = KnownTerms()
+        self._untold = Untold()
 
     async def commit(self, operations: Sequence[Operation]) -> list[Verdict]:
         """Applies a batch. One that the database will not take is halved until the operation at fault stands alone."""
@@ -150,9 +152,11 @@ class PostgresLedger:
         broken, look_up_all, conflict = False, False, None
         for attempt in range(_TRIES):
             try:
-                return await self._commit(operations, look_up_all=look_up_all)
+                return self._untold.told(operations, await self._commit(operations, look_up_all=look_up_all))
             except (asyncpg.UniqueViolationError, _RequestKnown) as error:
                 look_up_all, conflict = True, error
+            except asyncpg.LockNotAvailableError as error:
+                raise LedgerBusy from error
             except _CONFLICTS as error:
                 conflict = error
                 self._terms.forget()
@@ -166,22 +170,16 @@ class PostgresLedger:
         raise LedgerBusy
 
     async def _commit(self, operations: Sequence[Operation], *, look_up_all: bool) -> list[Verdict]:
-        async with self._connection.transaction() as connection:
-            asked = _ids([each for each in operations if look_up_all or not isinstance(each, _NEW)], operations)
-            book = await self._locked_book(connection, operations, asked)
-            spent = {key: balance.spent_usd_nanos for key, balance in book.balances.items()}
-            verdicts: list[Verdict] = []
-            refused: list[Operation] = []
-            for operation in operations:
-                try:
-                    verdicts.append(apply(book, operation))
-                except FarthingError as error:
-                    verdicts.append(error)
-                    refused.append(operation)
-            # What was refused as unknown, or for want of room, may have been made by another process while we waited for its locks.
-            if refused and await _holds(connection, _ids(refused, refused, besides=book.holds)):
-                raise _RequestKnown
-            charge_sets, places = await self._write(connection, book, spent)
+        being_committed: Iterable[Hold] = ()
+        try:
+            async with self._connection.transaction() as connection:
+                asked = _ids([each for each in operations if look_up_all or not isinstance(each, _NEW)], operations)
+                book = await self._locked_book(connection, operations, asked)
+                verdicts, (charge_sets, places) = await self._decide(connection, book, operations)
+                being_committed = book.new_holds.values()
+        except away_errors():
+            self._untold.remember(being_committed)
+            raise
         self._charge_sets.written(charge_sets)
         self._usage.written(places)
         self._sizer.learn(book.lessons)
@@ -189,9 +187,25 @@ class PostgresLedger:
             self._committed(book)
         return verdicts
 
-    async def _write(
-        self, connection: asyncpg.Connection, book: Book, spent_before: dict[BalanceKey, int]
-    ) -> tuple[list[tuple[str, int]], list[PlaceKey]]:
+    async def _decide(
+        self, connection: asyncpg.Connection, book: Book, operations: Sequence[Operation]
+    ) -> tuple[list[Verdict], _Written]:
+        """Applies the operations and writes what came of it."""
+        spent = {key: balance.spent_usd_nanos for key, balance in book.balances.items()}
+        verdicts: list[Verdict] = []
+        refused: list[Operation] = []
+        for operation in operations:
+            try:
+                verdicts.append(apply(book, operation))
+            except FarthingError as error:
+                verdicts.append(error)
+                refused.append(operation)
+        # What was refused as unknown, or for want of room, may have been made by another process while we waited for its locks.
+        if refused and await _holds(connection, _ids(refused, refused, besides=book.holds)):
+            raise _RequestKnown
+        return verdicts, await self._write(connection, book, spent)
+
+    async def _write(self, connection: asyncpg.Connection, book: Book, spent_before: dict[BalanceKey, int]) -> _Written:
         numbers, new = await self._charge_sets.write(connection, book)
         if book.changed_balances:
             await connection.execute(WRITE_BALANCES, *columns.balance_columns(book, spent_before))
@@ -208,19 +222,30 @@ class PostgresLedger:
         holds = await _holds(connection, asked)
         scopes = {operation.scope.path: operation.scope for operation in operations}.values()
         organizations = sorted({scope.organization for scope in scopes})
-        paths = {ancestor for scope in scopes for ancestor in scope.ancestors}
+        places = {(scope.organization, ancestor) for scope in scopes for ancestor in scope.ancestors}
         named = sorted({each.budget_id for each in operations if isinstance(each, Adjust | Reset) and each.budget_id})
         if named:
-            paths |= {row["scope"] for row in await connection.fetch(SCOPES_OF_BUDGETS, organizations, named)}
-        terms, epochs = await self._terms.on(connection, organizations, sorted(paths))
+            found = await connection.fetch(SCOPES_OF_BUDGETS, organizations, named)
+            places |= {(row["organization"], row["scope"]) for row in found}
+        terms, epochs = await self._terms.on(connection, organizations, sorted(places))
         now = self._clock.now()
         balances = await rows.lock_balances(connection, rows.bounds_of(terms, holds.values(), now))
         # A budget that was made or changed while we waited for the locks counts; from here on nobody can change one before we commit.
         if await read_epochs(connection, organizations) != epochs:
-            raise _TermsMoved
+            self._terms.forget()
+            terms, _ = await self._terms.on(connection, organizations, sorted(places))
+            if not balances.keys() >= rows.kept_keys(terms, now):
+                raise _TermsMoved
         by_id = {(each.organization, each.budget_id): each for on_scope in terms.values() for each in on_scope} if named else {}
-        origins = await _origins(connection, operations, holds)
-        return Book(now=now, holds=holds, terms=terms, balances=balances, sizer=self._sizer, named=by_id, origins=origins)
+        corrected = [holds[each] for each in sorted(_corrected(operations)) if each in holds]
+        origins, paid = (
+            (await origins_of(connection, corrected), await paid_by(connection, corrected)) if corrected else ({}, {})
+        )
+        return Book(now, holds, terms, balances, self._sizer, named=by_id, origins=origins, paid=paid)
+
+
+def _corrected(operations: Sequence[Operation]) -> set[tuple[str, str]]:
+    return {(each.scope.organization, each.reservation_id) for each in operations if isinstance(each, Adjust)}
 
 
 def _ids(
@@ -228,29 +253,18 @@ def _ids(
 ) -> _Ids:
     """Whose holds the operations name, in the one order in which everybody locks them: so batches wait instead of deadlocking."""
     named = {(operation.scope.organization, operation.request_id) for operation in operations}
-    named |= {(each.scope.organization, each.reservation_id) for each in all_operations if isinstance(each, Adjust)}
+    named |= _corrected(all_operations)
     return sorted(each for each in named if each[1] and each not in besides)
 
 
 async def _holds(connection: asyncpg.Connection, ids: _Ids) -> dict[tuple[str, str], Hold]:
     if not ids:
         return {}
-    return rows.holds_by_id(await connection.fetch(LOCK_HOLDS, [name for name, _ in ids], [number for _, number in ids]))
-
-
-async def _origins(
-    connection: asyncpg.Connection, operations: Sequence[Operation], holds: dict[tuple[str, str], Hold]
-) -> dict[tuple[str, str], UsageOrigin]:
-    """What the reservations were that are corrected."""
-    ids = {
-        (each.scope.organization, each.reservation_id)
-        for each in operations
-        if isinstance(each, Adjust) and each.reservation_id
-    }
-    corrected = [(name, holds[name, number].changed_at, number) for name, number in sorted(ids) if (name, number) in holds]
-    if not corrected:
-        return {}
-    return rows.origins_by_id(await connection.fetch(ORIGINS, *(list(column) for column in zip(*corrected, strict=True))))
+    found = await connection.fetch(LOCK_HOLDS, [name for name, _ in ids], [number for _, number in ids])
+    if any(row["charges"] is None for row in found):
+        # Settled elsewhere while we waited for the row: it came as it is now, with the set of before. Locked, it is read once more.
+        found = await connection.fetch(LOCK_HOLDS, [name for name, _ in ids], [number for _, number in ids])
+    return rows.holds_by_id(found)
 
 
 def _refusal(error: Exception) -> Exception:

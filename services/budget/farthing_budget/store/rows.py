@@ -143,16 +143,17 @@ def bounds_of(terms: Mapping[tuple[str, str], Sequence[Terms]], holds: Iterable[
     bounds: Bounds = {}
     for on_scope in terms.values():
         for each in on_scope:
-            keys, (start, end) = each.counted_keys(now), each.bounds(now)
-            bounds.update(dict.fromkeys(keys))
-            bounds[keys[-1]] = end
-            if len(keys) > 1:
-                # Clocks differ: whoever is already in the next slot must wait for whoever still writes into this one.
-                bounds[keys[-2]] = start
+            bounds.update(dict.fromkeys(each.counted_keys(now)))
+            bounds.update(each.kept_keys(now))
     for hold in holds:
         for key in hold.keys:
             bounds.setdefault(key, None)  # its row exists
     return bounds
+
+
+def kept_keys(terms: Mapping[tuple[str, str], Sequence[Terms]], now: datetime) -> set[BalanceKey]:
+    """The balances without which nothing may be decided."""
+    return {key for on_scope in terms.values() for each in on_scope for key in each.kept_keys(now)}
 
 
 async def read_balances(connection: Any, bounds: Bounds) -> dict[BalanceKey, Balance]:

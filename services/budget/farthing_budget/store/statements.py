@@ -16,10 +16,13 @@ WRITE_CHARGE_SETS = """
     ON CONFLICT DO NOTHING
 """
 READ_EPOCHS = "SELECT organization, epoch FROM terms_epochs WHERE organization = ANY($1::text[])"
+# Replicas' clocks differ a little, so that a hold may have ended before it was made.
 ENTRIES_OF_HOLD = """
-    SELECT * FROM journal JOIN charge_sets USING (organization, charges_number)
-    WHERE organization = $1 AND (request_id = $2 OR corrects = $2) AND at >= $3 AND at <= $4
-    ORDER BY at, entry_id LIMIT 1000
+    SELECT * FROM (
+        SELECT * FROM journal WHERE organization = $1 AND request_id = $2
+            AND at >= least($3, $4::timestamptz) - interval '1 second' AND at <= greatest($3, $4::timestamptz) + interval '1 second'
+        UNION ALL SELECT * FROM journal WHERE organization = $1 AND corrects = $2
+    ) AS found JOIN charge_sets USING (organization, charges_number) ORDER BY at, entry_id LIMIT 1000
 """
 TERMS = """
     SELECT organization, budget_id, scope, display_name, period, time_zone, limit_usd_nanos, limit_tokens, limit_requests, selector_kind,
@@ -27,9 +30,10 @@ TERMS = """
     FROM budgets WHERE organization = ANY($1::text[]) AND scope = ANY($2::text[]) AND deleted_at IS NULL
     ORDER BY organization, scope, period, budget_id
 """
-SCOPES_OF_BUDGETS = (
-    "SELECT scope FROM budgets WHERE organization = ANY($1::text[]) AND budget_id = ANY($2::text[]) AND deleted_at IS NULL"
-)
+SCOPES_OF_BUDGETS = """
+    SELECT organization, scope FROM budgets
+    WHERE organization = ANY($1::text[]) AND budget_id = ANY($2::text[]) AND deleted_at IS NULL
+"""
 READ_BALANCES = """
     SELECT b.* FROM balances b
     JOIN unnest($1::text[], $2::text[], $3::timestamptz[]) AS k (organization, budget_id, period_start)

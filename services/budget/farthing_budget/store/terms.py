@@ -18,26 +18,27 @@ from farthing_budget.store.statements import READ_EPOCHS, TERMS
 _PATHS_MAX = 10_000
 Epochs = dict[str, int]
 """Epochs by organisation; one without budgets has none."""
-TermsByScope = Mapping[tuple[str, str], Sequence[Terms]]
+ScopeKey = tuple[str, str]
+"""(organisation, scope)."""
+TermsByScope = Mapping[ScopeKey, Sequence[Terms]]
 
 
 class KnownTerms:
     """Remembers terms by organisation and scope, with the epochs at which they were read."""
 
     def __init__(self) -> None:
-        self._by_place: dict[tuple[str, str], Sequence[Terms]] = {}
+        self._by_place: dict[ScopeKey, Sequence[Terms]] = {}
         self._epochs: Epochs = {}
 
     async def on(
-        self, connection: asyncpg.Connection, organizations: Sequence[str], scopes: Sequence[str]
+        self, connection: asyncpg.Connection, organizations: Sequence[str], places: Sequence[ScopeKey]
     ) -> tuple[TermsByScope, Epochs]:
-        """The terms on some scopes, and the epochs at which they were so."""
-        places = [(organization, scope) for organization in organizations for scope in scopes]
+        """The terms at some places, and the epochs at which they were so."""
         if not all(place in self._by_place for place in places):
             if len(self._by_place) > _PATHS_MAX:
                 self.forget()
             epochs = await read_epochs(connection, organizations)
-            found = terms_by_scope(await connection.fetch(TERMS, organizations, scopes))
+            found = terms_by_scope(await connection.fetch(TERMS, organizations, sorted({scope for _, scope in places})))
             for organization in organizations:
                 if self._epochs.get(organization, 0) != epochs.get(organization, 0):
                     self._forget_organization(organization)

@@ -348,7 +348,8 @@ class BudgetServiceServicer:
 
     def RecordUsage(self, request, context):
         """Writes down a request that has no reservation: a cache hit with its avoided cost, or spending that happened while the ledger was out
-        of reach. Cost is charged in full to every budget of the path, beyond the limit if need be: it is spent already. Safe to retry.
+        of reach. Cost is charged in full to every budget of the path, beyond the limit if need be: it is spent already. Where there is a
+        reservation of this request_id after all (the answer to it was lost), this ends it as SettleReservation would. Safe to retry.
         Statuses: INVALID_ARGUMENT (REQUEST_ID_REUSED).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

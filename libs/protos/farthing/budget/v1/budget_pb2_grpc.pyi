@@ -100,7 +100,8 @@ class BudgetServiceStub:
     """
     RecordUsage: _grpc.UnaryUnaryMultiCallable[_budget_pb2.RecordUsageRequest, _budget_pb2.RecordUsageResponse]
     """Writes down a request that has no reservation: a cache hit with its avoided cost, or spending that happened while the ledger was out
-    of reach. Cost is charged in full to every budget of the path, beyond the limit if need be: it is spent already. Safe to retry.
+    of reach. Cost is charged in full to every budget of the path, beyond the limit if need be: it is spent already. Where there is a
+    reservation of this request_id after all (the answer to it was lost), this ends it as SettleReservation would. Safe to retry.
     Statuses: INVALID_ARGUMENT (REQUEST_ID_REUSED).
     """
     QueryUsage: _grpc.UnaryUnaryMultiCallable[_budget_pb2.QueryUsageRequest, _budget_pb2.QueryUsageResponse]
@@ -218,7 +219,8 @@ class BudgetServiceAsyncStub(BudgetServiceStub):
     """
     RecordUsage: _aio.UnaryUnaryMultiCallable[_budget_pb2.RecordUsageRequest, _budget_pb2.RecordUsageResponse]  # type: ignore[assignment]
     """Writes down a request that has no reservation: a cache hit with its avoided cost, or spending that happened while the ledger was out
-    of reach. Cost is charged in full to every budget of the path, beyond the limit if need be: it is spent already. Safe to retry.
+    of reach. Cost is charged in full to every budget of the path, beyond the limit if need be: it is spent already. Where there is a
+    reservation of this request_id after all (the answer to it was lost), this ends it as SettleReservation would. Safe to retry.
     Statuses: INVALID_ARGUMENT (REQUEST_ID_REUSED).
     """
     QueryUsage: _aio.UnaryUnaryMultiCallable[_budget_pb2.QueryUsageRequest, _budget_pb2.QueryUsageResponse]  # type: ignore[assignment]
@@ -435,7 +437,8 @@ class BudgetServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_budget_pb2.RecordUsageResponse, _abc.Awaitable[_budget_pb2.RecordUsageResponse]]:
         """Writes down a request that has no reservation: a cache hit with its avoided cost, or spending that happened while the ledger was out
-        of reach. Cost is charged in full to every budget of the path, beyond the limit if need be: it is spent already. Safe to retry.
+        of reach. Cost is charged in full to every budget of the path, beyond the limit if need be: it is spent already. Where there is a
+        reservation of this request_id after all (the answer to it was lost), this ends it as SettleReservation would. Safe to retry.
         Statuses: INVALID_ARGUMENT (REQUEST_ID_REUSED).
         """
 
