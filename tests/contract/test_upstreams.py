@@ -12,7 +12,7 @@ from aiohttp import web
 from farthing.chat.v1 import chat_pb2
 from farthing_router.catalog import Deployment
 from farthing_router.openai_wire import OpenAIWire, open_session, sse_events
-from farthing_router.prices import Tokens
+from farthing_router.payloads import Reported
 from farthing_router.upstream import Call, UpstreamAnswer, UpstreamFailed, UpstreamPiece, UpstreamRejected
 
 USAGE = {"prompt_tokens": 10, "completion_tokens": 3, "prompt_tokens_details": {"cached_tokens": 4}}
@@ -134,7 +134,7 @@ async def test_a_whole_answer_comes_with_its_usage_and_unknown_fields(provider: 
         "stop",
         {"system_fingerprint": "fp"},
     )
-    assert found.usage == Tokens(10, 4, 3)
+    assert found.usage == Reported(10, 3, 4)
     body = made.bodies[0]
     assert body == {
         "model": "good",
@@ -157,7 +157,7 @@ async def test_tool_calls_come_through_untouched(provider: Any) -> None:
 async def test_usage_that_is_missing_is_told_from_usage_of_zero(provider: Any) -> None:
     _, wire, call = provider
     assert (await wire.complete(call("no-usage"))).usage is None
-    assert (await wire.complete(call("zero-usage"))).usage == Tokens(0, 0, 0)
+    assert (await wire.complete(call("zero-usage"))).usage == Reported(0, 0)
 
 
 @pytest.mark.parametrize(
@@ -194,7 +194,7 @@ async def test_a_stream_arrives_in_pieces_and_then_whole(provider: Any, behaviou
     items = [item async for item in wire.stream(call(behaviour))]
     assert [item.content for item in items if isinstance(item, UpstreamPiece)] == ["forty", "-two"]
     assert isinstance(items[-1], UpstreamAnswer)
-    assert (items[-1].content, items[-1].finish_reason, items[-1].usage) == ("forty-two", "stop", Tokens(10, 4, 3))
+    assert (items[-1].content, items[-1].finish_reason, items[-1].usage) == ("forty-two", "stop", Reported(10, 3, 4))
     assert made.bodies[0]["stream_options"] == {"include_usage": True}
 
 

@@ -37,7 +37,7 @@ CATALOG: dict[str, Target] = {
         Target("budget", "farthing_budget", schema="budget"),
         Target("cache", "farthing_cache", schema="cache"),
         Target("optimizer", "farthing_optimizer"),
-        Target("router", "farthing_router"),
+        Target("router", "farthing_router", schema="router"),
         Target("privacy", "farthing_privacy", schema="privacy", peers=("budget",)),
         Target("orchestrator", "farthing_orchestrator", peers=("budget", "cache", "optimizer", "router", "privacy")),
         Target("gateway", "farthing_gateway", schema="gateway", peers=("orchestrator", "router")),

@@ -36,6 +36,18 @@ ATTEMPT_OUTCOMES = {
     router_pb2.ATTEMPT_OUTCOME_FAILED: "failed",
     router_pb2.ATTEMPT_OUTCOME_CANCELLED: "cancelled",
 }
+TOKENS_SOURCES = {
+    chat_pb2.TOKENS_SOURCE_REPORTED: "reported",
+    chat_pb2.TOKENS_SOURCE_DERIVED: "derived",
+    chat_pb2.TOKENS_SOURCE_ESTIMATED: "estimated",
+    chat_pb2.TOKENS_SOURCE_MISSING: "missing",
+}
+FIGURE_SOURCES = {
+    "reported": budget_pb2.FIGURE_SOURCE_REPORTED,
+    "derived": budget_pb2.FIGURE_SOURCE_DERIVED,
+    "estimated": budget_pb2.FIGURE_SOURCE_ESTIMATED,
+    "missing": budget_pb2.FIGURE_SOURCE_MISSING,
+}
 _KEPT_FINISH_REASONS = frozenset({"stop", "tool_calls", "function_call", "end_turn"})
 
 
@@ -115,6 +127,15 @@ def line(attempt: Any) -> Line:
         cost_usd_nanos=attempt.cost_usd_nanos,
         outcome=ATTEMPT_OUTCOMES.get(attempt.outcome, "failed"),
         estimated=usage.estimated,
+        cache_write_5m_tokens=usage.cache_write_5m_tokens,
+        cache_write_1h_tokens=usage.cache_write_1h_tokens,
+        reasoning_tokens=usage.reasoning_tokens,
+        audio_input_tokens=usage.audio_input_tokens,
+        audio_output_tokens=usage.audio_output_tokens,
+        tokens_source=TOKENS_SOURCES.get(usage.source, "estimated" if usage.estimated else "reported"),
+        price_source=attempt.price_source,
+        service_tier=attempt.service_tier,
+        price_unknown=attempt.price_unknown,
     )
 
 
@@ -133,6 +154,15 @@ def usage_record(usage: Usage) -> Any:
                 cost_usd_nanos=item.cost_usd_nanos,
                 outcome=item.outcome,
                 estimated=item.estimated,
+                cache_write_5m_tokens=item.cache_write_5m_tokens,
+                cache_write_1h_tokens=item.cache_write_1h_tokens,
+                reasoning_tokens=item.reasoning_tokens,
+                audio_input_tokens=item.audio_input_tokens,
+                audio_output_tokens=item.audio_output_tokens,
+                tokens_source=FIGURE_SOURCES["estimated" if item.estimated else item.tokens_source or "reported"],
+                price_source=item.price_source,
+                service_tier=item.service_tier,
+                price_unknown=item.price_unknown,
             )
             for item in usage.lines
         ],

@@ -166,7 +166,7 @@ class Generated:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One attempt as the ledger writes it down."""
+    """One attempt as the ledger writes it down. `tokens_source` and `price_source` say where its figures are from."""
 
     model: str
     provider: str
@@ -177,6 +177,15 @@ class Line:
     cost_usd_nanos: int
     outcome: str
     estimated: bool = False
+    cache_write_5m_tokens: int = 0
+    cache_write_1h_tokens: int = 0
+    reasoning_tokens: int = 0
+    audio_input_tokens: int = 0
+    audio_output_tokens: int = 0
+    tokens_source: str = ""
+    price_source: str = ""
+    service_tier: str = ""
+    price_unknown: bool = False
 
 
 @dataclass(frozen=True, slots=True)

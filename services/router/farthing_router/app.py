@@ -1,41 +1,52 @@
-"""Wiring: settings → catalog → planner, cascade → servicer."""
+"""Wiring: settings → catalog, price book → planner, cascade → servicer."""
 
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from functools import cache
 from random import Random
+from uuid import uuid4
 
 from farthing.router.v1.router_pb2_grpc import add_RouterServiceServicer_to_server
-from farthing_core.clock import Clock, SystemClock
+from farthing_core.clock import SystemClock
 from farthing_core.errors import FieldInvalid
 from farthing_core.money import AmountInvalid
 from farthing_runtime.config_file import load_config
+from farthing_runtime.postgres import open_pool
 from farthing_runtime.registration import AppIterator, Mesh, Registration, ServiceBinding
 from farthing_runtime.settings import SettingsInvalid
 
 from farthing_router.cascade import Cascade
-from farthing_router.catalog import Catalog, parse_catalog
+from farthing_router.catalog import Catalog, ListPrice, parse_catalog
+from farthing_router.list_prices import ListPrices
 from farthing_router.openai_wire import OpenAIWire, open_session
 from farthing_router.planning import OutputLengths, Planner
-from farthing_router.prices import ListPrices, Price
+from farthing_router.price_book import ROWS_MAX, PriceBook
 from farthing_router.servicer import RouterServicer
 from farthing_router.settings import Settings, key_in_environment
 from farthing_router.status import STATUS_TABLE
+from farthing_router.store.postgres import PostgresPrices
 
 
 @asynccontextmanager
 async def app(settings: Settings, mesh: Mesh) -> AppIterator:
     """The router, until the block ends."""
     clock = SystemClock()
-    catalog, lengths = read_catalog(settings, clock), OutputLengths()
-    async with open_session(connections_max=settings.connections_max) as session:
+    list_price, lengths = lazy_list_prices(), OutputLengths()
+    catalog = read_catalog(settings, list_price)
+    async with (
+        open_pool(settings.database_url, schema="router", size_max=settings.pool_size_max) as pool,
+        open_session(connections_max=settings.connections_max) as session,
+    ):
+        store = PostgresPrices(pool, rows_max=ROWS_MAX)
+        book = PriceBook(catalog=catalog, store=store, clock=clock, list_price=list_price)
         cascade = Cascade(catalog=catalog, upstream=OpenAIWire(session), lengths=lengths, clock=clock, rng=Random())
         servicer = RouterServicer(
-            catalog=catalog,
+            book=book,
             planner=Planner(catalog, lengths),
             cascade=cascade,
             clock=clock,
+            new_id=lambda: str(uuid4()),
             generate_timeout_s=settings.generate_timeout_s,
         )
         binding = ServiceBinding(
@@ -45,16 +56,18 @@ async def app(settings: Settings, mesh: Mesh) -> AppIterator:
             status_table=STATUS_TABLE,
             deadline_s=settings.generate_timeout_s,
         )
-        yield Registration((binding,))
+        async with book.refreshing(interval_s=settings.prices_refresh_s):
+            yield Registration((binding,))
 
 
-def read_catalog(settings: Settings, clock: Clock) -> Catalog:
-    """The catalog of farthing.yaml. Raises SettingsInvalid, naming the field."""
+def lazy_list_prices() -> ListPrice:
+    """Looks models up on the price list, which is loaded when the first is asked for."""
     prices = cache(ListPrices)
+    return lambda provider, upstream_model: prices().find(provider, upstream_model)
 
-    def list_price(provider: str, upstream_model: str) -> Price | None:
-        return prices().price(provider, upstream_model, at=clock.now())
 
+def read_catalog(settings: Settings, list_price: ListPrice) -> Catalog:
+    """The catalog of farthing.yaml. Raises SettingsInvalid, naming the field."""
     try:
         return parse_catalog(load_config(settings.config_file), key_of=key_in_environment, list_price=list_price)
     except FieldInvalid as error:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from random import Random
 
 from farthing_core.clock import Clock
+from farthing_core.money import NANOS_MAX
 
 from farthing_router.catalog import Catalog, Model
 from farthing_router.errands import (
@@ -24,8 +25,9 @@ from farthing_router.errands import (
     waited_us,
 )
 from farthing_router.judging import Judged, judge
+from farthing_router.payloads import Reported
 from farthing_router.planning import Candidate, OutputLengths, Role
-from farthing_router.prices import Tokens
+from farthing_router.tokens import Tokens, TokensSource
 from farthing_router.upstream import Call, Upstream, UpstreamAnswer, UpstreamFailed, UpstreamPiece
 
 _BACKOFF_S = 0.2
@@ -202,8 +204,11 @@ class Cascade:
     def _bought(
         self, errand: Errand, candidate: Candidate, model: Model, answer: UpstreamAnswer, began_s: float, first_us: int = 0
     ) -> Bought:
-        tokens = answer.usage or _estimated(answer, candidate)
-        assert model.price is not None
+        said = answer.usage or Reported()
+        tokens = said.tokens(input_estimate=candidate.input_tokens, output_estimate=_length(answer))
+        # Whoever names no tier of service is taken at what it was asked for.
+        price, tier = errand.prices.of(model), errand.service_tier if said.tier is None else said.tier
+        rated = price.rate(tokens, tier)
         attempt = Attempt(
             model=candidate.model,
             provider=candidate.provider,
@@ -212,9 +217,12 @@ class Cascade:
             reason="",
             confidence=None,
             tokens=tokens,
-            cost_usd_nanos=model.price.of(tokens),
+            cost_usd_nanos=min(NANOS_MAX, rated.cost_usd_nanos),
             latency_us=self._since_us(began_s),
             first_token_us=first_us,
+            service_tier=tier,
+            price_source=price.source,
+            price_unknown=rated.unknown,
         )
         self._lengths.learn(candidate.model, errand.task, tokens.output_tokens)
         bought = Bought(candidate, answer, attempt)
@@ -222,7 +230,7 @@ class Cascade:
         return bought
 
     def _failed(self, errand: Errand, candidate: Candidate, why: str, began_s: float) -> None:
-        none = Tokens()
+        none = Tokens(source=TokensSource.MISSING)
         latency_us = self._since_us(began_s)
         errand.failures.append(
             Attempt(
@@ -265,6 +273,6 @@ def _cost(bought: Bought) -> int:
     return bought.attempt.cost_usd_nanos
 
 
-def _estimated(answer: UpstreamAnswer, candidate: Candidate) -> Tokens:
-    characters = len(answer.content) + len(answer.extra_json)
-    return Tokens(candidate.input_tokens, 0, -(-characters // _CHARACTERS_PER_TOKEN), estimated=True)
+def _length(answer: UpstreamAnswer) -> int:
+    """How many tokens an answer likely has."""
+    return -(-(len(answer.content) + len(answer.extra_json)) // _CHARACTERS_PER_TOKEN)

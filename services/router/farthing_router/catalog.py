@@ -9,10 +9,11 @@ from typing import Annotated, Any, Literal
 from farthing_core.errors import FarthingError, FieldInvalid
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from farthing_router.prices import Price, price_from_usd
+from farthing_router.list_prices import Listed
+from farthing_router.price_entries import PriceEntry
+from farthing_router.prices import Price
 
 AUTO_MODELS = frozenset({"", "farthing/auto"})
-_Usd = Annotated[str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+)?$")]
 Capability = Literal["tools", "vision", "json", "streaming"]
 
 
@@ -37,14 +38,6 @@ class ProviderEntry(_Section):
     list_price_provider: str = ""
     timeout_s: float = Field(default=120.0, gt=0, le=3600)
     retries: int = Field(default=2, ge=0, le=5)
-
-
-class PriceEntry(_Section):
-    """A price in dollars per million tokens, as decimal text: a float has lost digits already."""
-
-    input_usd_per_million_tokens: _Usd
-    output_usd_per_million_tokens: _Usd
-    cached_input_usd_per_million_tokens: _Usd | None = None
 
 
 class ModelEntry(_Section):
@@ -79,6 +72,7 @@ class RoutingEntry(_Section):
     cascades: tuple[CascadeEntry, ...] = ()
     fallbacks: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     output_tokens_default: int = Field(default=1024, gt=0, le=1_000_000)
+    unknown_price: Literal["error", "upper_bound"] = "error"
 
 
 class _Sections(_Section):
@@ -101,7 +95,7 @@ class Deployment:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model as the router knows it. `price` is None when nobody knows one."""
+    """A model as the router knows it. `stated` is the price that farthing.yaml gives, `listed` the model's place on a price list."""
 
     name: str
     provider: str
@@ -112,7 +106,8 @@ class Model:
     output_tokens_max: int
     encoding: str
     capabilities: frozenset[str]
-    price: Price | None
+    stated: Price | None
+    listed: Listed | None
     token_margin_pct: int
     deployment: Deployment
 
@@ -129,7 +124,7 @@ class Cascade:
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """Everything the router can choose from."""
+    """Everything the router can choose from. `baseline_model` is empty where farthing.yaml names none; `unknown_price` is a policy."""
 
     models: Mapping[str, Model]
     baseline_model: str
@@ -137,6 +132,7 @@ class Catalog:
     cascades: tuple[tuple[str, Cascade], ...]
     fallbacks: Mapping[str, tuple[str, ...]]
     output_tokens_default: int
+    unknown_price: str
 
     def model(self, name: str) -> Model:
         """A model; raises ModelUnknown."""
@@ -145,16 +141,9 @@ class Catalog:
             raise ModelUnknown(model=name)
         return found
 
-    def cascade(self, task: str) -> Cascade:
-        """The first cascade for a task; all models by price where none is written."""
-        for pattern, cascade in self.cascades:
-            if pattern in ("*", task):
-                return cascade
-        by_price = sorted((model for model in self.models.values() if model.price is not None), key=_rate)
-        steps = tuple(model.name for model in by_price)
-        return Cascade(
-            steps=(steps[0], steps[-1]) if len(steps) > 2 else steps, agreement=(), accept_confidence=0.7, calls_max=6
-        )
+    def cascade(self, task: str) -> Cascade | None:
+        """The first cascade for a task; None where none is written."""
+        return next((cascade for pattern, cascade in self.cascades if pattern in ("*", task)), None)
 
     def tier_rank(self, tier: str) -> int:
         """How far a user of this tier may reach; the highest for the empty one. Raises FieldInvalid for an unknown one."""
@@ -167,8 +156,8 @@ class Catalog:
 
 KeyOf = Callable[[str], str | None]
 """The API key in an environment variable; None when it is not set."""
-ListPrice = Callable[[str, str], Price | None]
-"""The list price of (provider, upstream model)."""
+ListPrice = Callable[[str, str], Listed | None]
+"""The place of (provider, upstream model) on a price list."""
 
 
 def parse_catalog(config: Mapping[str, Any], *, key_of: KeyOf, list_price: ListPrice) -> Catalog:
@@ -185,7 +174,7 @@ def parse_catalog(config: Mapping[str, Any], *, key_of: KeyOf, list_price: ListP
     _check_names(routing, models)
     return Catalog(
         models=models,
-        baseline_model=routing.baseline_model or _dearest(models),
+        baseline_model=routing.baseline_model,
         tiers=routing.tiers,
         cascades=tuple(
             (each.task, Cascade(each.steps, each.agreement, each.accept_confidence, each.calls_max))
@@ -193,6 +182,7 @@ def parse_catalog(config: Mapping[str, Any], *, key_of: KeyOf, list_price: ListP
         ),
         fallbacks=routing.fallbacks,
         output_tokens_default=routing.output_tokens_default,
+        unknown_price=routing.unknown_price,
     )
 
 
@@ -205,14 +195,8 @@ def _model(name: str, entry: ModelEntry, sections: _Sections, key_of: KeyOf, lis
     if tier not in tiers:
         raise FieldInvalid(field=f"models.{name}.tier", problem=f"{tier!r} is not among routing.tiers")
     upstream_model = entry.upstream_model or name
-    if entry.price is not None:
-        listed: Price | None = price_from_usd(
-            entry.price.input_usd_per_million_tokens,
-            entry.price.output_usd_per_million_tokens,
-            entry.price.cached_input_usd_per_million_tokens,
-        )
-    else:
-        listed = list_price(provider.list_price_provider or entry.provider, upstream_model)
+    stated = entry.price.price(field=f"models.{name}.price") if entry.price is not None else None
+    listed = list_price(provider.list_price_provider or entry.provider, upstream_model) if stated is None else None
     return Model(
         name=name,
         provider=entry.provider,
@@ -223,7 +207,8 @@ def _model(name: str, entry: ModelEntry, sections: _Sections, key_of: KeyOf, lis
         output_tokens_max=entry.output_tokens_max,
         encoding=entry.encoding,
         capabilities=frozenset(entry.capabilities),
-        price=listed,
+        stated=stated,
+        listed=listed,
         token_margin_pct=entry.token_margin_pct,
         deployment=_deployment(entry.provider, provider, upstream_model, key_of),
     )
@@ -251,13 +236,3 @@ def _check_names(routing: RoutingEntry, models: Mapping[str, Model]) -> None:
     for field, name in named:
         if name not in models:
             raise FieldInvalid(field=field, problem=f"{name!r} is not among models")
-
-
-def _rate(model: Model) -> int:
-    assert model.price is not None
-    return model.price.input_usd_nanos_per_million_tokens + model.price.output_usd_nanos_per_million_tokens
-
-
-def _dearest(models: Mapping[str, Model]) -> str:
-    priced = [model for model in models.values() if model.price is not None]
-    return max(priced, key=_rate).name if priced else ""

@@ -10,7 +10,8 @@ from farthing_core.errors import FarthingError
 
 from farthing_router.judging import Opinion
 from farthing_router.planning import Candidate, Role, Route
-from farthing_router.prices import Tokens
+from farthing_router.price_book import Prices
+from farthing_router.tokens import Tokens
 from farthing_router.upstream import UpstreamAnswer, UpstreamPiece
 
 
@@ -52,6 +53,9 @@ class Attempt:
     cost_usd_nanos: int
     latency_us: int
     first_token_us: int = 0
+    service_tier: str = ""
+    price_source: str = ""
+    price_unknown: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +81,16 @@ class Bought:
 
 @dataclass(slots=True)
 class Errand:
-    """One request on its route."""
+    """One request on its route. Its prices are those of the moment it set out; `service_tier` is what it asks providers for."""
 
     route: Route
+    prices: Prices
     conversation: Any
     parameters: Any
     task: str
     request_id: str
     wants_json: bool
+    service_tier: str
     ends_at_s: float
     calls_left: int
     failures: list[Attempt] = field(default_factory=list)

@@ -12,7 +12,9 @@ from farthing_core.errors import FieldInvalid
 from farthing_router.catalog import Model
 from farthing_router.errands import Attempt, Errand, Finished
 from farthing_router.planning import Candidate, Role, Route, Wish
-from farthing_router.prices import Tokens
+from farthing_router.price_book import Prices
+from farthing_router.prices import PriceUnknown
+from farthing_router.tokens import Tokens, TokensSource, service_tier
 from farthing_router.upstream import UpstreamPiece
 
 _JSON_FIELDS = ("tools_json", "response_format_json", "extra_json")
@@ -30,6 +32,7 @@ def wish(request: Any) -> Wish:
         needs.add("vision")
     if parameters.response_format_json:
         needs.add("json")
+    parts = [message.content_parts_json for message in request.messages if message.content_parts_json]
     return Wish(
         model=request.model,
         task=request.task,
@@ -43,7 +46,23 @@ def wish(request: Any) -> Wish:
         open_models_only=request.open_models_only,
         baseline_model=request.baseline_model,
         baseline_input_tokens=dict(request.baseline_input_tokens),
+        service_tier=asked_tier(parameters),
+        cache_writes=any('"cache_control"' in part for part in parts),
+        audio=any('"input_audio"' in part for part in parts) or '"audio"' in parameters.extra_json,
     )
+
+
+def asked_tier(parameters: Any) -> str:
+    """The tier of service that a request asks its provider for."""
+    if '"service_tier"' not in parameters.extra_json:
+        return ""
+    asked = orjson.loads(parameters.extra_json).get("service_tier")
+    return service_tier(asked) if isinstance(asked, str) else ""
+
+
+def organization(scope: str) -> str:
+    """The organisation of a scope; empty for none."""
+    return scope.split("/", 2)[1] if scope else ""
 
 
 def prompt_bytes(messages: Any, parameters: Any) -> int:
@@ -94,6 +113,8 @@ def route(given: Route) -> Any:
                 likely_usd_nanos=each.likely_usd_nanos,
                 output_usd_nanos_per_million_tokens=each.output_usd_nanos_per_million_tokens,
                 hosted=each.hosted,
+                price_source=each.price_source,
+                price_unknown=each.price_unknown,
             )
             for each in given.candidates
         ],
@@ -107,7 +128,7 @@ def route(given: Route) -> Any:
     )
 
 
-def errand(request: Any, ends_at_s: float) -> Errand:
+def errand(request: Any, ends_at_s: float, prices: Prices) -> Errand:
     """A route to follow, as it came back from its planner. Raises FieldInvalid for one that no planner made."""
     given = request.route
     check_json(request.messages, request.parameters)
@@ -126,6 +147,8 @@ def errand(request: Any, ends_at_s: float) -> Errand:
     )
     return Errand(
         route=followed,
+        prices=prices,
+        service_tier=asked_tier(request.parameters),
         conversation=request.messages,
         parameters=request.parameters,
         task=request.task,
@@ -183,6 +206,9 @@ def attempt(given: Attempt) -> Any:
         cost_usd_nanos=given.cost_usd_nanos,
         latency_ms=given.latency_us // 1000,
         first_token_ms=given.first_token_us // 1000,
+        service_tier=given.service_tier,
+        price_source=given.price_source,
+        price_unknown=given.price_unknown,
     )
 
 
@@ -193,23 +219,38 @@ def piece(given: UpstreamPiece, model: str) -> Any:
     )
 
 
+_COUNTS = (
+    "input_tokens",
+    "cached_input_tokens",
+    "output_tokens",
+    "reasoning_tokens",
+    "cache_write_5m_tokens",
+    "cache_write_1h_tokens",
+    "audio_input_tokens",
+    "audio_output_tokens",
+    "cached_audio_input_tokens",
+    "image_input_tokens",
+    "cached_image_input_tokens",
+    "image_output_tokens",
+    "images",
+)
+
+
 def usage(given: Tokens) -> Any:
     """Tokens as the contract has them."""
-    return chat_pb2.TokenUsage(
-        input_tokens=given.input_tokens,
-        cached_input_tokens=given.cached_input_tokens,
-        output_tokens=given.output_tokens,
-        reasoning_tokens=given.reasoning_tokens,
-        estimated=given.estimated,
-    )
+    counts = {name: count for name in _COUNTS if (count := getattr(given, name))}
+    return chat_pb2.TokenUsage(**counts, estimated=given.estimated, source=int(given.source))  # type: ignore[arg-type]
 
 
 def tokens(given: Any) -> Tokens:
     """Tokens from the contract's message."""
-    return Tokens(given.input_tokens, given.cached_input_tokens, given.output_tokens, given.reasoning_tokens, given.estimated)
+    source = TokensSource(given.source) if given.source else TokensSource.REPORTED
+    return Tokens(
+        **{name: getattr(given, name) for name in _COUNTS}, source=TokensSource.ESTIMATED if given.estimated else source
+    )
 
 
-def model(given: Model) -> Any:
+def model(given: Model, prices: Prices) -> Any:
     """A model as it is listed; one without a price has no price source."""
     listed = router_pb2.Model(
         model=given.name,
@@ -221,9 +262,12 @@ def model(given: Model) -> Any:
         encoding=given.encoding,
         capabilities=sorted(given.capabilities),
     )
-    if given.price is not None:
-        listed.input_usd_nanos_per_million_tokens = given.price.input_usd_nanos_per_million_tokens
-        listed.output_usd_nanos_per_million_tokens = given.price.output_usd_nanos_per_million_tokens
-        listed.cached_input_usd_nanos_per_million_tokens = given.price.cached_input_usd_nanos_per_million_tokens
-        listed.price_source = given.price.source
+    try:
+        price = prices.of(given)
+    except PriceUnknown:
+        return listed
+    listed.input_usd_nanos_per_million_tokens = price.shown("input")
+    listed.output_usd_nanos_per_million_tokens = price.shown("output")
+    listed.cached_input_usd_nanos_per_million_tokens = price.shown("cached_input")
+    listed.price_source = price.source
     return listed

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import aiohttp
 import orjson
 
-from farthing_router.prices import Tokens
+from farthing_router.payloads import Reported, read_usage
+from farthing_router.tokens import service_tier
 from farthing_router.upstream import Call, UpstreamAnswer, UpstreamFailed, UpstreamPiece, UpstreamRejected
 
 _ANSWER_BYTES_MAX = 32 * 1024 * 1024
@@ -122,7 +124,7 @@ class _Assembly:
         self._extra: dict[str, Any] = {}
         self._response_extra: dict[str, Any] = {}
         self._finish_reason = ""
-        self._usage: Tokens | None = None
+        self._usage: Reported | None = None
 
     def take(self, event: bytes) -> UpstreamPiece | None:
         """The piece in an event; None where the event carries none."""
@@ -131,8 +133,8 @@ class _Assembly:
             choices = chunk.get("choices") or ()
             if chunk.get("error"):
                 raise UpstreamFailed(what=_short(chunk["error"]), retryable=True)
-            if chunk.get("usage"):
-                self._usage = _tokens(chunk["usage"])
+            if chunk.get("usage") and (said := read_usage(chunk)):
+                self._usage = said if self._usage is None else self._usage.then(said)
             self._response_extra |= {
                 name: chunk[name] for name in chunk.keys() - _KNOWN_RESPONSE_FIELDS if chunk[name] is not None
             }
@@ -163,7 +165,7 @@ class _Assembly:
             extra_json=orjson.dumps(extra).decode() if extra else "",
             finish_reason=self._finish_reason or "stop",
             response_extra_json=orjson.dumps(self._response_extra).decode() if self._response_extra else "",
-            usage=self._usage,
+            usage=_with_tier(self._usage, self._response_extra),
         )
 
 
@@ -203,7 +205,6 @@ def _answer(raw: bytes) -> UpstreamAnswer:
         more = {name: parsed[name] for name in parsed.keys() - _KNOWN_RESPONSE_FIELDS if parsed[name] is not None}
         if choice.get("logprobs"):
             more["logprobs"] = choice["logprobs"]
-        usage = parsed.get("usage")
         if not isinstance(content, str):
             raise TypeError
         return UpstreamAnswer(
@@ -211,22 +212,18 @@ def _answer(raw: bytes) -> UpstreamAnswer:
             extra_json=orjson.dumps(extra).decode() if extra else "",
             finish_reason=choice.get("finish_reason") or "stop",
             response_extra_json=orjson.dumps(more).decode() if more else "",
-            usage=_tokens(usage) if usage else None,
+            usage=_with_tier(read_usage(parsed), parsed),
         )
     except (orjson.JSONDecodeError, KeyError, IndexError, TypeError, AttributeError) as error:
         raise UpstreamFailed(what="the answer is no OpenAI answer", retryable=True) from error
 
 
-def _tokens(usage: dict[str, Any]) -> Tokens:
-    """Usage as reported; a count of 0 is a report, too."""
-    prompt = usage.get("prompt_tokens_details") or {}
-    completion = usage.get("completion_tokens_details") or {}
-    return Tokens(
-        input_tokens=max(0, int(usage.get("prompt_tokens") or 0)),
-        cached_input_tokens=max(0, int(prompt.get("cached_tokens") or 0)),
-        output_tokens=max(0, int(usage.get("completion_tokens") or 0)),
-        reasoning_tokens=max(0, int(completion.get("reasoning_tokens") or 0)),
-    )
+def _with_tier(said: Reported | None, body: dict[str, Any]) -> Reported | None:
+    """The usage with the tier of service that another part of the answer names; also where no usage is reported."""
+    tier = body.get("service_tier")
+    if not isinstance(tier, str) or (said is not None and said.tier is not None):
+        return said
+    return replace(said or Reported(), tier=service_tier(tier))
 
 
 async def _refuse(response: aiohttp.ClientResponse, provider: str) -> None:

@@ -10,7 +10,8 @@ from farthing_core.errors import FarthingError
 from farthing_core.money import NANOS_MAX
 
 from farthing_router.catalog import AUTO_MODELS, Cascade, Catalog, Model
-from farthing_router.prices import PriceUnknown, Tokens
+from farthing_router.price_book import Prices
+from farthing_router.prices import PriceUnknown
 
 _LIKELY_OUTPUT_TOKENS = 200
 _MEANS_MAX = 10_000
@@ -49,7 +50,10 @@ class Role(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What is asked for, as far as choosing a model goes. Tokens are by encoding; `bytes_bound` bounds them where nobody counted."""
+    """What is asked for, as far as choosing a model goes. Tokens are by encoding; `bytes_bound` bounds them where nobody counted.
+
+    `service_tier`, and whether the prompt asks for caching or has audio, decide which rates may come to count.
+    """
 
     model: str
     task: str
@@ -63,6 +67,9 @@ class Wish:
     open_models_only: bool
     baseline_model: str
     baseline_input_tokens: Mapping[str, int]
+    service_tier: str = ""
+    cache_writes: bool = False
+    audio: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +87,8 @@ class Candidate:
     likely_usd_nanos: int
     output_usd_nanos_per_million_tokens: int = 0
     hosted: bool = True
+    price_source: str = ""
+    price_unknown: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,11 +130,11 @@ class Planner:
         self._catalog = catalog
         self._lengths = lengths
 
-    def plan(self, wish: Wish) -> Route:
-        """The route of a request. Raises ModelUnknown, PriceUnknown, NoCandidate, ContextTooLong."""
+    def plan(self, wish: Wish, prices: Prices) -> Route:
+        """The route of a request at these prices. Raises ModelUnknown, PriceUnknown, NoCandidate, ContextTooLong."""
         if wish.model not in AUTO_MODELS:
-            return self._fixed(wish)
-        cascade = self._catalog.cascade(wish.task)
+            return self._fixed(wish, prices)
+        cascade = self._catalog.cascade(wish.task) or _by_price(prices)
         why: dict[str, str] = {}
         models = [self._catalog.model(name) for name in dict.fromkeys((*cascade.agreement, *cascade.steps))]
         fit = [model for model in models if self._may(model, wish, why)]
@@ -135,26 +144,27 @@ class Planner:
         if not fit:
             self._refuse(models, wish, why)
         roles = _roles(fit, cascade)
-        return self._route(roles, wish, cascade=cascade, reason=f"cascade of {len(roles)}")
+        return self._route(roles, wish, prices, cascade=cascade, reason=f"cascade of {len(roles)}")
 
-    def baseline(self, wish: Wish) -> tuple[str, int]:
+    def baseline(self, wish: Wish, prices: Prices) -> tuple[str, int]:
         """The baseline model and what the request would likely cost there; ("", 0) without a price."""
-        name = wish.baseline_model or self._catalog.baseline_model
+        name = wish.baseline_model or prices.baseline_model()
         model = self._catalog.models.get(name)
-        if model is None or model.price is None:
+        price = prices.find(model) if model is not None else None
+        if model is None or price is None:
             return "", 0
         counted = wish.baseline_input_tokens or wish.input_tokens
         tokens = counted.get(model.encoding, wish.bytes_bound)
-        return name, model.price.of(Tokens(tokens, 0, self._likely(model, wish)))
+        return name, price.text(tokens, self._likely(model, wish))
 
-    def _fixed(self, wish: Wish) -> Route:
+    def _fixed(self, wish: Wish, prices: Prices) -> Route:
         named = self._catalog.model(wish.model)
         why: dict[str, str] = {}
         if not self._may(named, wish, why):
             self._refuse([named], wish, why)
         others = [self._catalog.model(name) for name in self._catalog.fallbacks.get(named.name, ())]
         roles = [(named, Role.FIRST), *((model, Role.FALLBACK) for model in others if self._may(model, wish, why))]
-        return self._route(roles, wish, cascade=None, reason="the caller named the model")
+        return self._route(roles, wish, prices, cascade=None, reason="the caller named the model")
 
     def _may(self, model: Model, wish: Wish, why: dict[str, str]) -> bool:
         if model.tier_rank > self._catalog.tier_rank(wish.tier):
@@ -180,8 +190,10 @@ class Planner:
             )
         raise NoCandidate(why=why)
 
-    def _route(self, roles: list[tuple[Model, Role]], wish: Wish, *, cascade: Cascade | None, reason: str) -> Route:
-        candidates = tuple(self._candidate(model, role, wish) for model, role in roles)
+    def _route(
+        self, roles: list[tuple[Model, Role]], wish: Wish, prices: Prices, *, cascade: Cascade | None, reason: str
+    ) -> Route:
+        candidates = tuple(self._candidate(model, role, wish, prices) for model, role in roles)
         asked = [each for each in candidates if each.role is not Role.FALLBACK]
         spare = [each for each in candidates if each.role is Role.FALLBACK]
         # Failed calls are not billed, so a fallback costs at most what it costs more than the candidate whose place it takes.
@@ -199,11 +211,13 @@ class Planner:
             accept_confidence=cascade.accept_confidence if cascade else 0.0,
         )
 
-    def _candidate(self, model: Model, role: Role, wish: Wish) -> Candidate:
-        if model.price is None:
-            raise PriceUnknown(model=model.name)
+    def _candidate(self, model: Model, role: Role, wish: Wish, prices: Prices) -> Candidate:
+        price = prices.of(model)
         tokens, output_max, likely = self._input_tokens(model, wish), self._output_max(model, wish), self._likely(model, wish)
         bound = tokens + tokens * model.token_margin_pct // 100 + wish.images * _IMAGE_TOKENS
+        worst = price.worst(bound, output_max, service_tier=wish.service_tier, cache_writes=wish.cache_writes, audio=wish.audio)
+        if worst.unknown and not prices.bounds_unknown:
+            raise PriceUnknown(model=model.name, kinds="audio" if wish.audio else f"tier {wish.service_tier}")
         return Candidate(
             model=model.name,
             role=role,
@@ -212,10 +226,12 @@ class Planner:
             input_tokens=tokens,
             output_tokens_max=output_max,
             likely_output_tokens=likely,
-            worst_case_usd_nanos=min(NANOS_MAX, model.price.of(Tokens(bound, 0, output_max))),
-            likely_usd_nanos=model.price.of(Tokens(tokens, 0, likely)),
-            output_usd_nanos_per_million_tokens=model.price.output_usd_nanos_per_million_tokens,
+            output_usd_nanos_per_million_tokens=worst.output_usd_nanos_per_million_tokens,
             hosted=model.hosted,
+            worst_case_usd_nanos=min(NANOS_MAX, worst.cost_usd_nanos),
+            likely_usd_nanos=min(NANOS_MAX, price.text(tokens, likely, service_tier=wish.service_tier)),
+            price_source=price.source,
+            price_unknown=worst.unknown,
         )
 
     def _input_tokens(self, model: Model, wish: Wish) -> int:
@@ -229,6 +245,12 @@ class Planner:
 
     def _likely(self, model: Model, wish: Wish) -> int:
         return min(self._lengths.likely(model.name, wish.task), self._output_max(model, wish))
+
+
+def _by_price(prices: Prices) -> Cascade:
+    """Where farthing.yaml writes no cascade: from the cheapest model to the dearest."""
+    steps = prices.cheap_to_dear()
+    return Cascade((steps[0], steps[-1]) if len(steps) > 2 else tuple(steps), (), accept_confidence=0.7, calls_max=6)
 
 
 def _roles(models: list[Model], cascade: Cascade) -> list[tuple[Model, Role]]:

@@ -1,83 +1,137 @@
-"""What models cost: rates in whole nanodollars per million tokens, from farthing.yaml or the list prices of genai-prices."""
+"""What models cost: a rate card, where it is from, and what that makes of the tokens of a call."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
 
 from farthing_core.errors import FarthingError
-from farthing_core.money import Nanos, nanos_from_usd, price_of_tokens
+from farthing_core.money import Nanos
+
+from farthing_router.rates import KINDS, PIECE_KINDS, Part, RateCard, RateMissing, Schedule, nanos, quantities
+from farthing_router.store import PriceRow
+from farthing_router.tokens import Tokens
+
+_AT = {kind: index for index, kind in enumerate(KINDS)}
 
 
 class PriceUnknown(FarthingError):
-    """A model without a price: its use would be free by mistake."""
+    """A model without a price, or without a rate of a kind that is needed: its use would be free by mistake."""
 
-    def __init__(self, *, model: str) -> None:
-        super().__init__(f"no price is known for {model}: give it one in farthing.yaml (models.{model}.price)", model=model)
+    def __init__(self, *, model: str, kinds: str = "") -> None:
+        of = f" of {kinds}" if kinds else ""
+        super().__init__(
+            f"no price{of} is known for {model}: give it one in farthing.yaml (models.{model}.price) or in the price book",
+            model=model,
+            kinds=kinds,
+        )
 
 
 @dataclass(frozen=True, slots=True)
-class Tokens:
-    """Tokens of one call; cached ones are part of input, reasoning ones part of output."""
+class Rated:
+    """What a call costs. `unknown` says that it is an upper bound because a rate is not known."""
 
-    input_tokens: int = 0
-    cached_input_tokens: int = 0
-    output_tokens: int = 0
-    reasoning_tokens: int = 0
-    estimated: bool = False
+    cost_usd_nanos: Nanos
+    unknown: bool
+    service_tier: str = ""
+    input_tokens_over: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Worst:
+    """The most a call can cost, and the dearest rate at which its answer may be billed, in nanodollars per million tokens."""
+
+    cost_usd_nanos: Nanos
+    output_usd_nanos_per_million_tokens: int
+    unknown: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """Rates in nanodollars per million tokens, and where they are from."""
+    """A rate card, where it is from, and the discount of a contract, in hundredths of a percent.
 
-    input_usd_nanos_per_million_tokens: int
-    output_usd_nanos_per_million_tokens: int
-    cached_input_usd_nanos_per_million_tokens: int
+    `unknown` marks an upper bound; `row` is the row of the price book that it came from, if any.
+    """
+
+    card: RateCard
     source: str
+    discount_bps: int = 0
+    unknown: bool = False
+    row: PriceRow | None = None
 
     def of(self, tokens: Tokens) -> Nanos:
-        """What a call costs, rounded up once."""
-        cached = min(tokens.cached_input_tokens, tokens.input_tokens)
-        return price_of_tokens(
-            (tokens.input_tokens - cached, self.input_usd_nanos_per_million_tokens),
-            (cached, self.cached_input_usd_nanos_per_million_tokens),
-            (tokens.output_tokens, self.output_usd_nanos_per_million_tokens),
-        )
+        """What a call costs at the usual tier of service, rounded up once. Raises RateMissing."""
+        return self.rate(tokens).cost_usd_nanos
+
+    def rate(self, tokens: Tokens, service_tier: str = "") -> Rated:
+        """What a call costs, rounded up once. Raises RateMissing for images billed by the piece without a rate."""
+        tier, schedule, factor = self.card.schedule(service_tier)
+        over, table = schedule.table(tokens.input_tokens)
+        used = quantities(tokens)
+        if tokens.images and not table.image_known and not tokens.image_output_tokens:
+            raise RateMissing(kind="image", source=self.source)
+        cost = nanos(table.total(used), factor=factor, discount_bps=self.discount_bps)
+        return Rated(cost, self.unknown or factor > 1 or table.bounded(used), tier, over)
+
+    def parts(self, tokens: Tokens, service_tier: str = "") -> list[Part]:
+        """The cost by kind. Each part is what the cost grew by when it was added, so that the parts add up to the nano."""
+        _, schedule, factor = self.card.schedule(service_tier)
+        _, table = schedule.table(tokens.input_tokens)
+        parts: list[Part] = []
+        before, sum_so_far, used = 0, 0, quantities(tokens)
+        for index, kind in enumerate(KINDS):
+            count, rate = used[index], table.rates[index]
+            if not count or (kind in PIECE_KINDS and not rate):
+                continue
+            alone = tuple(count if each == index else 0 for each in range(len(KINDS)))
+            sum_so_far += table.total(alone)
+            cost = nanos(sum_so_far, factor=factor, discount_bps=self.discount_bps)
+            parts.append(Part(kind, count, rate * factor, cost - before, factor > 1 or index in table.gaps))
+            before = cost
+        return parts
+
+    def worst(self, input_tokens: int, output_tokens: int, *, service_tier: str, cache_writes: bool, audio: bool) -> Worst:
+        """The most a call can cost.
+
+        Prompts may be written into the provider's cache: where the price names a rate for that it counts, and where the request asks
+        for caching the dearest does. Audio may be all of either side where a request has any.
+        """
+        _, schedule, factor = self.card.schedule(service_tier)
+        _, table = schedule.table(input_tokens)
+        total, output_rate, gap = table.worst(input_tokens, output_tokens, cache_writes=cache_writes, audio=audio)
+        cost = nanos(total, factor=factor, discount_bps=self.discount_bps)
+        if factor > 1 or self.discount_bps:
+            output_rate = nanos(output_rate * 1_000_000, factor=factor, discount_bps=self.discount_bps)
+        return Worst(cost, output_rate, self.unknown or factor > 1 or gap)
+
+    def text(self, input_tokens: int, output_tokens: int, *, service_tier: str = "") -> Nanos:
+        """What a call of plain text costs, rounded up once."""
+        _, schedule, factor = self.card.schedule(service_tier)
+        _, table = schedule.table(input_tokens)
+        return nanos(table.total_of_text(input_tokens, output_tokens), factor=factor, discount_bps=self.discount_bps)
+
+    def unknown_kinds(self, tokens: Tokens, service_tier: str = "") -> str:
+        """The kinds of a call whose rates are not known, for people."""
+        return ", ".join(part.kind for part in self.parts(tokens, service_tier) if part.unknown)
+
+    def shown(self, kind: str) -> int:
+        """The usual rate of a kind for short prompts, the discount taken off, rounded up: for lists."""
+        rate = self.card.usual.short.rates[_AT[kind]]
+        return nanos(rate * 1_000_000, discount_bps=self.discount_bps)
+
+    @property
+    def level(self) -> int:
+        """How dear it is, for putting models in order."""
+        return self.shown("input") + self.shown("output")
 
 
-def price_from_usd(input_usd: str, output_usd: str, cached_input_usd: str | None) -> Price:
-    """The price that farthing.yaml gives, in dollars per million tokens as decimal text. Raises AmountInvalid."""
-    rate = nanos_from_usd(input_usd)
-    cached = rate if cached_input_usd is None else nanos_from_usd(cached_input_usd)
-    return Price(rate, nanos_from_usd(output_usd), cached, "farthing.yaml")
-
-
-class ListPrices:
-    """List prices as the installed genai-prices knows them; nothing is fetched. Tiered prices count at their first tier."""
-
-    def __init__(self) -> None:
-        # Its data takes a fifth of a second to build, so it is loaded only when some model needs it.
-        from genai_prices.data_snapshot import get_snapshot
-
-        self._snapshot = get_snapshot()
-
-    def price(self, provider: str, upstream_model: str, *, at: datetime) -> Price | None:
-        """The list price of a provider's model; None when there is none."""
-        try:
-            _, model = self._snapshot.find_provider_model(upstream_model, None, provider, None)
-        except LookupError:
-            return None
-        listed = model.get_prices(at)
-        rate, output = _first_tier(listed.input_mtok), _first_tier(listed.output_mtok)
-        if rate is None or output is None:
-            return None
-        cached = _first_tier(listed.cache_read_mtok)
-        return Price(rate, output, rate if cached is None else cached, "genai-prices")
-
-
-def _first_tier(usd: Any) -> int | None:
-    if usd is None:
+def upper_bound(known: list[Price], *, factor: int) -> Price | None:
+    """The dearest known rates, of any tier and length, times a factor; None where nothing is known that costs anything."""
+    dearest: dict[str, int] = {}
+    for price in known:
+        for rates in price.card.all_rates():
+            for kind in KINDS:
+                if kind in rates:
+                    dearest[kind] = max(dearest.get(kind, 0), rates[kind] * factor)
+    if not dearest.get("input") or not dearest.get("output"):
         return None
-    return nanos_from_usd(getattr(usd, "base", usd))
+    return Price(RateCard(Schedule(dearest)), "upper bound", unknown=True)

@@ -10,6 +10,8 @@ from farthing_router.catalog import ModelUnknown
 from farthing_router.errands import AllAttemptsFailed, StreamBroken
 from farthing_router.planning import ContextTooLong, NoCandidate
 from farthing_router.prices import PriceUnknown
+from farthing_router.rates import RateMissing
+from farthing_router.store import PriceBookFull, RequestIdReused, StoreUnavailable
 from farthing_router.upstream import UpstreamFailed, UpstreamRejected
 
 STATUS_TABLE: StatusTable = {
@@ -19,6 +21,10 @@ STATUS_TABLE: StatusTable = {
     ModelUnknown: StatusRow(StatusCode.INVALID_ARGUMENT, "MODEL_UNKNOWN"),
     NoCandidate: StatusRow(StatusCode.FAILED_PRECONDITION, "NO_CANDIDATE"),
     PriceUnknown: StatusRow(StatusCode.FAILED_PRECONDITION, "PRICE_UNKNOWN"),
+    PriceBookFull: StatusRow(StatusCode.RESOURCE_EXHAUSTED, "PRICE_BOOK_FULL"),
+    RateMissing: StatusRow(StatusCode.FAILED_PRECONDITION, "PRICE_UNKNOWN"),
+    RequestIdReused: StatusRow(StatusCode.INVALID_ARGUMENT, "REQUEST_ID_REUSED"),
+    StoreUnavailable: StatusRow(StatusCode.UNAVAILABLE, "STORE_UNAVAILABLE"),
     StreamBroken: StatusRow(StatusCode.UNAVAILABLE, "STREAM_BROKEN"),
     UpstreamFailed: StatusRow(StatusCode.UNAVAILABLE, "UPSTREAM_FAILED"),
     UpstreamRejected: StatusRow(StatusCode.INVALID_ARGUMENT, "UPSTREAM_REJECTED"),

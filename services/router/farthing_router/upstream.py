@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from farthing_core.errors import FarthingError
 
 from farthing_router.catalog import Deployment
-from farthing_router.prices import Tokens
+from farthing_router.payloads import Reported
 
 
 class UpstreamFailed(FarthingError):
@@ -48,7 +48,7 @@ class UpstreamAnswer:
     extra_json: str
     finish_reason: str
     response_extra_json: str
-    usage: Tokens | None
+    usage: Reported | None
 
 
 @dataclass(frozen=True, slots=True)

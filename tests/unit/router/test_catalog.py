@@ -8,7 +8,10 @@ import pytest
 from farthing_core.errors import FieldInvalid
 from farthing_router.catalog import ModelUnknown, parse_catalog
 from farthing_router.planning import ContextTooLong, NoCandidate, OutputLengths, Planner, Role, Wish
-from farthing_router.prices import Price, PriceUnknown, Tokens, price_from_usd
+from farthing_router.price_entries import price_from_usd
+from farthing_router.prices import Price, PriceUnknown
+from farthing_router.rates import plain_card
+from farthing_router.tokens import Tokens
 
 
 def config(**changes: Any) -> dict[str, Any]:
@@ -52,8 +55,13 @@ def wish(**changes: Any) -> Wish:
     return Wish(**{**values, **changes})
 
 
-def planner(given: dict[str, Any] | None = None) -> Planner:
-    return Planner(catalog(given), OutputLengths())
+@pytest.fixture
+def plan(book_of: Any) -> Any:
+    async def make(asked: Wish, given: dict[str, Any] | None = None) -> Any:
+        found = catalog(given)
+        return Planner(found, OutputLengths()).plan(asked, (await book_of(found)).prices("acme"))
+
+    return make
 
 
 @pytest.mark.parametrize(
@@ -97,21 +105,21 @@ def test_prices_are_exact_and_rounded_up_once() -> None:
     assert price.of(Tokens(1_000_000, 0, 1_000_000)) == 12_500_000_000
     assert price.of(Tokens(1, 0, 0)) == 2_500
     assert price.of(Tokens(10, 4, 3)) == 6 * 2_500 + 4 * 1_250 + 3 * 10_000
-    assert Price(1, 1, 1, "x").of(Tokens(1, 0, 1)) == 1
+    assert Price(plain_card(1, 1), "x").of(Tokens(1, 0, 1)) == 1
 
 
-def test_a_model_without_a_price_cannot_be_planned() -> None:
+async def test_a_model_without_a_price_cannot_be_planned(plan: Any) -> None:
     with pytest.raises(PriceUnknown):
-        planner().plan(wish(model="unpriced"))
+        await plan(wish(model="unpriced"))
 
 
-def test_an_unknown_model_is_refused_by_name() -> None:
+async def test_an_unknown_model_is_refused_by_name(plan: Any) -> None:
     with pytest.raises(ModelUnknown, match="ghost"):
-        planner().plan(wish(model="ghost"))
+        await plan(wish(model="ghost"))
 
 
-def test_a_cascade_asks_from_cheap_to_dear_and_holds_for_all_of_it() -> None:
-    route = planner().plan(wish())
+async def test_a_cascade_asks_from_cheap_to_dear_and_holds_for_all_of_it(plan: Any) -> None:
+    route = await plan(wish())
     assert [(each.model, each.role) for each in route.candidates] == [("small", Role.FIRST), ("large", Role.ESCALATION)]
     small = (1_100 * 150_000_000 + 100 * 600_000_000 + 999_999) // 1_000_000
     large = (1_100 * 2_500_000_000 + 100 * 10_000_000_000 + 999_999) // 1_000_000
@@ -119,32 +127,32 @@ def test_a_cascade_asks_from_cheap_to_dear_and_holds_for_all_of_it() -> None:
     assert route.worst_case_tokens == 2 * 1_100
 
 
-def test_a_named_model_is_honoured_with_its_fallbacks() -> None:
-    route = planner().plan(wish(model="large"))
+async def test_a_named_model_is_honoured_with_its_fallbacks(plan: Any) -> None:
+    route = await plan(wish(model="large"))
     assert [(each.model, each.role) for each in route.candidates] == [("large", Role.FIRST), ("small", Role.FALLBACK)]
     assert route.worst_case_usd_nanos == route.candidates[0].worst_case_usd_nanos
     assert route.accept_confidence == 0
 
 
-def test_a_model_that_cannot_serve_is_never_chosen() -> None:
-    assert [each.model for each in planner().plan(wish(needs=frozenset({"tools"}))).candidates] == ["large"]
-    assert [each.model for each in planner().plan(wish(input_tokens={"o200k": 7_950})).candidates] == ["large"]
-    assert [each.model for each in planner().plan(wish(tier="free")).candidates] == ["small"]
-    assert [each.model for each in planner().plan(wish(open_models_only=True)).candidates] == ["open"]
+async def test_a_model_that_cannot_serve_is_never_chosen(plan: Any) -> None:
+    assert [each.model for each in (await plan(wish(needs=frozenset({"tools"})))).candidates] == ["large"]
+    assert [each.model for each in (await plan(wish(input_tokens={"o200k": 7_950}))).candidates] == ["large"]
+    assert [each.model for each in (await plan(wish(tier="free"))).candidates] == ["small"]
+    assert [each.model for each in (await plan(wish(open_models_only=True))).candidates] == ["open"]
     with pytest.raises(NoCandidate, match="vision"):
-        planner().plan(wish(needs=frozenset({"vision"})))
+        await plan(wish(needs=frozenset({"vision"})))
     with pytest.raises(FieldInvalid, match="tier"):
-        planner().plan(wish(tier="gold"))
+        await plan(wish(tier="gold"))
 
 
-def test_a_prompt_too_long_for_every_window_says_how_long_it_may_be() -> None:
+async def test_a_prompt_too_long_for_every_window_says_how_long_it_may_be(plan: Any) -> None:
     with pytest.raises(ContextTooLong) as caught:
-        planner().plan(wish(input_tokens={"o200k": 200_000}))
+        await plan(wish(input_tokens={"o200k": 200_000}))
     assert caught.value.facts == {"input_tokens": "200000", "input_tokens_max": "127900"}
 
 
-def test_without_counts_the_bytes_bound_the_tokens() -> None:
-    assert planner().plan(wish(model="large", input_tokens={})).candidates[0].input_tokens == 5_000
+async def test_without_counts_the_bytes_bound_the_tokens(plan: Any) -> None:
+    assert (await plan(wish(model="large", input_tokens={}))).candidates[0].input_tokens == 5_000
 
 
 def test_answer_lengths_are_learned() -> None:

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x66\x61rthing/chat/v1/chat.proto\x12\x10\x66\x61rthing.chat.v1\x1a\x1b\x62uf/validate/validate.proto\"\xbb\x01\n\x0b\x43hatMessage\x12G\n\x04role\x18\x01 \x01(\tB9\xbaH6r4R\x06systemR\tdeveloperR\x04userR\tassistantR\x04toolR\x08\x66unction\x12\x1b\n\x07\x63ontent\x18\x02 \x01(\tB\n\xbaH\x07r\x05(\x80\x80\x80\x02\x12&\n\x12\x63ontent_parts_json\x18\x03 \x01(\tB\n\xbaH\x07r\x05(\x80\x80\x80\x10\x12\x1e\n\nextra_json\x18\x04 \x01(\tB\n\xbaH\x07r\x05(\x80\x80\x80\x02\"\xe6\x02\n\nParameters\x12\x31\n\x0btemperature\x18\x01 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\x00@)\x00\x00\x00\x00\x00\x00\x00\x00H\x00\x88\x01\x01\x12+\n\x05top_p\x18\x02 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00\x00\x00H\x01\x88\x01\x01\x12,\n\x11output_tokens_max\x18\x03 \x01(\x03\x42\x0c\xbaH\t\"\x07\x18\x80\xad\xe2\x04 \x00H\x02\x88\x01\x01\x12\x16\n\x04stop\x18\x04 \x03(\tB\x08\xbaH\x05\x92\x01\x02\x10\x10\x12\x11\n\x04seed\x18\x05 \x01(\x03H\x03\x88\x01\x01\x12\x1e\n\ntools_json\x18\x06 \x01(\tB\n\xbaH\x07r\x05(\x80\x80\x80\x02\x12\'\n\x14response_format_json\x18\x07 \x01(\tB\t\xbaH\x06r\x04(\x80\x80@\x12\x1d\n\nextra_json\x18\x08 \x01(\tB\t\xbaH\x06r\x04(\x80\x80@B\x0e\n\x0c_temperatureB\x08\n\x06_top_pB\x14\n\x12_output_tokens_maxB\x07\n\x05_seed\"D\n\x06\x41nswer\x12\x0f\n\x07\x63ontent\x18\x01 \x01(\t\x12\x12\n\nextra_json\x18\x02 \x01(\t\x12\x15\n\rfinish_reason\x18\x03 \x01(\t\"\xa7\x01\n\nTokenUsage\x12\x1d\n\x0cinput_tokens\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12$\n\x13\x63\x61\x63hed_input_tokens\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x1e\n\routput_tokens\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12!\n\x10reasoning_tokens\x18\x04 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x11\n\testimated\x18\x05 \x01(\x08\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x66\x61rthing/chat/v1/chat.proto\x12\x10\x66\x61rthing.chat.v1\x1a\x1b\x62uf/validate/validate.proto\"\xbb\x01\n\x0b\x43hatMessage\x12G\n\x04role\x18\x01 \x01(\tB9\xbaH6r4R\x06systemR\tdeveloperR\x04userR\tassistantR\x04toolR\x08\x66unction\x12\x1b\n\x07\x63ontent\x18\x02 \x01(\tB\n\xbaH\x07r\x05(\x80\x80\x80\x02\x12&\n\x12\x63ontent_parts_json\x18\x03 \x01(\tB\n\xbaH\x07r\x05(\x80\x80\x80\x10\x12\x1e\n\nextra_json\x18\x04 \x01(\tB\n\xbaH\x07r\x05(\x80\x80\x80\x02\"\xe6\x02\n\nParameters\x12\x31\n\x0btemperature\x18\x01 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\x00@)\x00\x00\x00\x00\x00\x00\x00\x00H\x00\x88\x01\x01\x12+\n\x05top_p\x18\x02 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00\x00\x00H\x01\x88\x01\x01\x12,\n\x11output_tokens_max\x18\x03 \x01(\x03\x42\x0c\xbaH\t\"\x07\x18\x80\xad\xe2\x04 \x00H\x02\x88\x01\x01\x12\x16\n\x04stop\x18\x04 \x03(\tB\x08\xbaH\x05\x92\x01\x02\x10\x10\x12\x11\n\x04seed\x18\x05 \x01(\x03H\x03\x88\x01\x01\x12\x1e\n\ntools_json\x18\x06 \x01(\tB\n\xbaH\x07r\x05(\x80\x80\x80\x02\x12\'\n\x14response_format_json\x18\x07 \x01(\tB\t\xbaH\x06r\x04(\x80\x80@\x12\x1d\n\nextra_json\x18\x08 \x01(\tB\t\xbaH\x06r\x04(\x80\x80@B\x0e\n\x0c_temperatureB\x08\n\x06_top_pB\x14\n\x12_output_tokens_maxB\x07\n\x05_seed\"D\n\x06\x41nswer\x12\x0f\n\x07\x63ontent\x18\x01 \x01(\t\x12\x12\n\nextra_json\x18\x02 \x01(\t\x12\x15\n\rfinish_reason\x18\x03 \x01(\t\"\xb8\x04\n\nTokenUsage\x12\x1d\n\x0cinput_tokens\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12$\n\x13\x63\x61\x63hed_input_tokens\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x1e\n\routput_tokens\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12!\n\x10reasoning_tokens\x18\x04 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x11\n\testimated\x18\x05 \x01(\x08\x12&\n\x15\x63\x61\x63he_write_5m_tokens\x18\x06 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12&\n\x15\x63\x61\x63he_write_1h_tokens\x18\x07 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12#\n\x12\x61udio_input_tokens\x18\x08 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12$\n\x13\x61udio_output_tokens\x18\t \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12*\n\x19\x63\x61\x63hed_audio_input_tokens\x18\n \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12#\n\x12image_input_tokens\x18\x0b \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12*\n\x19\x63\x61\x63hed_image_input_tokens\x18\x0c \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12$\n\x13image_output_tokens\x18\r \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x17\n\x06images\x18\x0e \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x38\n\x06source\x18\x0f \x01(\x0e\x32\x1e.farthing.chat.v1.TokensSourceB\x08\xbaH\x05\x82\x01\x02\x10\x01*\x9c\x01\n\x0cTokensSource\x12\x1d\n\x19TOKENS_SOURCE_UNSPECIFIED\x10\x00\x12\x1a\n\x16TOKENS_SOURCE_REPORTED\x10\x01\x12\x19\n\x15TOKENS_SOURCE_DERIVED\x10\x02\x12\x1b\n\x17TOKENS_SOURCE_ESTIMATED\x10\x03\x12\x19\n\x15TOKENS_SOURCE_MISSING\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -62,6 +62,28 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TOKENUSAGE'].fields_by_name['output_tokens']._serialized_options = b'\272H\004\"\002(\000'
   _globals['_TOKENUSAGE'].fields_by_name['reasoning_tokens']._loaded_options = None
   _globals['_TOKENUSAGE'].fields_by_name['reasoning_tokens']._serialized_options = b'\272H\004\"\002(\000'
+  _globals['_TOKENUSAGE'].fields_by_name['cache_write_5m_tokens']._loaded_options = None
+  _globals['_TOKENUSAGE'].fields_by_name['cache_write_5m_tokens']._serialized_options = b'\272H\004\"\002(\000'
+  _globals['_TOKENUSAGE'].fields_by_name['cache_write_1h_tokens']._loaded_options = None
+  _globals['_TOKENUSAGE'].fields_by_name['cache_write_1h_tokens']._serialized_options = b'\272H\004\"\002(\000'
+  _globals['_TOKENUSAGE'].fields_by_name['audio_input_tokens']._loaded_options = None
+  _globals['_TOKENUSAGE'].fields_by_name['audio_input_tokens']._serialized_options = b'\272H\004\"\002(\000'
+  _globals['_TOKENUSAGE'].fields_by_name['audio_output_tokens']._loaded_options = None
+  _globals['_TOKENUSAGE'].fields_by_name['audio_output_tokens']._serialized_options = b'\272H\004\"\002(\000'
+  _globals['_TOKENUSAGE'].fields_by_name['cached_audio_input_tokens']._loaded_options = None
+  _globals['_TOKENUSAGE'].fields_by_name['cached_audio_input_tokens']._serialized_options = b'\272H\004\"\002(\000'
+  _globals['_TOKENUSAGE'].fields_by_name['image_input_tokens']._loaded_options = None
+  _globals['_TOKENUSAGE'].fields_by_name['image_input_tokens']._serialized_options = b'\272H\004\"\002(\000'
+  _globals['_TOKENUSAGE'].fields_by_name['cached_image_input_tokens']._loaded_options = None
+  _globals['_TOKENUSAGE'].fields_by_name['cached_image_input_tokens']._serialized_options = b'\272H\004\"\002(\000'
+  _globals['_TOKENUSAGE'].fields_by_name['image_output_tokens']._loaded_options = None
+  _globals['_TOKENUSAGE'].fields_by_name['image_output_tokens']._serialized_options = b'\272H\004\"\002(\000'
+  _globals['_TOKENUSAGE'].fields_by_name['images']._loaded_options = None
+  _globals['_TOKENUSAGE'].fields_by_name['images']._serialized_options = b'\272H\004\"\002(\000'
+  _globals['_TOKENUSAGE'].fields_by_name['source']._loaded_options = None
+  _globals['_TOKENUSAGE'].fields_by_name['source']._serialized_options = b'\272H\005\202\001\002\020\001'
+  _globals['_TOKENSSOURCE']._serialized_start=1271
+  _globals['_TOKENSSOURCE']._serialized_end=1427
   _globals['_CHATMESSAGE']._serialized_start=79
   _globals['_CHATMESSAGE']._serialized_end=266
   _globals['_PARAMETERS']._serialized_start=269
@@ -69,5 +91,5 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ANSWER']._serialized_start=629
   _globals['_ANSWER']._serialized_end=697
   _globals['_TOKENUSAGE']._serialized_start=700
-  _globals['_TOKENUSAGE']._serialized_end=867
+  _globals['_TOKENUSAGE']._serialized_end=1268
 # @@protoc_insertion_point(module_scope)

@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -17,6 +18,38 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _TokensSource:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _TokensSourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TokensSource.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TOKENS_SOURCE_UNSPECIFIED: _TokensSource.ValueType  # 0
+    """Not set: REPORTED, or ESTIMATED where estimated says so."""
+    TOKENS_SOURCE_REPORTED: _TokensSource.ValueType  # 1
+    """The provider reported prompt and answer; zero means zero."""
+    TOKENS_SOURCE_DERIVED: _TokensSource.ValueType  # 2
+    """Computed from what the provider reported, such as the answer from the total."""
+    TOKENS_SOURCE_ESTIMATED: _TokensSource.ValueType  # 3
+    """Prompt or answer is our own estimate."""
+    TOKENS_SOURCE_MISSING: _TokensSource.ValueType  # 4
+    """Nobody knows; counted as zero."""
+
+class TokensSource(_TokensSource, metaclass=_TokensSourceEnumTypeWrapper):
+    """Where the token counts of a call are from."""
+
+TOKENS_SOURCE_UNSPECIFIED: TokensSource.ValueType  # 0
+"""Not set: REPORTED, or ESTIMATED where estimated says so."""
+TOKENS_SOURCE_REPORTED: TokensSource.ValueType  # 1
+"""The provider reported prompt and answer; zero means zero."""
+TOKENS_SOURCE_DERIVED: TokensSource.ValueType  # 2
+"""Computed from what the provider reported, such as the answer from the total."""
+TOKENS_SOURCE_ESTIMATED: TokensSource.ValueType  # 3
+"""Prompt or answer is our own estimate."""
+TOKENS_SOURCE_MISSING: TokensSource.ValueType  # 4
+"""Nobody knows; counted as zero."""
+Global___TokensSource: _TypeAlias = TokensSource  # noqa: Y015
 
 @_typing.final
 class ChatMessage(_message.Message):
@@ -160,6 +193,16 @@ class TokenUsage(_message.Message):
     OUTPUT_TOKENS_FIELD_NUMBER: _builtins.int
     REASONING_TOKENS_FIELD_NUMBER: _builtins.int
     ESTIMATED_FIELD_NUMBER: _builtins.int
+    CACHE_WRITE_5M_TOKENS_FIELD_NUMBER: _builtins.int
+    CACHE_WRITE_1H_TOKENS_FIELD_NUMBER: _builtins.int
+    AUDIO_INPUT_TOKENS_FIELD_NUMBER: _builtins.int
+    AUDIO_OUTPUT_TOKENS_FIELD_NUMBER: _builtins.int
+    CACHED_AUDIO_INPUT_TOKENS_FIELD_NUMBER: _builtins.int
+    IMAGE_INPUT_TOKENS_FIELD_NUMBER: _builtins.int
+    CACHED_IMAGE_INPUT_TOKENS_FIELD_NUMBER: _builtins.int
+    IMAGE_OUTPUT_TOKENS_FIELD_NUMBER: _builtins.int
+    IMAGES_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
     input_tokens: _builtins.int
     """Tokens of the prompt, the cached ones included."""
     cached_input_tokens: _builtins.int
@@ -170,6 +213,26 @@ class TokenUsage(_message.Message):
     """Tokens of the answer that were spent on reasoning."""
     estimated: _builtins.bool
     """True when the provider reported no usage and the figures are our own count."""
+    cache_write_5m_tokens: _builtins.int
+    """Tokens of the prompt that were written into the provider's cache for five minutes, or for as long as it does not say."""
+    cache_write_1h_tokens: _builtins.int
+    """Tokens of the prompt that were written into the provider's cache for an hour."""
+    audio_input_tokens: _builtins.int
+    """The part of input_tokens that is audio, the cached part of it included."""
+    audio_output_tokens: _builtins.int
+    """The part of output_tokens that is audio."""
+    cached_audio_input_tokens: _builtins.int
+    """The part of cached_input_tokens that is audio."""
+    image_input_tokens: _builtins.int
+    """The part of input_tokens that is images, the cached part of it included."""
+    cached_image_input_tokens: _builtins.int
+    """The part of cached_input_tokens that is images."""
+    image_output_tokens: _builtins.int
+    """The part of output_tokens that is images."""
+    images: _builtins.int
+    """Images made, where they are billed by the piece."""
+    source: Global___TokensSource.ValueType
+    """Where input_tokens and output_tokens are from."""
     def __init__(
         self,
         *,
@@ -178,10 +241,20 @@ class TokenUsage(_message.Message):
         output_tokens: _builtins.int = ...,
         reasoning_tokens: _builtins.int = ...,
         estimated: _builtins.bool = ...,
+        cache_write_5m_tokens: _builtins.int = ...,
+        cache_write_1h_tokens: _builtins.int = ...,
+        audio_input_tokens: _builtins.int = ...,
+        audio_output_tokens: _builtins.int = ...,
+        cached_audio_input_tokens: _builtins.int = ...,
+        image_input_tokens: _builtins.int = ...,
+        cached_image_input_tokens: _builtins.int = ...,
+        image_output_tokens: _builtins.int = ...,
+        images: _builtins.int = ...,
+        source: Global___TokensSource.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_input_tokens", b"cached_input_tokens", "estimated", b"estimated", "input_tokens", b"input_tokens", "output_tokens", b"output_tokens", "reasoning_tokens", b"reasoning_tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio_input_tokens", b"audio_input_tokens", "audio_output_tokens", b"audio_output_tokens", "cache_write_1h_tokens", b"cache_write_1h_tokens", "cache_write_5m_tokens", b"cache_write_5m_tokens", "cached_audio_input_tokens", b"cached_audio_input_tokens", "cached_image_input_tokens", b"cached_image_input_tokens", "cached_input_tokens", b"cached_input_tokens", "estimated", b"estimated", "image_input_tokens", b"image_input_tokens", "image_output_tokens", b"image_output_tokens", "images", b"images", "input_tokens", b"input_tokens", "output_tokens", b"output_tokens", "reasoning_tokens", b"reasoning_tokens", "source", b"source"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

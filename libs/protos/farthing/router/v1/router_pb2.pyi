@@ -7,6 +7,7 @@ from collections import abc as _abc
 from farthing.chat.v1 import chat_pb2 as _chat_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
@@ -121,7 +122,9 @@ class Model(_message.Message):
     cached_input_usd_nanos_per_million_tokens: _builtins.int
     """Price of a million prompt tokens served from the provider's prefix cache, in nanodollars."""
     price_source: _builtins.str
-    """Where the price is from: "farthing.yaml" or "genai-prices"."""
+    """Where the price is from: "contract/ID", "price book/ID", "farthing.yaml", "genai-prices", or "upper bound" where none is known and
+    routing.unknown_price says so; empty when none is known.
+    """
     encoding: _builtins.str
     """The encoding in which its tokens are counted: "o200k" or "cl100k"."""
     @_builtins.property
@@ -160,19 +163,23 @@ class ListModelsRequest(_message.Message):
 
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """At most this many, 1 to 1000; 1000 when 0."""
     page_token: _builtins.str
     """From the previous page."""
+    scope: _builtins.str
+    """Whose prices: an organisation with a contract sees its own. Empty for nobody's in particular."""
     def __init__(
         self,
         *,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        scope: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "scope", b"scope"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -227,6 +234,8 @@ class Candidate(_message.Message):
     LIKELY_USD_NANOS_FIELD_NUMBER: _builtins.int
     OUTPUT_USD_NANOS_PER_MILLION_TOKENS_FIELD_NUMBER: _builtins.int
     HOSTED_FIELD_NUMBER: _builtins.int
+    PRICE_SOURCE_FIELD_NUMBER: _builtins.int
+    PRICE_UNKNOWN_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """The model."""
     role: Global___CandidateRole.ValueType
@@ -249,6 +258,10 @@ class Candidate(_message.Message):
     """The dearest rate at which its answer may be billed, in nanodollars per million tokens."""
     hosted: _builtins.bool
     """True when a provider that bills hosts it, false for an open model on own machines."""
+    price_source: _builtins.str
+    """Where the rates are from, as in Model.price_source."""
+    price_unknown: _builtins.bool
+    """True when no price, or only a part of one, is known and the figures are upper bounds."""
     def __init__(
         self,
         *,
@@ -263,10 +276,12 @@ class Candidate(_message.Message):
         likely_usd_nanos: _builtins.int = ...,
         output_usd_nanos_per_million_tokens: _builtins.int = ...,
         hosted: _builtins.bool = ...,
+        price_source: _builtins.str = ...,
+        price_unknown: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["deployment", b"deployment", "hosted", b"hosted", "input_tokens", b"input_tokens", "likely_output_tokens", b"likely_output_tokens", "likely_usd_nanos", b"likely_usd_nanos", "model", b"model", "output_tokens_max", b"output_tokens_max", "output_usd_nanos_per_million_tokens", b"output_usd_nanos_per_million_tokens", "provider", b"provider", "role", b"role", "worst_case_usd_nanos", b"worst_case_usd_nanos"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deployment", b"deployment", "hosted", b"hosted", "input_tokens", b"input_tokens", "likely_output_tokens", b"likely_output_tokens", "likely_usd_nanos", b"likely_usd_nanos", "model", b"model", "output_tokens_max", b"output_tokens_max", "output_usd_nanos_per_million_tokens", b"output_usd_nanos_per_million_tokens", "price_source", b"price_source", "price_unknown", b"price_unknown", "provider", b"provider", "role", b"role", "worst_case_usd_nanos", b"worst_case_usd_nanos"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -484,6 +499,9 @@ class Attempt(_message.Message):
     COST_USD_NANOS_FIELD_NUMBER: _builtins.int
     LATENCY_MS_FIELD_NUMBER: _builtins.int
     FIRST_TOKEN_MS_FIELD_NUMBER: _builtins.int
+    SERVICE_TIER_FIELD_NUMBER: _builtins.int
+    PRICE_SOURCE_FIELD_NUMBER: _builtins.int
+    PRICE_UNKNOWN_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """The model."""
     provider: _builtins.str
@@ -502,6 +520,12 @@ class Attempt(_message.Message):
     """Time from sending the request to the end of the answer."""
     first_token_ms: _builtins.int
     """Time to the first piece of a streamed answer."""
+    service_tier: _builtins.str
+    """The tier of service that was paid for: "" for the usual one, "batch", "flex", "priority", "fast", or what else the provider calls it."""
+    price_source: _builtins.str
+    """Where the rates are from, as in Model.price_source."""
+    price_unknown: _builtins.bool
+    """True when no price, or only a part of one, was known and cost_usd_nanos is an upper bound."""
     @_builtins.property
     def usage(self) -> _chat_pb2.TokenUsage:
         """Tokens."""
@@ -519,10 +543,13 @@ class Attempt(_message.Message):
         cost_usd_nanos: _builtins.int = ...,
         latency_ms: _builtins.int = ...,
         first_token_ms: _builtins.int = ...,
+        service_tier: _builtins.str = ...,
+        price_source: _builtins.str = ...,
+        price_unknown: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_confidence", b"_confidence", "confidence", b"confidence", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_confidence", b"_confidence", "confidence", b"confidence", "cost_usd_nanos", b"cost_usd_nanos", "deployment", b"deployment", "first_token_ms", b"first_token_ms", "latency_ms", b"latency_ms", "model", b"model", "outcome", b"outcome", "provider", b"provider", "reason", b"reason", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_confidence", b"_confidence", "confidence", b"confidence", "cost_usd_nanos", b"cost_usd_nanos", "deployment", b"deployment", "first_token_ms", b"first_token_ms", "latency_ms", b"latency_ms", "model", b"model", "outcome", b"outcome", "price_source", b"price_source", "price_unknown", b"price_unknown", "provider", b"provider", "reason", b"reason", "service_tier", b"service_tier", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__confidence: _TypeAlias = _typing.Literal["confidence"]  # noqa: Y015
     _WhichOneofArgType__confidence: _TypeAlias = _typing.Literal["_confidence", b"_confidence"]  # noqa: Y015
@@ -743,28 +770,491 @@ class StreamGenerateResponse(_message.Message):
 Global___StreamGenerateResponse: _TypeAlias = StreamGenerateResponse  # noqa: Y015
 
 @_typing.final
+class Rates(_message.Message):
+    """What units cost, in nanodollars: tokens by the million, requests and images by the piece. An absent rate falls back as its comment says,
+    always to an upper bound, never to zero.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INPUT_USD_NANOS_PER_MILLION_TOKENS_FIELD_NUMBER: _builtins.int
+    CACHED_INPUT_USD_NANOS_PER_MILLION_TOKENS_FIELD_NUMBER: _builtins.int
+    CACHE_WRITE_5M_USD_NANOS_PER_MILLION_TOKENS_FIELD_NUMBER: _builtins.int
+    CACHE_WRITE_1H_USD_NANOS_PER_MILLION_TOKENS_FIELD_NUMBER: _builtins.int
+    AUDIO_INPUT_USD_NANOS_PER_MILLION_TOKENS_FIELD_NUMBER: _builtins.int
+    CACHED_AUDIO_INPUT_USD_NANOS_PER_MILLION_TOKENS_FIELD_NUMBER: _builtins.int
+    IMAGE_INPUT_USD_NANOS_PER_MILLION_TOKENS_FIELD_NUMBER: _builtins.int
+    CACHED_IMAGE_INPUT_USD_NANOS_PER_MILLION_TOKENS_FIELD_NUMBER: _builtins.int
+    OUTPUT_USD_NANOS_PER_MILLION_TOKENS_FIELD_NUMBER: _builtins.int
+    REASONING_USD_NANOS_PER_MILLION_TOKENS_FIELD_NUMBER: _builtins.int
+    AUDIO_OUTPUT_USD_NANOS_PER_MILLION_TOKENS_FIELD_NUMBER: _builtins.int
+    IMAGE_OUTPUT_USD_NANOS_PER_MILLION_TOKENS_FIELD_NUMBER: _builtins.int
+    REQUEST_USD_NANOS_FIELD_NUMBER: _builtins.int
+    IMAGE_USD_NANOS_FIELD_NUMBER: _builtins.int
+    input_usd_nanos_per_million_tokens: _builtins.int
+    """Prompt tokens that are nothing of what follows."""
+    cached_input_usd_nanos_per_million_tokens: _builtins.int
+    """Prompt tokens served from the provider's prefix cache; at the input rate when absent."""
+    cache_write_5m_usd_nanos_per_million_tokens: _builtins.int
+    """Prompt tokens written into the provider's cache for five minutes; at 1.25 times the input rate when absent."""
+    cache_write_1h_usd_nanos_per_million_tokens: _builtins.int
+    """Prompt tokens written into it for an hour; at twice the input rate, or at the five-minute rate if that is more, when absent."""
+    audio_input_usd_nanos_per_million_tokens: _builtins.int
+    """Audio in the prompt. When absent and used, 60 times the input rate and price_unknown."""
+    cached_audio_input_usd_nanos_per_million_tokens: _builtins.int
+    """Cached audio in the prompt; at the audio_input rate when absent."""
+    image_input_usd_nanos_per_million_tokens: _builtins.int
+    """Images in the prompt; at the input rate when absent."""
+    cached_image_input_usd_nanos_per_million_tokens: _builtins.int
+    """Cached images in the prompt; at the image_input rate when absent."""
+    output_usd_nanos_per_million_tokens: _builtins.int
+    """Answer tokens that are nothing of what follows."""
+    reasoning_usd_nanos_per_million_tokens: _builtins.int
+    """Reasoning; at the output rate when absent."""
+    audio_output_usd_nanos_per_million_tokens: _builtins.int
+    """Audio in the answer. When absent and used, 60 times the output rate and price_unknown."""
+    image_output_usd_nanos_per_million_tokens: _builtins.int
+    """Images in the answer, by the token. When absent and used, 20 times the output rate and price_unknown."""
+    request_usd_nanos: _builtins.int
+    """A request, whatever it holds; nothing when absent."""
+    image_usd_nanos: _builtins.int
+    """An image made, where images are billed by the piece. When absent and used without image tokens, the price is unknown."""
+    def __init__(
+        self,
+        *,
+        input_usd_nanos_per_million_tokens: _builtins.int | None = ...,
+        cached_input_usd_nanos_per_million_tokens: _builtins.int | None = ...,
+        cache_write_5m_usd_nanos_per_million_tokens: _builtins.int | None = ...,
+        cache_write_1h_usd_nanos_per_million_tokens: _builtins.int | None = ...,
+        audio_input_usd_nanos_per_million_tokens: _builtins.int | None = ...,
+        cached_audio_input_usd_nanos_per_million_tokens: _builtins.int | None = ...,
+        image_input_usd_nanos_per_million_tokens: _builtins.int | None = ...,
+        cached_image_input_usd_nanos_per_million_tokens: _builtins.int | None = ...,
+        output_usd_nanos_per_million_tokens: _builtins.int | None = ...,
+        reasoning_usd_nanos_per_million_tokens: _builtins.int | None = ...,
+        audio_output_usd_nanos_per_million_tokens: _builtins.int | None = ...,
+        image_output_usd_nanos_per_million_tokens: _builtins.int | None = ...,
+        request_usd_nanos: _builtins.int | None = ...,
+        image_usd_nanos: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_audio_input_usd_nanos_per_million_tokens", b"_audio_input_usd_nanos_per_million_tokens", "_audio_output_usd_nanos_per_million_tokens", b"_audio_output_usd_nanos_per_million_tokens", "_cache_write_1h_usd_nanos_per_million_tokens", b"_cache_write_1h_usd_nanos_per_million_tokens", "_cache_write_5m_usd_nanos_per_million_tokens", b"_cache_write_5m_usd_nanos_per_million_tokens", "_cached_audio_input_usd_nanos_per_million_tokens", b"_cached_audio_input_usd_nanos_per_million_tokens", "_cached_image_input_usd_nanos_per_million_tokens", b"_cached_image_input_usd_nanos_per_million_tokens", "_cached_input_usd_nanos_per_million_tokens", b"_cached_input_usd_nanos_per_million_tokens", "_image_input_usd_nanos_per_million_tokens", b"_image_input_usd_nanos_per_million_tokens", "_image_output_usd_nanos_per_million_tokens", b"_image_output_usd_nanos_per_million_tokens", "_image_usd_nanos", b"_image_usd_nanos", "_input_usd_nanos_per_million_tokens", b"_input_usd_nanos_per_million_tokens", "_output_usd_nanos_per_million_tokens", b"_output_usd_nanos_per_million_tokens", "_reasoning_usd_nanos_per_million_tokens", b"_reasoning_usd_nanos_per_million_tokens", "_request_usd_nanos", b"_request_usd_nanos", "audio_input_usd_nanos_per_million_tokens", b"audio_input_usd_nanos_per_million_tokens", "audio_output_usd_nanos_per_million_tokens", b"audio_output_usd_nanos_per_million_tokens", "cache_write_1h_usd_nanos_per_million_tokens", b"cache_write_1h_usd_nanos_per_million_tokens", "cache_write_5m_usd_nanos_per_million_tokens", b"cache_write_5m_usd_nanos_per_million_tokens", "cached_audio_input_usd_nanos_per_million_tokens", b"cached_audio_input_usd_nanos_per_million_tokens", "cached_image_input_usd_nanos_per_million_tokens", b"cached_image_input_usd_nanos_per_million_tokens", "cached_input_usd_nanos_per_million_tokens", b"cached_input_usd_nanos_per_million_tokens", "image_input_usd_nanos_per_million_tokens", b"image_input_usd_nanos_per_million_tokens", "image_output_usd_nanos_per_million_tokens", b"image_output_usd_nanos_per_million_tokens", "image_usd_nanos", b"image_usd_nanos", "input_usd_nanos_per_million_tokens", b"input_usd_nanos_per_million_tokens", "output_usd_nanos_per_million_tokens", b"output_usd_nanos_per_million_tokens", "reasoning_usd_nanos_per_million_tokens", b"reasoning_usd_nanos_per_million_tokens", "request_usd_nanos", b"request_usd_nanos"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_audio_input_usd_nanos_per_million_tokens", b"_audio_input_usd_nanos_per_million_tokens", "_audio_output_usd_nanos_per_million_tokens", b"_audio_output_usd_nanos_per_million_tokens", "_cache_write_1h_usd_nanos_per_million_tokens", b"_cache_write_1h_usd_nanos_per_million_tokens", "_cache_write_5m_usd_nanos_per_million_tokens", b"_cache_write_5m_usd_nanos_per_million_tokens", "_cached_audio_input_usd_nanos_per_million_tokens", b"_cached_audio_input_usd_nanos_per_million_tokens", "_cached_image_input_usd_nanos_per_million_tokens", b"_cached_image_input_usd_nanos_per_million_tokens", "_cached_input_usd_nanos_per_million_tokens", b"_cached_input_usd_nanos_per_million_tokens", "_image_input_usd_nanos_per_million_tokens", b"_image_input_usd_nanos_per_million_tokens", "_image_output_usd_nanos_per_million_tokens", b"_image_output_usd_nanos_per_million_tokens", "_image_usd_nanos", b"_image_usd_nanos", "_input_usd_nanos_per_million_tokens", b"_input_usd_nanos_per_million_tokens", "_output_usd_nanos_per_million_tokens", b"_output_usd_nanos_per_million_tokens", "_reasoning_usd_nanos_per_million_tokens", b"_reasoning_usd_nanos_per_million_tokens", "_request_usd_nanos", b"_request_usd_nanos", "audio_input_usd_nanos_per_million_tokens", b"audio_input_usd_nanos_per_million_tokens", "audio_output_usd_nanos_per_million_tokens", b"audio_output_usd_nanos_per_million_tokens", "cache_write_1h_usd_nanos_per_million_tokens", b"cache_write_1h_usd_nanos_per_million_tokens", "cache_write_5m_usd_nanos_per_million_tokens", b"cache_write_5m_usd_nanos_per_million_tokens", "cached_audio_input_usd_nanos_per_million_tokens", b"cached_audio_input_usd_nanos_per_million_tokens", "cached_image_input_usd_nanos_per_million_tokens", b"cached_image_input_usd_nanos_per_million_tokens", "cached_input_usd_nanos_per_million_tokens", b"cached_input_usd_nanos_per_million_tokens", "image_input_usd_nanos_per_million_tokens", b"image_input_usd_nanos_per_million_tokens", "image_output_usd_nanos_per_million_tokens", b"image_output_usd_nanos_per_million_tokens", "image_usd_nanos", b"image_usd_nanos", "input_usd_nanos_per_million_tokens", b"input_usd_nanos_per_million_tokens", "output_usd_nanos_per_million_tokens", b"output_usd_nanos_per_million_tokens", "reasoning_usd_nanos_per_million_tokens", b"reasoning_usd_nanos_per_million_tokens", "request_usd_nanos", b"request_usd_nanos"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__audio_input_usd_nanos_per_million_tokens: _TypeAlias = _typing.Literal["audio_input_usd_nanos_per_million_tokens"]  # noqa: Y015
+    _WhichOneofArgType__audio_input_usd_nanos_per_million_tokens: _TypeAlias = _typing.Literal["_audio_input_usd_nanos_per_million_tokens", b"_audio_input_usd_nanos_per_million_tokens"]  # noqa: Y015
+    _WhichOneofReturnType__audio_output_usd_nanos_per_million_tokens: _TypeAlias = _typing.Literal["audio_output_usd_nanos_per_million_tokens"]  # noqa: Y015
+    _WhichOneofArgType__audio_output_usd_nanos_per_million_tokens: _TypeAlias = _typing.Literal["_audio_output_usd_nanos_per_million_tokens", b"_audio_output_usd_nanos_per_million_tokens"]  # noqa: Y015
+    _WhichOneofReturnType__cache_write_1h_usd_nanos_per_million_tokens: _TypeAlias = _typing.Literal["cache_write_1h_usd_nanos_per_million_tokens"]  # noqa: Y015
+    _WhichOneofArgType__cache_write_1h_usd_nanos_per_million_tokens: _TypeAlias = _typing.Literal["_cache_write_1h_usd_nanos_per_million_tokens", b"_cache_write_1h_usd_nanos_per_million_tokens"]  # noqa: Y015
+    _WhichOneofReturnType__cache_write_5m_usd_nanos_per_million_tokens: _TypeAlias = _typing.Literal["cache_write_5m_usd_nanos_per_million_tokens"]  # noqa: Y015
+    _WhichOneofArgType__cache_write_5m_usd_nanos_per_million_tokens: _TypeAlias = _typing.Literal["_cache_write_5m_usd_nanos_per_million_tokens", b"_cache_write_5m_usd_nanos_per_million_tokens"]  # noqa: Y015
+    _WhichOneofReturnType__cached_audio_input_usd_nanos_per_million_tokens: _TypeAlias = _typing.Literal["cached_audio_input_usd_nanos_per_million_tokens"]  # noqa: Y015
+    _WhichOneofArgType__cached_audio_input_usd_nanos_per_million_tokens: _TypeAlias = _typing.Literal["_cached_audio_input_usd_nanos_per_million_tokens", b"_cached_audio_input_usd_nanos_per_million_tokens"]  # noqa: Y015
+    _WhichOneofReturnType__cached_image_input_usd_nanos_per_million_tokens: _TypeAlias = _typing.Literal["cached_image_input_usd_nanos_per_million_tokens"]  # noqa: Y015
+    _WhichOneofArgType__cached_image_input_usd_nanos_per_million_tokens: _TypeAlias = _typing.Literal["_cached_image_input_usd_nanos_per_million_tokens", b"_cached_image_input_usd_nanos_per_million_tokens"]  # noqa: Y015
+    _WhichOneofReturnType__cached_input_usd_nanos_per_million_tokens: _TypeAlias = _typing.Literal["cached_input_usd_nanos_per_million_tokens"]  # noqa: Y015
+    _WhichOneofArgType__cached_input_usd_nanos_per_million_tokens: _TypeAlias = _typing.Literal["_cached_input_usd_nanos_per_million_tokens", b"_cached_input_usd_nanos_per_million_tokens"]  # noqa: Y015
+    _WhichOneofReturnType__image_input_usd_nanos_per_million_tokens: _TypeAlias = _typing.Literal["image_input_usd_nanos_per_million_tokens"]  # noqa: Y015
+    _WhichOneofArgType__image_input_usd_nanos_per_million_tokens: _TypeAlias = _typing.Literal["_image_input_usd_nanos_per_million_tokens", b"_image_input_usd_nanos_per_million_tokens"]  # noqa: Y015
+    _WhichOneofReturnType__image_output_usd_nanos_per_million_tokens: _TypeAlias = _typing.Literal["image_output_usd_nanos_per_million_tokens"]  # noqa: Y015
+    _WhichOneofArgType__image_output_usd_nanos_per_million_tokens: _TypeAlias = _typing.Literal["_image_output_usd_nanos_per_million_tokens", b"_image_output_usd_nanos_per_million_tokens"]  # noqa: Y015
+    _WhichOneofReturnType__image_usd_nanos: _TypeAlias = _typing.Literal["image_usd_nanos"]  # noqa: Y015
+    _WhichOneofArgType__image_usd_nanos: _TypeAlias = _typing.Literal["_image_usd_nanos", b"_image_usd_nanos"]  # noqa: Y015
+    _WhichOneofReturnType__input_usd_nanos_per_million_tokens: _TypeAlias = _typing.Literal["input_usd_nanos_per_million_tokens"]  # noqa: Y015
+    _WhichOneofArgType__input_usd_nanos_per_million_tokens: _TypeAlias = _typing.Literal["_input_usd_nanos_per_million_tokens", b"_input_usd_nanos_per_million_tokens"]  # noqa: Y015
+    _WhichOneofReturnType__output_usd_nanos_per_million_tokens: _TypeAlias = _typing.Literal["output_usd_nanos_per_million_tokens"]  # noqa: Y015
+    _WhichOneofArgType__output_usd_nanos_per_million_tokens: _TypeAlias = _typing.Literal["_output_usd_nanos_per_million_tokens", b"_output_usd_nanos_per_million_tokens"]  # noqa: Y015
+    _WhichOneofReturnType__reasoning_usd_nanos_per_million_tokens: _TypeAlias = _typing.Literal["reasoning_usd_nanos_per_million_tokens"]  # noqa: Y015
+    _WhichOneofArgType__reasoning_usd_nanos_per_million_tokens: _TypeAlias = _typing.Literal["_reasoning_usd_nanos_per_million_tokens", b"_reasoning_usd_nanos_per_million_tokens"]  # noqa: Y015
+    _WhichOneofReturnType__request_usd_nanos: _TypeAlias = _typing.Literal["request_usd_nanos"]  # noqa: Y015
+    _WhichOneofArgType__request_usd_nanos: _TypeAlias = _typing.Literal["_request_usd_nanos", b"_request_usd_nanos"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__audio_input_usd_nanos_per_million_tokens) -> _WhichOneofReturnType__audio_input_usd_nanos_per_million_tokens | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__audio_output_usd_nanos_per_million_tokens) -> _WhichOneofReturnType__audio_output_usd_nanos_per_million_tokens | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cache_write_1h_usd_nanos_per_million_tokens) -> _WhichOneofReturnType__cache_write_1h_usd_nanos_per_million_tokens | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cache_write_5m_usd_nanos_per_million_tokens) -> _WhichOneofReturnType__cache_write_5m_usd_nanos_per_million_tokens | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cached_audio_input_usd_nanos_per_million_tokens) -> _WhichOneofReturnType__cached_audio_input_usd_nanos_per_million_tokens | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cached_image_input_usd_nanos_per_million_tokens) -> _WhichOneofReturnType__cached_image_input_usd_nanos_per_million_tokens | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cached_input_usd_nanos_per_million_tokens) -> _WhichOneofReturnType__cached_input_usd_nanos_per_million_tokens | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__image_input_usd_nanos_per_million_tokens) -> _WhichOneofReturnType__image_input_usd_nanos_per_million_tokens | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__image_output_usd_nanos_per_million_tokens) -> _WhichOneofReturnType__image_output_usd_nanos_per_million_tokens | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__image_usd_nanos) -> _WhichOneofReturnType__image_usd_nanos | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__input_usd_nanos_per_million_tokens) -> _WhichOneofReturnType__input_usd_nanos_per_million_tokens | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__output_usd_nanos_per_million_tokens) -> _WhichOneofReturnType__output_usd_nanos_per_million_tokens | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__reasoning_usd_nanos_per_million_tokens) -> _WhichOneofReturnType__reasoning_usd_nanos_per_million_tokens | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__request_usd_nanos) -> _WhichOneofReturnType__request_usd_nanos | None: ...
+
+Global___Rates: _TypeAlias = Rates  # noqa: Y015
+
+@_typing.final
+class LongContextRates(_message.Message):
+    """Rates for long prompts: a request with more prompt tokens, the cached ones included, is repriced as a whole."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INPUT_TOKENS_OVER_FIELD_NUMBER: _builtins.int
+    RATES_FIELD_NUMBER: _builtins.int
+    input_tokens_over: _builtins.int
+    """Prompts with more tokens than this."""
+    @_builtins.property
+    def rates(self) -> Global___Rates:
+        """The rates; every kind that the rates for short prompts name must be named here, too."""
+
+    def __init__(
+        self,
+        *,
+        input_tokens_over: _builtins.int = ...,
+        rates: Global___Rates | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["rates", b"rates"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["input_tokens_over", b"input_tokens_over", "rates", b"rates"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LongContextRates: _TypeAlias = LongContextRates  # noqa: Y015
+
+@_typing.final
+class ServiceTierRates(_message.Message):
+    """Rates of one tier of service."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERVICE_TIER_FIELD_NUMBER: _builtins.int
+    RATES_FIELD_NUMBER: _builtins.int
+    LONG_CONTEXT_FIELD_NUMBER: _builtins.int
+    service_tier: _builtins.str
+    """"batch", "flex", "priority", "fast", or what else the provider calls it in its answers."""
+    @_builtins.property
+    def rates(self) -> Global___Rates:
+        """The rates; every kind that the usual rates name must be named here, too."""
+
+    @_builtins.property
+    def long_context(self) -> _containers.RepeatedCompositeFieldContainer[Global___LongContextRates]:
+        """By length of the prompt, from short to long."""
+
+    def __init__(
+        self,
+        *,
+        service_tier: _builtins.str = ...,
+        rates: Global___Rates | None = ...,
+        long_context: _abc.Iterable[Global___LongContextRates] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["rates", b"rates"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["long_context", b"long_context", "rates", b"rates", "service_tier", b"service_tier"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ServiceTierRates: _TypeAlias = ServiceTierRates  # noqa: Y015
+
+@_typing.final
+class RateCard(_message.Message):
+    """All rates of a model."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RATES_FIELD_NUMBER: _builtins.int
+    LONG_CONTEXT_FIELD_NUMBER: _builtins.int
+    SERVICE_TIERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def rates(self) -> Global___Rates:
+        """The usual rates; input and output must be named."""
+
+    @_builtins.property
+    def long_context(self) -> _containers.RepeatedCompositeFieldContainer[Global___LongContextRates]:
+        """By length of the prompt, from short to long."""
+
+    @_builtins.property
+    def service_tiers(self) -> _containers.RepeatedCompositeFieldContainer[Global___ServiceTierRates]:
+        """By tier of service. One that is not here is charged, for "batch" and "flex", at the usual rates, for any other at three times those
+        and price_unknown.
+        """
+
+    def __init__(
+        self,
+        *,
+        rates: Global___Rates | None = ...,
+        long_context: _abc.Iterable[Global___LongContextRates] | None = ...,
+        service_tiers: _abc.Iterable[Global___ServiceTierRates] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["rates", b"rates"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["long_context", b"long_context", "rates", b"rates", "service_tiers", b"service_tiers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RateCard: _TypeAlias = RateCard  # noqa: Y015
+
+@_typing.final
+class Price(_message.Message):
+    """A dated price and who says so."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRICE_ID_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    PROVIDER_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    EFFECTIVE_TIME_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    RATES_FIELD_NUMBER: _builtins.int
+    DISCOUNT_BPS_FIELD_NUMBER: _builtins.int
+    WITHDRAWN_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    RECORD_TIME_FIELD_NUMBER: _builtins.int
+    UNKNOWN_FIELD_NUMBER: _builtins.int
+    price_id: _builtins.str
+    """Its name in the book. Set by the server; empty for a price that is not from the book."""
+    scope: _builtins.str
+    """"organizations/ID" for a contract of an organisation; empty for everybody."""
+    provider: _builtins.str
+    """The provider, as the catalog names it. Written without one, the catalog's for the model is taken."""
+    model: _builtins.str
+    """The model as users name it. Empty only with discount_bps: for every model of the provider that has no price of its own in the contract."""
+    discount_bps: _builtins.int
+    """A discount on whatever the price would be without the contract, in hundredths of a percent. Only with a scope."""
+    withdrawn: _builtins.bool
+    """The book says nothing for this time: what comes next in order holds (list price, farthing.yaml …)."""
+    source: _builtins.str
+    """Who or what says so: a price list and its date, the number of a contract, a person. "farthing.yaml" and "genai-prices" for those."""
+    unknown: _builtins.bool
+    """True when it is an upper bound because nobody knows the price. Set by the server."""
+    @_builtins.property
+    def effective_time(self) -> _timestamp_pb2.Timestamp:
+        """From this moment."""
+
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """Until before this moment; without end when absent."""
+
+    @_builtins.property
+    def rates(self) -> Global___RateCard:
+        """Rates."""
+
+    @_builtins.property
+    def record_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was written down. Set by the server."""
+
+    def __init__(
+        self,
+        *,
+        price_id: _builtins.str = ...,
+        scope: _builtins.str = ...,
+        provider: _builtins.str = ...,
+        model: _builtins.str = ...,
+        effective_time: _timestamp_pb2.Timestamp | None = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+        rates: Global___RateCard | None = ...,
+        discount_bps: _builtins.int = ...,
+        withdrawn: _builtins.bool = ...,
+        source: _builtins.str = ...,
+        record_time: _timestamp_pb2.Timestamp | None = ...,
+        unknown: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["discount_bps", b"discount_bps", "effective_time", b"effective_time", "expire_time", b"expire_time", "rates", b"rates", "record_time", b"record_time", "terms", b"terms", "withdrawn", b"withdrawn"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["discount_bps", b"discount_bps", "effective_time", b"effective_time", "expire_time", b"expire_time", "model", b"model", "price_id", b"price_id", "provider", b"provider", "rates", b"rates", "record_time", b"record_time", "scope", b"scope", "source", b"source", "terms", b"terms", "unknown", b"unknown", "withdrawn", b"withdrawn"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_terms: _TypeAlias = _typing.Literal["rates", "discount_bps", "withdrawn"]  # noqa: Y015
+    _WhichOneofArgType_terms: _TypeAlias = _typing.Literal["terms", b"terms"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_terms) -> _WhichOneofReturnType_terms | None: ...
+
+Global___Price: _TypeAlias = Price  # noqa: Y015
+
+@_typing.final
+class ListPricesRequest(_message.Message):
+    """Asks for prices."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCOPE_FIELD_NUMBER: _builtins.int
+    PROVIDER_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    AT_FIELD_NUMBER: _builtins.int
+    HISTORY_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    scope: _builtins.str
+    """Whose: with an organisation, its contracts come first. Empty for everybody's. A longer scope counts as its organisation."""
+    provider: _builtins.str
+    """Only of this provider; of all when empty."""
+    model: _builtins.str
+    """Only of this model; of all when empty."""
+    history: _builtins.bool
+    """Everything the book has written down for the scope, newest first, also what was superseded, and not what other sources say."""
+    page_size: _builtins.int
+    """At most this many, 1 to 1000; 1000 when 0."""
+    page_token: _builtins.str
+    """From the previous page."""
+    @_builtins.property
+    def at(self) -> _timestamp_pb2.Timestamp:
+        """In force at this moment; now when absent. With history: only those whose time it falls into."""
+
+    def __init__(
+        self,
+        *,
+        scope: _builtins.str = ...,
+        provider: _builtins.str = ...,
+        model: _builtins.str = ...,
+        at: _timestamp_pb2.Timestamp | None = ...,
+        history: _builtins.bool = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "history", b"history", "model", b"model", "page_size", b"page_size", "page_token", b"page_token", "provider", b"provider", "scope", b"scope"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListPricesRequest: _TypeAlias = ListPricesRequest  # noqa: Y015
+
+@_typing.final
+class ListPricesResponse(_message.Message):
+    """A page of prices, by model and provider, or newest first with history."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRICES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """For the next page; empty on the last."""
+    @_builtins.property
+    def prices(self) -> _containers.RepeatedCompositeFieldContainer[Global___Price]:
+        """The prices. A model without a known price is left out, or has an upper bound where routing.unknown_price says so."""
+
+    def __init__(
+        self,
+        *,
+        prices: _abc.Iterable[Global___Price] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "prices", b"prices"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListPricesResponse: _TypeAlias = ListPricesResponse  # noqa: Y015
+
+@_typing.final
+class UpsertPriceRequest(_message.Message):
+    """Writes a price down."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    PRICE_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """A UUID that makes the call safe to repeat."""
+    @_builtins.property
+    def price(self) -> Global___Price:
+        """The price. effective_time, terms and source are required."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        price: Global___Price | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["price", b"price"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["price", b"price", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpsertPriceRequest: _TypeAlias = UpsertPriceRequest  # noqa: Y015
+
+@_typing.final
+class UpsertPriceResponse(_message.Message):
+    """It is written down."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRICE_FIELD_NUMBER: _builtins.int
+    SUPERSEDED_PRICE_IDS_FIELD_NUMBER: _builtins.int
+    REPEATED_FIELD_NUMBER: _builtins.int
+    repeated: _builtins.bool
+    """True when the request_id had been used for the same price before."""
+    @_builtins.property
+    def price(self) -> Global___Price:
+        """The price as the book has it."""
+
+    @_builtins.property
+    def superseded_price_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Prices over which it takes precedence for a part of their time or all of it, newest first, at most 100."""
+
+    def __init__(
+        self,
+        *,
+        price: Global___Price | None = ...,
+        superseded_price_ids: _abc.Iterable[_builtins.str] | None = ...,
+        repeated: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["price", b"price"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["price", b"price", "repeated", b"repeated", "superseded_price_ids", b"superseded_price_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpsertPriceResponse: _TypeAlias = UpsertPriceResponse  # noqa: Y015
+
+@_typing.final
 class RateUsageRequest(_message.Message):
-    """Asks for a price."""
+    """Asks what usage costs."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     MODEL_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    SERVICE_TIER_FIELD_NUMBER: _builtins.int
+    AT_FIELD_NUMBER: _builtins.int
+    PROVIDER_FIELD_NUMBER: _builtins.int
     model: _builtins.str
-    """The model."""
+    """The model as users name it."""
+    scope: _builtins.str
+    """Whose contract counts; nobody's when empty."""
+    service_tier: _builtins.str
+    """The tier of service that was used."""
+    provider: _builtins.str
+    """The provider, for a model that is not in the catalog any more; the catalog's when empty."""
     @_builtins.property
     def usage(self) -> _chat_pb2.TokenUsage:
-        """The tokens."""
+        """The tokens of one call, by kind."""
+
+    @_builtins.property
+    def at(self) -> _timestamp_pb2.Timestamp:
+        """At the rates of this moment; now when absent."""
 
     def __init__(
         self,
         *,
         model: _builtins.str = ...,
         usage: _chat_pb2.TokenUsage | None = ...,
+        scope: _builtins.str = ...,
+        service_tier: _builtins.str = ...,
+        at: _timestamp_pb2.Timestamp | None = ...,
+        provider: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "model", b"model", "provider", b"provider", "scope", b"scope", "service_tier", b"service_tier", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -772,26 +1262,88 @@ Global___RateUsageRequest: _TypeAlias = RateUsageRequest  # noqa: Y015
 
 @_typing.final
 class RateUsageResponse(_message.Message):
-    """The price."""
+    """What usage costs."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     COST_USD_NANOS_FIELD_NUMBER: _builtins.int
     PRICE_SOURCE_FIELD_NUMBER: _builtins.int
+    PARTS_FIELD_NUMBER: _builtins.int
+    PRICE_FIELD_NUMBER: _builtins.int
+    PRICE_UNKNOWN_FIELD_NUMBER: _builtins.int
+    RATED_SERVICE_TIER_FIELD_NUMBER: _builtins.int
+    INPUT_TOKENS_OVER_FIELD_NUMBER: _builtins.int
     cost_usd_nanos: _builtins.int
-    """In nanodollars, rounded up once."""
+    """In nanodollars, rounded up once, the discount of a contract taken off."""
     price_source: _builtins.str
-    """Where the rates are from."""
+    """Where the rates are from, as in Model.price_source."""
+    price_unknown: _builtins.bool
+    """True when no price, or only a part of one, is known and the cost is an upper bound."""
+    rated_service_tier: _builtins.str
+    """The tier of service whose rates were used; empty for the usual ones."""
+    input_tokens_over: _builtins.int
+    """The threshold of the long-context rates that were used; 0 when the prompt is short."""
+    @_builtins.property
+    def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___RatedPart]:
+        """By kind, adding up to the cost."""
+
+    @_builtins.property
+    def price(self) -> Global___Price:
+        """The price that was used."""
+
     def __init__(
         self,
         *,
         cost_usd_nanos: _builtins.int = ...,
         price_source: _builtins.str = ...,
+        parts: _abc.Iterable[Global___RatedPart] | None = ...,
+        price: Global___Price | None = ...,
+        price_unknown: _builtins.bool = ...,
+        rated_service_tier: _builtins.str = ...,
+        input_tokens_over: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["price", b"price"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cost_usd_nanos", b"cost_usd_nanos", "price_source", b"price_source"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cost_usd_nanos", b"cost_usd_nanos", "input_tokens_over", b"input_tokens_over", "parts", b"parts", "price", b"price", "price_source", b"price_source", "price_unknown", b"price_unknown", "rated_service_tier", b"rated_service_tier"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RateUsageResponse: _TypeAlias = RateUsageResponse  # noqa: Y015
+
+@_typing.final
+class RatedPart(_message.Message):
+    """What one kind of unit comes to."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    QUANTITY_FIELD_NUMBER: _builtins.int
+    RATE_USD_NANOS_FIELD_NUMBER: _builtins.int
+    COST_USD_NANOS_FIELD_NUMBER: _builtins.int
+    RATE_UNKNOWN_FIELD_NUMBER: _builtins.int
+    kind: _builtins.str
+    """The kind, as the fields of Rates are named: "input", "cached_input", "cache_write_5m" … "request", "image"."""
+    quantity: _builtins.int
+    """How many tokens or pieces."""
+    rate_usd_nanos: _builtins.int
+    """The rate before any discount: nanodollars per million tokens, or a piece."""
+    cost_usd_nanos: _builtins.int
+    """Its share of the cost, in nanodollars."""
+    rate_unknown: _builtins.bool
+    """True when the rate is an upper bound because the price names none."""
+    def __init__(
+        self,
+        *,
+        kind: _builtins.str = ...,
+        quantity: _builtins.int = ...,
+        rate_usd_nanos: _builtins.int = ...,
+        cost_usd_nanos: _builtins.int = ...,
+        rate_unknown: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cost_usd_nanos", b"cost_usd_nanos", "kind", b"kind", "quantity", b"quantity", "rate_unknown", b"rate_unknown", "rate_usd_nanos", b"rate_usd_nanos"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RatedPart: _TypeAlias = RatedPart  # noqa: Y015

@@ -60,6 +60,16 @@ class RouterServiceStub:
                 request_serializer=farthing_dot_router_dot_v1_dot_router__pb2.RateUsageRequest.SerializeToString,
                 response_deserializer=farthing_dot_router_dot_v1_dot_router__pb2.RateUsageResponse.FromString,
                 _registered_method=True)
+        self.ListPrices = channel.unary_unary(
+                '/farthing.router.v1.RouterService/ListPrices',
+                request_serializer=farthing_dot_router_dot_v1_dot_router__pb2.ListPricesRequest.SerializeToString,
+                response_deserializer=farthing_dot_router_dot_v1_dot_router__pb2.ListPricesResponse.FromString,
+                _registered_method=True)
+        self.UpsertPrice = channel.unary_unary(
+                '/farthing.router.v1.RouterService/UpsertPrice',
+                request_serializer=farthing_dot_router_dot_v1_dot_router__pb2.UpsertPriceRequest.SerializeToString,
+                response_deserializer=farthing_dot_router_dot_v1_dot_router__pb2.UpsertPriceResponse.FromString,
+                _registered_method=True)
 
 
 class RouterServiceServicer:
@@ -101,7 +111,27 @@ class RouterServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RateUsage(self, request, context):
-        """Prices usage of a model at today's rates. Safe to retry. Statuses: INVALID_ARGUMENT (MODEL_UNKNOWN), FAILED_PRECONDITION (PRICE_UNKNOWN).
+        """Prices usage of one call at the rates that hold, or held at a moment, for whoever asks. Safe to retry.
+        Statuses: INVALID_ARGUMENT (MODEL_UNKNOWN: neither the catalog nor the price book has it; AMOUNT_INVALID: more money than can be),
+        FAILED_PRECONDITION (PRICE_UNKNOWN, unless routing.unknown_price is upper_bound).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListPrices(self, request, context):
+        """Lists prices: those in force at a moment, one a model, or everything the price book has written down. Safe to retry.
+        Statuses: INVALID_ARGUMENT (page_token of another list).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpsertPrice(self, request, context):
+        """Writes a price into the book. Nothing in the book is ever changed: of two prices for the same model, provider and organisation whose
+        times overlap, the one written later holds for the time of the overlap, and the answer names the ones it takes precedence over.
+        Every replica knows it within FARTHING_ROUTER_PRICES_REFRESH_S. Safe to retry with the same request_id.
+        Statuses: INVALID_ARGUMENT (naming the field; REQUEST_ID_REUSED), RESOURCE_EXHAUSTED (PRICE_BOOK_FULL), UNAVAILABLE (STORE_UNAVAILABLE).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -134,6 +164,16 @@ def add_RouterServiceServicer_to_server(servicer, server):
                     servicer.RateUsage,
                     request_deserializer=farthing_dot_router_dot_v1_dot_router__pb2.RateUsageRequest.FromString,
                     response_serializer=farthing_dot_router_dot_v1_dot_router__pb2.RateUsageResponse.SerializeToString,
+            ),
+            'ListPrices': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListPrices,
+                    request_deserializer=farthing_dot_router_dot_v1_dot_router__pb2.ListPricesRequest.FromString,
+                    response_serializer=farthing_dot_router_dot_v1_dot_router__pb2.ListPricesResponse.SerializeToString,
+            ),
+            'UpsertPrice': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpsertPrice,
+                    request_deserializer=farthing_dot_router_dot_v1_dot_router__pb2.UpsertPriceRequest.FromString,
+                    response_serializer=farthing_dot_router_dot_v1_dot_router__pb2.UpsertPriceResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -272,6 +312,60 @@ class RouterService:
             '/farthing.router.v1.RouterService/RateUsage',
             farthing_dot_router_dot_v1_dot_router__pb2.RateUsageRequest.SerializeToString,
             farthing_dot_router_dot_v1_dot_router__pb2.RateUsageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListPrices(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/farthing.router.v1.RouterService/ListPrices',
+            farthing_dot_router_dot_v1_dot_router__pb2.ListPricesRequest.SerializeToString,
+            farthing_dot_router_dot_v1_dot_router__pb2.ListPricesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpsertPrice(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/farthing.router.v1.RouterService/UpsertPrice',
+            farthing_dot_router_dot_v1_dot_router__pb2.UpsertPriceRequest.SerializeToString,
+            farthing_dot_router_dot_v1_dot_router__pb2.UpsertPriceResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -51,7 +51,20 @@ class RouterServiceStub:
     A failure after the first piece ends the stream with an error after a final event with the attempts so far. Not safe to retry.
     """
     RateUsage: _grpc.UnaryUnaryMultiCallable[_router_pb2.RateUsageRequest, _router_pb2.RateUsageResponse]
-    """Prices usage of a model at today's rates. Safe to retry. Statuses: INVALID_ARGUMENT (MODEL_UNKNOWN), FAILED_PRECONDITION (PRICE_UNKNOWN)."""
+    """Prices usage of one call at the rates that hold, or held at a moment, for whoever asks. Safe to retry.
+    Statuses: INVALID_ARGUMENT (MODEL_UNKNOWN: neither the catalog nor the price book has it; AMOUNT_INVALID: more money than can be),
+    FAILED_PRECONDITION (PRICE_UNKNOWN, unless routing.unknown_price is upper_bound).
+    """
+    ListPrices: _grpc.UnaryUnaryMultiCallable[_router_pb2.ListPricesRequest, _router_pb2.ListPricesResponse]
+    """Lists prices: those in force at a moment, one a model, or everything the price book has written down. Safe to retry.
+    Statuses: INVALID_ARGUMENT (page_token of another list).
+    """
+    UpsertPrice: _grpc.UnaryUnaryMultiCallable[_router_pb2.UpsertPriceRequest, _router_pb2.UpsertPriceResponse]
+    """Writes a price into the book. Nothing in the book is ever changed: of two prices for the same model, provider and organisation whose
+    times overlap, the one written later holds for the time of the overlap, and the answer names the ones it takes precedence over.
+    Every replica knows it within FARTHING_ROUTER_PRICES_REFRESH_S. Safe to retry with the same request_id.
+    Statuses: INVALID_ARGUMENT (naming the field; REQUEST_ID_REUSED), RESOURCE_EXHAUSTED (PRICE_BOOK_FULL), UNAVAILABLE (STORE_UNAVAILABLE).
+    """
 
 @_typing.type_check_only
 class RouterServiceAsyncStub(RouterServiceStub):
@@ -76,7 +89,20 @@ class RouterServiceAsyncStub(RouterServiceStub):
     A failure after the first piece ends the stream with an error after a final event with the attempts so far. Not safe to retry.
     """
     RateUsage: _aio.UnaryUnaryMultiCallable[_router_pb2.RateUsageRequest, _router_pb2.RateUsageResponse]  # type: ignore[assignment]
-    """Prices usage of a model at today's rates. Safe to retry. Statuses: INVALID_ARGUMENT (MODEL_UNKNOWN), FAILED_PRECONDITION (PRICE_UNKNOWN)."""
+    """Prices usage of one call at the rates that hold, or held at a moment, for whoever asks. Safe to retry.
+    Statuses: INVALID_ARGUMENT (MODEL_UNKNOWN: neither the catalog nor the price book has it; AMOUNT_INVALID: more money than can be),
+    FAILED_PRECONDITION (PRICE_UNKNOWN, unless routing.unknown_price is upper_bound).
+    """
+    ListPrices: _aio.UnaryUnaryMultiCallable[_router_pb2.ListPricesRequest, _router_pb2.ListPricesResponse]  # type: ignore[assignment]
+    """Lists prices: those in force at a moment, one a model, or everything the price book has written down. Safe to retry.
+    Statuses: INVALID_ARGUMENT (page_token of another list).
+    """
+    UpsertPrice: _aio.UnaryUnaryMultiCallable[_router_pb2.UpsertPriceRequest, _router_pb2.UpsertPriceResponse]  # type: ignore[assignment]
+    """Writes a price into the book. Nothing in the book is ever changed: of two prices for the same model, provider and organisation whose
+    times overlap, the one written later holds for the time of the overlap, and the answer names the ones it takes precedence over.
+    Every replica knows it within FARTHING_ROUTER_PRICES_REFRESH_S. Safe to retry with the same request_id.
+    Statuses: INVALID_ARGUMENT (naming the field; REQUEST_ID_REUSED), RESOURCE_EXHAUSTED (PRICE_BOOK_FULL), UNAVAILABLE (STORE_UNAVAILABLE).
+    """
 
 class RouterServiceServicer(metaclass=_abc_1.ABCMeta):
     """Chooses the cheapest way to a good enough answer, and goes it."""
@@ -128,6 +154,31 @@ class RouterServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _router_pb2.RateUsageRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_router_pb2.RateUsageResponse, _abc.Awaitable[_router_pb2.RateUsageResponse]]:
-        """Prices usage of a model at today's rates. Safe to retry. Statuses: INVALID_ARGUMENT (MODEL_UNKNOWN), FAILED_PRECONDITION (PRICE_UNKNOWN)."""
+        """Prices usage of one call at the rates that hold, or held at a moment, for whoever asks. Safe to retry.
+        Statuses: INVALID_ARGUMENT (MODEL_UNKNOWN: neither the catalog nor the price book has it; AMOUNT_INVALID: more money than can be),
+        FAILED_PRECONDITION (PRICE_UNKNOWN, unless routing.unknown_price is upper_bound).
+        """
+
+    @_abc_1.abstractmethod
+    def ListPrices(
+        self,
+        request: _router_pb2.ListPricesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_router_pb2.ListPricesResponse, _abc.Awaitable[_router_pb2.ListPricesResponse]]:
+        """Lists prices: those in force at a moment, one a model, or everything the price book has written down. Safe to retry.
+        Statuses: INVALID_ARGUMENT (page_token of another list).
+        """
+
+    @_abc_1.abstractmethod
+    def UpsertPrice(
+        self,
+        request: _router_pb2.UpsertPriceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_router_pb2.UpsertPriceResponse, _abc.Awaitable[_router_pb2.UpsertPriceResponse]]:
+        """Writes a price into the book. Nothing in the book is ever changed: of two prices for the same model, provider and organisation whose
+        times overlap, the one written later holds for the time of the overlap, and the answer names the ones it takes precedence over.
+        Every replica knows it within FARTHING_ROUTER_PRICES_REFRESH_S. Safe to retry with the same request_id.
+        Statuses: INVALID_ARGUMENT (naming the field; REQUEST_ID_REUSED), RESOURCE_EXHAUSTED (PRICE_BOOK_FULL), UNAVAILABLE (STORE_UNAVAILABLE).
+        """
 
 def add_RouterServiceServicer_to_server(servicer: RouterServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

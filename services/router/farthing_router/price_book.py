@@ -1,0 +1,229 @@
+"""The price book: dated prices from contracts, the book's own rows, farthing.yaml and lists, asked in that order.
+
+All rows are kept in memory, and what was written since is read every few seconds: a look-up is a few dictionary accesses. The book only
+ever grows, so what one replica writes the others know after one interval.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from datetime import datetime
+
+import structlog
+from farthing_core.clock import Clock
+from farthing_core.errors import FieldInvalid
+
+from farthing_router.catalog import Catalog, Model, ModelUnknown
+from farthing_router.list_prices import Listed
+from farthing_router.prices import Price, PriceUnknown, upper_bound
+from farthing_router.store import NewPrice, PriceRow, PriceStore
+
+UNKNOWN_FACTOR = 2
+"""An unknown price is bounded by the dearest known rates of its provider, else of the catalog, times this."""
+ROWS_MAX = 100_000
+SUPERSEDED_MAX = 100
+_PAGE_ROWS = 5_000
+_BOUNDS_MAX = 1_000
+_Key = tuple[str, str, str]
+_log = structlog.get_logger()
+
+
+class PriceBook:
+    """Prices for everybody and for each organisation, now and at any moment."""
+
+    def __init__(
+        self,
+        *,
+        catalog: Catalog,
+        store: PriceStore,
+        clock: Clock,
+        list_price: Callable[[str, str], Listed | None],
+    ) -> None:
+        self.catalog = catalog
+        self.list_price = list_price
+        self._store = store
+        self._clock = clock
+        self._rows: dict[_Key, tuple[PriceRow, ...]] = {}
+        self._last_number = 0
+        self._reading = asyncio.Lock()
+        self._bounds: dict[tuple[str, str], tuple[tuple[int, int], Price | None]] = {}
+
+    def prices(self, organization: str = "", *, at: datetime | None = None) -> Prices:
+        """What holds for an organisation (for nobody in particular when empty) at a moment (now when None)."""
+        return Prices(self, organization, at or self._clock.now())
+
+    def rows(self, key: _Key) -> tuple[PriceRow, ...]:
+        """The rows about (organisation, provider, model), newest first."""
+        return self._rows.get(key, ())
+
+    def all_rows(self) -> list[PriceRow]:
+        """Every row, newest first."""
+        return sorted((row for rows in self._rows.values() for row in rows), key=lambda row: -row.number)
+
+    def providers_of(self, model: str) -> set[str]:
+        """The providers for whose model of this name the book has rows."""
+        return {provider for _, provider, name in self._rows if name == model}
+
+    async def write(self, price: NewPrice, *, request_id: str, fingerprint: bytes) -> tuple[PriceRow, list[str], bool]:
+        """Writes a price down: the row, the ids of those it takes precedence over, and whether it was there before.
+
+        Raises RequestIdReused, PriceBookFull, StoreUnavailable.
+        """
+        row, repeated = await self._store.add(price, request_id=request_id, fingerprint=fingerprint)
+        await self.refresh()
+        rows = self.rows((price.organization, price.provider, price.model))
+        older = [each.price.price_id for each in rows if each.number < row.number and each.overlaps(row)]
+        return row, older[:SUPERSEDED_MAX], repeated
+
+    async def refresh(self) -> None:
+        """Reads what was written since. Raises StoreUnavailable."""
+        async with self._reading:
+            while True:
+                rows = await self._store.after(self._last_number, rows_max=_PAGE_ROWS)
+                for row in rows:
+                    key = (row.price.organization, row.price.provider, row.price.model)
+                    self._rows[key] = (row, *self._rows.get(key, ()))
+                    self._last_number = row.number
+                if len(rows) < _PAGE_ROWS:
+                    return
+
+    @asynccontextmanager
+    async def refreshing(self, *, interval_s: float) -> AsyncIterator[None]:
+        """Knows what the others write until the block ends. While the database is out of reach the last known prices hold."""
+
+        async def refresh() -> None:
+            while True:
+                await asyncio.sleep(interval_s)
+                try:
+                    await self.refresh()
+                except Exception as error:  # whatever it is, the next turn must come: else new prices would never be known
+                    _log.warning("the price book could not be read; it is tried again", error=type(error).__name__)
+
+        await self.refresh()
+        task = asyncio.create_task(refresh())
+        try:
+            yield
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+    def bound(self, prices: Prices, provider: str) -> Price | None:
+        """The upper bound of a provider's unknown price, remembered for a minute."""
+        key, stamp = (prices.organization, provider), (self._last_number, int(prices.at.timestamp()) // 60)
+        found = self._bounds.get(key)
+        if found is None or found[0] != stamp:
+            known = [(model, price) for model in self.catalog.models.values() if (price := prices.find(model)) is not None]
+            family = upper_bound([price for model, price in known if model.provider == provider], factor=UNKNOWN_FACTOR)
+            found = (stamp, family or upper_bound([price for _, price in known], factor=UNKNOWN_FACTOR))
+            if len(self._bounds) >= _BOUNDS_MAX:
+                self._bounds.clear()
+            self._bounds[key] = found
+        return found[1]
+
+
+class Prices:
+    """What holds for one organisation at one moment. Cheap to make: one a request."""
+
+    __slots__ = ("_book", "at", "organization")
+
+    def __init__(self, book: PriceBook, organization: str, at: datetime) -> None:
+        self._book = book
+        self.organization = organization
+        self.at = at
+
+    @property
+    def bounds_unknown(self) -> bool:
+        """Whether an unknown price is bounded instead of being an error."""
+        return self._book.catalog.unknown_price == "upper_bound"
+
+    def of(self, model: Model) -> Price:
+        """The price of a model, or an upper bound where that is the policy. Raises PriceUnknown."""
+        found = self.find(model)
+        if found is None and self.bounds_unknown:
+            found = self._book.bound(self, model.provider)
+        if found is None:
+            raise PriceUnknown(model=model.name)
+        return found
+
+    def knows(self, model: Model) -> bool:
+        """Whether a model has a price, or a bound by policy."""
+        try:
+            return bool(self.of(model))
+        except PriceUnknown:
+            return False
+
+    def find(self, model: Model) -> Price | None:
+        """The known price of a model."""
+        return self._look_up(model.provider, model.name, model.stated, model.listed)
+
+    def of_named(self, name: str, provider: str) -> tuple[str, Price]:
+        """The provider and the price of a model that may not be in the catalog any more. Raises ModelUnknown, PriceUnknown."""
+        catalog, book = self._book.catalog, self._book
+        model = catalog.models.get(name)
+        if model is not None and provider in ("", model.provider):
+            return model.provider, self.of(model)
+        written = book.providers_of(name)
+        if not provider:
+            if len(written) != 1:
+                raise ModelUnknown(model=name)
+            provider = next(iter(written))
+        listed = book.list_price(provider, name)
+        if listed is None and provider not in written:
+            raise ModelUnknown(model=name)
+        found = self._look_up(provider, name, None, listed) or (book.bound(self, provider) if self.bounds_unknown else None)
+        if found is None:
+            raise PriceUnknown(model=name)
+        return provider, found
+
+    def cheap_to_dear(self) -> list[str]:
+        """The catalog's models with a known price, in order of it."""
+        known = [(price.level, model.name) for model in self._book.catalog.models.values() if (price := self.find(model))]
+        return [name for _, name in sorted(known, key=lambda each: each[0])]
+
+    def baseline_model(self) -> str:
+        """The model savings are reckoned against: the catalog's, else the dearest; empty without any."""
+        if self._book.catalog.baseline_model:
+            return self._book.catalog.baseline_model
+        return next(reversed(self.cheap_to_dear()), "")
+
+    def _look_up(self, provider: str, model: str, stated: Price | None, listed: Listed | None) -> Price | None:
+        if self.organization:
+            for key in ((self.organization, provider, model), (self.organization, provider, "")):
+                row = self._row(key)
+                if row is None or row.withdrawn:
+                    continue
+                source = f"contract/{row.price.price_id}"
+                if row.price.card is not None:
+                    return Price(row.price.card, source, row=row)
+                below = self._without_contract(provider, model, stated, listed)
+                if below is None:
+                    return None
+                bps = row.price.discount_bps or 0
+                return replace(below, source=f"{source} on {below.source}"[:200], discount_bps=bps, row=row)
+        return self._without_contract(provider, model, stated, listed)
+
+    def _without_contract(self, provider: str, model: str, stated: Price | None, listed: Listed | None) -> Price | None:
+        row = self._row(("", provider, model))
+        if row is not None and row.price.card is not None:
+            return Price(row.price.card, f"price book/{row.price.price_id}", row=row)
+        return stated or (listed.at(self.at) if listed is not None else None)
+
+    def _row(self, key: _Key) -> PriceRow | None:
+        for row in self._book.rows(key):
+            if row.holds_at(self.at):
+                return row
+        return None
+
+
+def check_named(catalog: Catalog, price: NewPrice) -> NewPrice:
+    """The price with its provider, taken from the catalog where it names none. Raises FieldInvalid."""
+    known = catalog.models.get(price.model)
+    if price.provider:
+        return price
+    if known is None:
+        raise FieldInvalid(field="price.provider", problem="must be given for a model that the catalog does not have")
+    return replace(price, provider=known.provider)
