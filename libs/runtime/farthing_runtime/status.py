@@ -68,7 +68,8 @@ def _status(row: StatusRow, error: FarthingError) -> status_pb2.Status:
         details.append(error_details_pb2.QuotaFailure(violations=[violation]))
     retry_after_s = getattr(error, "retry_after_s", None)
     if retry_after_s is not None:
-        delay = duration_pb2.Duration(seconds=int(retry_after_s), nanos=int(retry_after_s % 1 * 1e9))
+        seconds, nanos = divmod(round(retry_after_s * 1e9), 1_000_000_000)
+        delay = duration_pb2.Duration(seconds=seconds, nanos=nanos)
         details.append(error_details_pb2.RetryInfo(retry_delay=delay))
     return _pack(row.code, error.message, details)
 

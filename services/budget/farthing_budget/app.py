@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 
+import asyncpg
 from farthing.budget.v1.budget_pb2_grpc import add_BudgetServiceServicer_to_server
-from farthing_core.clock import SystemClock
+from farthing_core.clock import Clock, SystemClock
 from farthing_core.ids import random_uuid
 from farthing_runtime.postgres import open_pool
 from farthing_runtime.registration import AppIterator, Mesh, Registration, ServiceBinding
 
+from farthing_budget.admissions import Admissions
 from farthing_budget.edge.budgets import BudgetRpcs
 from farthing_budget.edge.holds import HoldRpcs
 from farthing_budget.edge.journal import JournalRpcs
+from farthing_budget.edge.rate_limits import RateLimitRpcs
 from farthing_budget.edge.usage import UsageRpcs
+from farthing_budget.known_limits import KnownLimits
 from farthing_budget.lane import Lane
 from farthing_budget.servicer import BudgetServicer
 from farthing_budget.settings import Settings
 from farthing_budget.status import STATUS_TABLE
+from farthing_budget.store import RateBuckets
 from farthing_budget.store.budgets import PostgresBudgets
+from farthing_budget.store.fallback import FallbackBuckets, NoBuckets
 from farthing_budget.store.journal import PostgresJournal
+from farthing_budget.store.memory import MemoryBuckets
 from farthing_budget.store.postgres import open_ledger
+from farthing_budget.store.rate_limits import PostgresRateLimits
 from farthing_budget.store.usage import PostgresUsage
 from farthing_budget.sweep import sweeping
 
@@ -39,12 +48,17 @@ async def app(settings: Settings, mesh: Mesh) -> AppIterator:
             queue_size_max=settings.queue_size_max,
             linger_s=settings.linger_s,
         )
-        async with lane.running(), sweeping(ledger.lapsed, lane, interval_s=settings.sweep_interval_s):
+        async with (
+            lane.running(),
+            sweeping(ledger.lapsed, lane, interval_s=settings.sweep_interval_s),
+            _rate_limiting(settings, pool, clock) as rate_limit_rpcs,
+        ):
             servicer = BudgetServicer(  # type: ignore[abstract]
                 BudgetRpcs(budgets=PostgresBudgets(pool, clock), lane=lane, clock=clock, new_id=random_uuid),
                 HoldRpcs(lane=lane, ledger=ledger, hold_ttl_s=settings.hold_ttl_s_default),
                 JournalRpcs(journal=PostgresJournal(pool)),
                 UsageRpcs(usage=PostgresUsage(pool), clock=clock),
+                rate_limit_rpcs,
             )
             binding = ServiceBinding(
                 name="farthing.budget.v1.BudgetService",
@@ -53,3 +67,26 @@ async def app(settings: Settings, mesh: Mesh) -> AppIterator:
                 status_table=STATUS_TABLE,
             )
             yield Registration((binding,))
+
+
+@asynccontextmanager
+async def _rate_limiting(settings: Settings, pool: asyncpg.Pool, clock: Clock) -> AsyncIterator[RateLimitRpcs]:
+    """Rate limits that are known here, on buckets in Redis where there is one."""
+    limits = PostgresRateLimits(pool, clock)
+    known = KnownLimits(limits, places_max=settings.rate_limits_known_max)
+    async with AsyncExitStack() as stack:
+        buckets = await _rate_buckets(settings, clock, stack)
+        await stack.enter_async_context(known.watching(interval_s=settings.rate_limits_refresh_s))
+        yield RateLimitRpcs(Admissions(known, buckets), limits=limits, known=known, clock=clock, new_id=random_uuid)
+
+
+async def _rate_buckets(settings: Settings, clock: Clock, stack: AsyncExitStack) -> RateBuckets:
+    own = MemoryBuckets(clock, buckets_max=settings.rate_buckets_max, admissions_max=settings.rate_admissions_max)
+    if not settings.redis_url:
+        return own
+    from farthing_budget.store.redis import RedisBuckets, open_client
+
+    client = open_client(settings.redis_url, timeout_s=settings.redis_timeout_s, connections_max=settings.redis_connections_max)
+    stack.push_async_callback(client.aclose)
+    fallback = FallbackBuckets(RedisBuckets(client, clock), own if settings.redis_away == "memory" else NoBuckets())
+    return await stack.enter_async_context(fallback.recovering(retry_interval_s=settings.redis_retry_s))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from farthing_runtime.settings import ServiceSettings, service_config
 from pydantic import Field
 
 
 class Settings(ServiceSettings):
-    """How the ledger batches and sweeps."""
+    """How the ledger batches and sweeps, and what keeps rate limits."""
 
     model_config = service_config("budget")
 
@@ -23,3 +25,19 @@ class Settings(ServiceSettings):
         default=600, ge=1, le=86_400, description="Seconds until a hold lapses when its caller says nothing."
     )
     sweep_interval_s: float = Field(default=15.0, gt=0, description="How often holds whose time is up are moved into suspense.")
+    rate_limits_refresh_s: float = Field(
+        default=0.5, gt=0, le=1, description="How often changes of rate limits made elsewhere are looked for."
+    )
+    rate_limits_known_max: int = Field(
+        default=200_000, ge=1, description="Rate limits, and organisations with or without any, that a process remembers."
+    )
+    rate_buckets_max: int = Field(default=100_000, ge=100, description="Buckets of rate limits in memory.")
+    rate_admissions_max: int = Field(
+        default=200_000, ge=100, description="Admitted requests in memory; with more in ten minutes, the oldest are forgotten."
+    )
+    redis_away: Literal["memory", "refuse"] = Field(
+        default="memory", description="While Redis is away: rate limits in each process's memory, or no admission."
+    )
+    redis_timeout_s: float = Field(default=0.25, gt=0, le=10, description="How long one answer of Redis may take.")
+    redis_retry_s: float = Field(default=1.0, gt=0, le=60, description="How often Redis is tried while it is away.")
+    redis_connections_max: int = Field(default=32, ge=1, le=1000, description="Connections to Redis.")

@@ -7,12 +7,14 @@ from typing import Protocol
 
 from farthing_core.scopes import Scope
 
+from farthing_budget.buckets import Admission, Admitted
 from farthing_budget.budgets import Budget, Change, Draft
 from farthing_budget.decisions import Decision, Need
 from farthing_budget.journal import EntriesQuestion, Verification
 from farthing_budget.lane import Verdict
 from farthing_budget.operations import Entry, Hold, Operation, Work
 from farthing_budget.questions import UsageQuestion, UsageSum
+from farthing_budget.rate_limits import RateLimit, RateLimitDraft
 
 
 class LedgerStore(Protocol):
@@ -93,4 +95,57 @@ class UsageStore(Protocol):
 
     async def sums(self, question: UsageQuestion) -> list[UsageSum]:
         """A page of sums, ordered by their keys."""
+        ...
+
+
+class RateLimitStore(Protocol):
+    """Keeps rate limits. Everything here may raise StoreUnavailable."""
+
+    async def create(self, draft: RateLimitDraft) -> RateLimit:
+        """Makes a rate limit. The same request_id and body give the same one.
+
+        Raises RateLimitExists, RateLimitsTooMany, RequestIdReused for another body, and RateLimitNotFound when it was deleted since.
+        """
+        ...
+
+    async def list_from(self, scope: Scope, *, after: tuple[str, str] | None, count_max: int) -> list[RateLimit]:
+        """Rate limits at and below a scope, by scope and model, from behind `after`."""
+        ...
+
+    async def delete(self, organization: str, rate_limit_id: str) -> None:
+        """Ends a rate limit. Raises RateLimitNotFound."""
+        ...
+
+    async def limits_of(self, organization: str) -> tuple[int, Sequence[RateLimit]]:
+        """All rate limits of an organisation, and the epoch of its last change: 0 when there never was one."""
+        ...
+
+    async def last_epoch(self) -> int:
+        """The epoch of the last change of any organisation. Epochs are seen in their order: none appears below one seen before."""
+        ...
+
+    async def changed_since(self, epoch: int, *, count_max: int) -> Sequence[tuple[str, int]]:
+        """Organisations whose limits changed after an epoch, each with the epoch of that change, in order."""
+        ...
+
+
+class RateBuckets(Protocol):
+    """Keeps the buckets of rate limits and the admissions of the last ten minutes. May forget, and then lets too much through once.
+
+    Tested in tests/contract/test_rate_limit_buckets.py.
+    """
+
+    async def take(self, admission: Admission) -> Admitted:
+        """Takes what is asked of every bucket, or of none and raises RateLimited; as if callers came one after the other.
+
+        A repeat within ten minutes takes nothing and is answered as the first; with another body it raises RequestIdReused. What was
+        refused was never there. Raises BucketsAway.
+        """
+        ...
+
+    async def finish(self, organization: str, request_id: str, tokens: int | None) -> None:
+        """Gives concurrency back and corrects tokens to what was used (None leaves them), once; unknown admissions are let be.
+
+        Without it, concurrency comes back when the admission's `ttl_s` is over. Raises BucketsAway.
+        """
         ...

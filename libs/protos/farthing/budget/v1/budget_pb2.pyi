@@ -2998,7 +2998,7 @@ Global___ImportInvoiceResponse: _TypeAlias = ImportInvoiceResponse  # noqa: Y015
 
 @_typing.final
 class RateLimit(_message.Message):
-    """A limit on how fast a scope may work. Zero does not limit."""
+    """A limit on how fast a scope may work, all that is below it together. Zero does not limit."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -3022,7 +3022,7 @@ class RateLimit(_message.Message):
     concurrent_requests: _builtins.int
     """Requests at the same time."""
     burst_s: _builtins.int
-    """How many seconds' worth may come at once, 1 to 3,600; 60 when 0."""
+    """How many seconds' worth may come at once, 1 to 3,600; 60 when 0. One request or token may always come."""
     def __init__(
         self,
         *,
@@ -3092,9 +3092,9 @@ class AdmitRequestResponse(_message.Message):
     limited: _builtins.bool
     """False when no limit applied: FinishRequest is then not needed."""
     requests_left: _builtins.int
-    """Requests left of the tightest limit this minute; absent when requests are not limited."""
+    """Requests that could follow at once by the tightest limit; absent when requests are not limited."""
     tokens_left: _builtins.int
-    """Tokens left of the tightest limit this minute; absent when tokens are not limited."""
+    """Tokens that could follow at once by the tightest limit; absent when tokens are not limited."""
     def __init__(
         self,
         *,

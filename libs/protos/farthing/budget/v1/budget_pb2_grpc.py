@@ -409,14 +409,18 @@ class BudgetServiceServicer:
 
     def AdmitRequest(self, request, context):
         """Admits a request within its rate limits: requests and tokens per minute and concurrency, of every limit that applies or of none.
-        Safe to retry with the same request_id within ten minutes. Statuses: RESOURCE_EXHAUSTED (RATE_LIMITED with the limit, RetryInfo).
+        Safe to retry with the same request_id within ten minutes. Statuses: RESOURCE_EXHAUSTED (RATE_LIMITED with rate_limit_id, scope, model,
+        kind, limit and what is left; RetryInfo with the time until it fits, a moment for concurrency), INVALID_ARGUMENT (BURST_EXCEEDED: more
+        tokens than ever come at once; REQUEST_ID_REUSED), UNAVAILABLE (RATE_LIMITS_UNAVAILABLE: Redis is away and nothing goes without it).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def FinishRequest(self, request, context):
-        """Ends an admitted request: gives its concurrency back and corrects its tokens to what was used. Safe to retry.
+        """Ends an admitted request: gives its concurrency back and corrects its tokens to what was used. What it used beyond its admission is
+        paid back from what comes free next; what it left over comes back unless it came free meanwhile. Unknown admissions are let be. Safe to
+        retry.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -424,7 +428,7 @@ class BudgetServiceServicer:
 
     def CreateRateLimit(self, request, context):
         """Creates a rate limit on a scope. Safe to retry with the same request_id. Statuses: ALREADY_EXISTS (RATE_LIMIT_EXISTS: same scope and
-        model), INVALID_ARGUMENT (REQUEST_ID_REUSED).
+        model), INVALID_ARGUMENT (REQUEST_ID_REUSED), FAILED_PRECONDITION (RATE_LIMITS_TOO_MANY: 10,000 in the organisation).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -124,13 +124,18 @@ class BudgetServiceStub:
     """Lists the entries of the journal, newest first. Safe to retry."""
     AdmitRequest: _grpc.UnaryUnaryMultiCallable[_budget_pb2.AdmitRequestRequest, _budget_pb2.AdmitRequestResponse]
     """Admits a request within its rate limits: requests and tokens per minute and concurrency, of every limit that applies or of none.
-    Safe to retry with the same request_id within ten minutes. Statuses: RESOURCE_EXHAUSTED (RATE_LIMITED with the limit, RetryInfo).
+    Safe to retry with the same request_id within ten minutes. Statuses: RESOURCE_EXHAUSTED (RATE_LIMITED with rate_limit_id, scope, model,
+    kind, limit and what is left; RetryInfo with the time until it fits, a moment for concurrency), INVALID_ARGUMENT (BURST_EXCEEDED: more
+    tokens than ever come at once; REQUEST_ID_REUSED), UNAVAILABLE (RATE_LIMITS_UNAVAILABLE: Redis is away and nothing goes without it).
     """
     FinishRequest: _grpc.UnaryUnaryMultiCallable[_budget_pb2.FinishRequestRequest, _budget_pb2.FinishRequestResponse]
-    """Ends an admitted request: gives its concurrency back and corrects its tokens to what was used. Safe to retry."""
+    """Ends an admitted request: gives its concurrency back and corrects its tokens to what was used. What it used beyond its admission is
+    paid back from what comes free next; what it left over comes back unless it came free meanwhile. Unknown admissions are let be. Safe to
+    retry.
+    """
     CreateRateLimit: _grpc.UnaryUnaryMultiCallable[_budget_pb2.CreateRateLimitRequest, _budget_pb2.CreateRateLimitResponse]
     """Creates a rate limit on a scope. Safe to retry with the same request_id. Statuses: ALREADY_EXISTS (RATE_LIMIT_EXISTS: same scope and
-    model), INVALID_ARGUMENT (REQUEST_ID_REUSED).
+    model), INVALID_ARGUMENT (REQUEST_ID_REUSED), FAILED_PRECONDITION (RATE_LIMITS_TOO_MANY: 10,000 in the organisation).
     """
     ListRateLimits: _grpc.UnaryUnaryMultiCallable[_budget_pb2.ListRateLimitsRequest, _budget_pb2.ListRateLimitsResponse]
     """Lists the rate limits at and below a scope. Safe to retry."""
@@ -243,13 +248,18 @@ class BudgetServiceAsyncStub(BudgetServiceStub):
     """Lists the entries of the journal, newest first. Safe to retry."""
     AdmitRequest: _aio.UnaryUnaryMultiCallable[_budget_pb2.AdmitRequestRequest, _budget_pb2.AdmitRequestResponse]  # type: ignore[assignment]
     """Admits a request within its rate limits: requests and tokens per minute and concurrency, of every limit that applies or of none.
-    Safe to retry with the same request_id within ten minutes. Statuses: RESOURCE_EXHAUSTED (RATE_LIMITED with the limit, RetryInfo).
+    Safe to retry with the same request_id within ten minutes. Statuses: RESOURCE_EXHAUSTED (RATE_LIMITED with rate_limit_id, scope, model,
+    kind, limit and what is left; RetryInfo with the time until it fits, a moment for concurrency), INVALID_ARGUMENT (BURST_EXCEEDED: more
+    tokens than ever come at once; REQUEST_ID_REUSED), UNAVAILABLE (RATE_LIMITS_UNAVAILABLE: Redis is away and nothing goes without it).
     """
     FinishRequest: _aio.UnaryUnaryMultiCallable[_budget_pb2.FinishRequestRequest, _budget_pb2.FinishRequestResponse]  # type: ignore[assignment]
-    """Ends an admitted request: gives its concurrency back and corrects its tokens to what was used. Safe to retry."""
+    """Ends an admitted request: gives its concurrency back and corrects its tokens to what was used. What it used beyond its admission is
+    paid back from what comes free next; what it left over comes back unless it came free meanwhile. Unknown admissions are let be. Safe to
+    retry.
+    """
     CreateRateLimit: _aio.UnaryUnaryMultiCallable[_budget_pb2.CreateRateLimitRequest, _budget_pb2.CreateRateLimitResponse]  # type: ignore[assignment]
     """Creates a rate limit on a scope. Safe to retry with the same request_id. Statuses: ALREADY_EXISTS (RATE_LIMIT_EXISTS: same scope and
-    model), INVALID_ARGUMENT (REQUEST_ID_REUSED).
+    model), INVALID_ARGUMENT (REQUEST_ID_REUSED), FAILED_PRECONDITION (RATE_LIMITS_TOO_MANY: 10,000 in the organisation).
     """
     ListRateLimits: _aio.UnaryUnaryMultiCallable[_budget_pb2.ListRateLimitsRequest, _budget_pb2.ListRateLimitsResponse]  # type: ignore[assignment]
     """Lists the rate limits at and below a scope. Safe to retry."""
@@ -509,7 +519,9 @@ class BudgetServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_budget_pb2.AdmitRequestResponse, _abc.Awaitable[_budget_pb2.AdmitRequestResponse]]:
         """Admits a request within its rate limits: requests and tokens per minute and concurrency, of every limit that applies or of none.
-        Safe to retry with the same request_id within ten minutes. Statuses: RESOURCE_EXHAUSTED (RATE_LIMITED with the limit, RetryInfo).
+        Safe to retry with the same request_id within ten minutes. Statuses: RESOURCE_EXHAUSTED (RATE_LIMITED with rate_limit_id, scope, model,
+        kind, limit and what is left; RetryInfo with the time until it fits, a moment for concurrency), INVALID_ARGUMENT (BURST_EXCEEDED: more
+        tokens than ever come at once; REQUEST_ID_REUSED), UNAVAILABLE (RATE_LIMITS_UNAVAILABLE: Redis is away and nothing goes without it).
         """
 
     @_abc_1.abstractmethod
@@ -518,7 +530,10 @@ class BudgetServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _budget_pb2.FinishRequestRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_budget_pb2.FinishRequestResponse, _abc.Awaitable[_budget_pb2.FinishRequestResponse]]:
-        """Ends an admitted request: gives its concurrency back and corrects its tokens to what was used. Safe to retry."""
+        """Ends an admitted request: gives its concurrency back and corrects its tokens to what was used. What it used beyond its admission is
+        paid back from what comes free next; what it left over comes back unless it came free meanwhile. Unknown admissions are let be. Safe to
+        retry.
+        """
 
     @_abc_1.abstractmethod
     def CreateRateLimit(
@@ -527,7 +542,7 @@ class BudgetServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_budget_pb2.CreateRateLimitResponse, _abc.Awaitable[_budget_pb2.CreateRateLimitResponse]]:
         """Creates a rate limit on a scope. Safe to retry with the same request_id. Statuses: ALREADY_EXISTS (RATE_LIMIT_EXISTS: same scope and
-        model), INVALID_ARGUMENT (REQUEST_ID_REUSED).
+        model), INVALID_ARGUMENT (REQUEST_ID_REUSED), FAILED_PRECONDITION (RATE_LIMITS_TOO_MANY: 10,000 in the organisation).
         """
 
     @_abc_1.abstractmethod

@@ -1,0 +1,109 @@
+"""What happens to rate limits while Redis is away: this process goes on with buckets of its own, and says so."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Protocol
+
+import structlog
+
+from farthing_budget.buckets import Admission, Admitted
+from farthing_budget.rate_limits import BucketsAway
+from farthing_budget.store import RateBuckets
+
+_log = structlog.get_logger()
+
+
+class SharedBuckets(RateBuckets, Protocol):
+    """Buckets that may be out of reach."""
+
+    async def reachable(self) -> None:
+        """Raises BucketsAway when they are."""
+        ...
+
+
+class NoBuckets:
+    """The RateBuckets of a process that rather lets nothing through than keep limits by itself."""
+
+    async def take(self, admission: Admission) -> Admitted:
+        """Raises BucketsAway."""
+        raise BucketsAway
+
+    async def finish(self, organization: str, request_id: str, tokens: int | None) -> None:
+        """Nothing was admitted here."""
+
+
+class FallbackBuckets:
+    """Shared buckets while they are in reach, this process's own while they are not.
+
+    One failure is enough to go on alone; then one task asks every `retry_interval_s` whether they are back, so no request waits for them
+    meanwhile. What ends while they are away is told to them then, or its concurrency would stay taken until its time is over.
+    """
+
+    def __init__(self, shared: SharedBuckets, own: RateBuckets, *, unended_max: int = 10_000) -> None:
+        self._shared = shared
+        self._own = own
+        self._unended: OrderedDict[tuple[str, str], int | None] = OrderedDict()
+        self._unended_max = unended_max
+        self._away = asyncio.Event()
+        self.admitted_alone = 0
+
+    async def take(self, admission: Admission) -> Admitted:
+        """Takes of the shared buckets, or of this process's own."""
+        if not self._away.is_set():
+            try:
+                return await self._shared.take(admission)
+            except BucketsAway as error:
+                self._lose(error)
+        answer = await self._own.take(admission)
+        self.admitted_alone += 1
+        return answer
+
+    async def finish(self, organization: str, request_id: str, tokens: int | None) -> None:
+        """Ends an admission wherever it was made: the same request may have been admitted here and there."""
+        await self._own.finish(organization, request_id, tokens)
+        if not self._away.is_set():
+            try:
+                return await self._shared.finish(organization, request_id, tokens)
+            except BucketsAway as error:
+                self._lose(error)
+        self._unended[organization, request_id] = tokens
+        if len(self._unended) > self._unended_max:
+            self._unended.popitem(last=False)
+
+    async def recover(self) -> None:
+        """Goes back to the shared buckets when they are in reach and have been told what ended. Raises BucketsAway."""
+        await self._shared.reachable()
+        while self._unended:
+            (organization, request_id), tokens = next(iter(self._unended.items()))
+            await self._shared.finish(organization, request_id, tokens)
+            self._unended.pop((organization, request_id), None)
+        self._away.clear()
+        _log.warning("redis is back: rate limits are shared again", admitted_alone=self.admitted_alone)
+
+    @asynccontextmanager
+    async def recovering(self, *, retry_interval_s: float) -> AsyncIterator[FallbackBuckets]:
+        """Sees to it that the shared buckets are used again, until the block ends."""
+        task = asyncio.create_task(self._work(retry_interval_s))
+        try:
+            yield self
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+    async def _work(self, retry_interval_s: float) -> None:
+        while True:
+            await self._away.wait()
+            await asyncio.sleep(retry_interval_s)
+            with suppress(BucketsAway):
+                await self.recover()
+
+    def _lose(self, error: BucketsAway) -> None:
+        if not self._away.is_set():
+            self._away.set()
+            cause = type(error.__cause__).__name__ if error.__cause__ else ""
+            _log.warning("redis is away: this process keeps rate limits by itself or refuses, as it is set", error=cause)
