@@ -1,8 +1,9 @@
 """How many durable reservations a second the ledger takes, on four levels with one hot organisation and 64 callers.
 
 `python -m evals.ledger [--seconds 4] [--rounds 3] [--data DIR]`. In process, unary over TCP, over a stream in batches of 100, on two
-replicas of one Postgres, and beside them one transaction per call on the same Postgres. Ways take turns, so that noise of the machine
-falls on all; medians are printed. Afterwards the books are proved, and a budget with room for 20 is raced for on both replicas.
+replicas of one Postgres; beside them, in the same run, one transaction per call on the same Postgres, and calls that are answered at once
+(`echo`: what gRPC itself takes on this machine). Ways take turns, so that noise of the machine falls on all; medians are printed.
+Afterwards the books are proved, and a budget with room for 20 is raced for on both replicas.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from farthing_core.scopes import parse_scope
 from farthing_runtime.catalog import CATALOG
 from farthing_runtime.migrations import migrate
 from farthing_runtime.postgres import embedded_postgres, open_pool
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from evals.report import print_figures, print_table
 from evals.serving import served
@@ -72,6 +74,12 @@ def unary(stubs: list[Any]) -> Way:
     """A call each, shared out over servers."""
     turns = iter(range(10**12))
     return lambda until: _callers(lambda: stubs[next(turns) % len(stubs)].ReserveBudget(_request(), timeout=30.0), until)
+
+
+def echo(channel: grpc.aio.Channel) -> Way:
+    """Calls that cost nothing but gRPC."""
+    stub = health_pb2_grpc.HealthStub(channel)
+    return lambda until: _callers(lambda: stub.Check(health_pb2.HealthCheckRequest(), timeout=30.0), until)
 
 
 def streamed(stubs: list[Any]) -> Way:
@@ -160,12 +168,10 @@ async def measure(rounds: int, seconds: float) -> tuple[dict[str, list[tuple[int
         await migrate(url, [CATALOG["budget"]])
         addresses = [await stack.enter_async_context(served(url, folder, targets=("budget",))) for _ in range(2)]
         options = [("grpc.use_local_subchannel_pool", 1)]
-        stubs = [
-            budget_pb2_grpc.BudgetServiceStub(
-                await stack.enter_async_context(grpc.aio.insecure_channel(address, options=options))
-            )
-            for address in addresses
+        channels = [
+            await stack.enter_async_context(grpc.aio.insecure_channel(address, options=options)) for address in addresses
         ]
+        stubs = [budget_pb2_grpc.BudgetServiceStub(channel) for channel in channels]
         await _budgets(stubs[0], "acme", _LIMIT)
         pool = await stack.enter_async_context(open_pool(url, schema="budget", size_max=4))
         crowd = await stack.enter_async_context(asyncpg.create_pool(url, min_size=16, max_size=16))
@@ -180,6 +186,7 @@ async def measure(rounds: int, seconds: float) -> tuple[dict[str, list[tuple[int
             "replicas": unary(stubs),
             "stream_replicas": streamed(stubs),
             "reference": await reference(crowd),
+            "echo": echo(channels[0]),
         }
         found: dict[str, list[tuple[int, list[float]]]] = {name: [] for name in ways}
         for turn in range(-1, rounds):
