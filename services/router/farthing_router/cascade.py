@@ -206,8 +206,7 @@ class Cascade:
     ) -> Bought:
         said = answer.usage or Reported()
         tokens = said.tokens(input_estimate=candidate.input_tokens, output_estimate=_length(answer))
-        # Whoever names no tier of service is taken at what it was asked for.
-        price, tier = errand.prices.of(model), errand.service_tier if said.tier is None else said.tier
+        price, tier = errand.prices.of(model), said.charged_tier(errand.service_tier)
         rated = price.rate(tokens, tier)
         attempt = Attempt(
             model=candidate.model,

@@ -41,6 +41,13 @@ class Reported:
         said = {each.name: value for each in fields(later) if (value := getattr(later, each.name)) is not None}
         return replace(self, **{**said, "derived": self.derived or later.derived})
 
+    def charged_tier(self, asked: str) -> str:
+        """The tier of service to charge: what the provider says, or what it was asked for where it does not say.
+
+        Batches are charged as such whatever the answers in them say of themselves.
+        """
+        return asked if self.tier is None or asked == "batch" else self.tier
+
     def tokens(self, *, input_estimate: int, output_estimate: int) -> Tokens:
         """The tokens to charge: what was reported, and the estimates only for a side that was not."""
         whole = self.input_tokens is not None and self.output_tokens is not None
