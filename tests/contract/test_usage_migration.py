@@ -41,6 +41,12 @@ BEFORE = [
     ("acme", HOUR + timedelta(hours=1), "organizations/acme", "large", "q", "chat", 1, 1, 1, 1, 5, 5, 0, 0, 0),
 ]
 
+_LINE = """
+    INSERT INTO usage (organization, request_id, line, recorded_at, scope, task, model, provider, deployment, outcome, estimated,
+        input_tokens, cached_input_tokens, output_tokens, cost_usd_nanos, baseline_usd_nanos)
+    VALUES ('acme', $1, $2, $3, 'organizations/acme', 'chat', 'm', 'p', 'd', $4, false, 1, 0, 1, 1, 1)
+"""
+
 
 @pytest.fixture
 async def empty_database(postgres: Cluster) -> AsyncIterator[str]:
@@ -65,7 +71,13 @@ async def test_sums_of_before_are_in_every_rollup_and_go_back_unchanged(empty_da
     await connection.execute("CREATE SCHEMA budget")
     await to(empty_database, command.upgrade, "0003")
     await connection.copy_records_to_table("usage_hourly", records=BEFORE)
+    lines = [("1", 0, "rejected"), ("1", 1, "accepted"), ("2", 0, "failed"), ("2", 1, "failed"), ("3", 0, "cache_exact")]
+    await connection.executemany(
+        _LINE, [(uuid.UUID(int=int(request)), line, HOUR, outcome) for request, line, outcome in lines]
+    )
     await to(empty_database, command.upgrade, "0004")
+    carrying = await connection.fetch("SELECT line, outcome FROM usage WHERE carries ORDER BY request_id")
+    assert [tuple(row) for row in carrying] == [(1, "accepted"), (1, "failed"), (0, "cache_exact")]
     async with open_pool(empty_database, schema="budget", size_max=2) as pool:
         usage = PostgresUsage(pool)
 

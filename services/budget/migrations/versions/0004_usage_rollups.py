@@ -19,6 +19,7 @@ _ROLLUPS = (
     (7, "hour", "workspace project user_name model provider task service domain key_id"),
 )
 _NEW_COLUMNS = (
+    "carries boolean NOT NULL DEFAULT false",
     "service text NOT NULL DEFAULT ''",
     "domain text NOT NULL DEFAULT ''",
     "key_id text NOT NULL DEFAULT ''",
@@ -45,6 +46,15 @@ _SUMS_BEFORE = ", ".join(f"sum({name})" for name in _FIGURES_BEFORE.split(", "))
 
 def upgrade() -> None:
     op.execute(f"ALTER TABLE usage {', '.join(f'ADD COLUMN {column}' for column in _NEW_COLUMNS)}")
+    # The line whose answer was delivered carries the request; the last where none was.
+    op.execute("""
+        UPDATE usage u SET carries = true FROM (
+            SELECT DISTINCT ON (organization, request_id) organization, request_id, line FROM usage
+            ORDER BY organization, request_id, starts_with(outcome, 'accepted') OR starts_with(outcome, 'cache_') DESC,
+                CASE WHEN starts_with(outcome, 'accepted') OR starts_with(outcome, 'cache_') THEN line ELSE -line END
+        ) AS served
+        WHERE u.organization = served.organization AND u.request_id = served.request_id AND u.line = served.line
+    """)
     # A request is written once, which the key of reservations sees to; this order is that of reports, and new rows stand together.
     op.execute("ALTER TABLE usage DROP CONSTRAINT usage_pkey, ADD PRIMARY KEY (organization, recorded_at, request_id, line)")
     op.execute(f"""
