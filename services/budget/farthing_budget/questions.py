@@ -44,7 +44,7 @@ DIMENSIONS_OF: dict[Group, tuple[str, ...]] = {
     Group.WORKSPACE: ("workspace",),
     Group.PROJECT: ("project",),
     Group.USER: ("user_name",),
-    Group.TAG: ("tag",),
+    Group.TAG: ("tags",),
 }
 _BESIDE_TAG = frozenset((Group.TAG, Group.HOUR, Group.DAY, Group.MODEL, Group.PROVIDER))
 

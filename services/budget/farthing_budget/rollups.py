@@ -6,7 +6,7 @@ names: whole days from one by day, the hours at its edges from one by hour.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import IntEnum
@@ -18,9 +18,9 @@ from farthing_core.scopes import Scope
 
 from farthing_budget.usage import UsageLine, UsageRecord
 
-DIMENSIONS = ("workspace", "project", "user_name", "model", "provider", "task", "service", "domain", "key_id", "tag")
-Place = tuple[str, ...]
-"""A value for each of DIMENSIONS; empty where it does not matter or is not known."""
+DIMENSIONS = ("workspace", "project", "user_name", "model", "provider", "task", "service", "domain", "key_id", "tags")
+Place = tuple[str | tuple[str, ...], ...]
+"""A value for each of DIMENSIONS; empty where it does not matter or is not known. The last are tags, in alphabetical order."""
 
 
 class Grain(IntEnum):
@@ -32,24 +32,32 @@ class Grain(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rollup:
-    """Sums of a grain by some dimensions. `number` is how the database knows it; it is never given to another."""
+    """Sums of a grain by some dimensions. `number` is how the database knows it; it is never given to another.
+
+    One `by_tag` counts usage once for each of its tags, alone, and what has none not at all.
+    """
 
     number: int
     grain: Grain
     dimensions: frozenset[str]
+    by_tag: bool = False
 
     def at(self, moment: datetime) -> datetime:
         """The start of the hour or day of a moment."""
         hour = moment.replace(minute=0, second=0, microsecond=0)
         return hour if self.grain is Grain.HOUR else hour.replace(hour=0)
 
-    def of(self, place: Place) -> Place:
-        """The place, as far as this roll-up tells places apart."""
-        return tuple(value if name in self.dimensions else "" for name, value in zip(DIMENSIONS, place, strict=True))
+    def of(self, place: Place) -> list[Place]:
+        """Where it counts what belongs to a place."""
+        kept = tuple(value if name in self.dimensions else "" for name, value in zip(DIMENSIONS[:-1], place, strict=False))
+        tags = place[-1]
+        if self.by_tag:
+            return [(*kept, (tag,)) for tag in tags]
+        return [(*kept, tags if "tags" in self.dimensions else ())]
 
 
-def _rollup(number: int, grain: Grain, dimensions: str) -> Rollup:
-    return Rollup(number, grain, frozenset(dimensions.split()))
+def _rollup(number: int, grain: Grain, dimensions: str, *, by_tag: bool = False) -> Rollup:
+    return Rollup(number, grain, frozenset(dimensions.split()), by_tag)
 
 
 _SCOPE = "workspace project user_name"
@@ -58,18 +66,14 @@ ROLLUPS = (
     # The smallest first: the first that will do is taken.
     _rollup(1, Grain.HOUR, "model provider"),
     _rollup(2, Grain.DAY, _SCOPE),
+    _rollup(8, Grain.HOUR, "model provider tags", by_tag=True),
     _rollup(3, Grain.HOUR, "workspace model provider"),
     _rollup(4, Grain.DAY, "workspace project model provider task service domain"),
     _rollup(5, Grain.HOUR, "workspace project model provider"),
     _rollup(6, Grain.DAY, _ALL),
-    _rollup(7, Grain.HOUR, _ALL),
+    _rollup(9, Grain.DAY, f"{_ALL} tags"),
+    _rollup(7, Grain.HOUR, f"{_ALL} tags"),
 )
-TAG_ROLLUPS = (
-    _rollup(8, Grain.HOUR, "tag model provider"),
-    _rollup(9, Grain.DAY, f"tag {_ALL}"),
-    _rollup(10, Grain.HOUR, f"tag {_ALL}"),
-)
-"""Sums by tag: what has several tags counts once for each, and what has none does not count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +88,7 @@ class Piece:
 def pieces(start: datetime, end: datetime, dimensions: Iterable[str], *, hourly: bool) -> list[Piece]:
     """Which roll-ups answer for a range of whole hours: its days from one by day where that is smaller, its edges from one by hour."""
     wanted = frozenset(dimensions)
-    fitting = [each for each in (TAG_ROLLUPS if "tag" in wanted else ROLLUPS) if wanted <= each.dimensions]
+    fitting = [each for each in ROLLUPS if wanted <= each.dimensions and (not each.by_tag or "tags" in wanted)]
     by_hour = next(each for each in fitting if each.grain is Grain.HOUR)
     if hourly or fitting[0] is by_hour:
         return [Piece(by_hour, start, end)]
@@ -96,7 +100,7 @@ def pieces(start: datetime, end: datetime, dimensions: Iterable[str], *, hourly:
     return [each for each in found if each.start < each.end]
 
 
-def place_of(scope: Scope, record: UsageRecord, line: UsageLine, *, tag: str = "") -> Place:
+def place_of(scope: Scope, record: UsageRecord, line: UsageLine) -> Place:
     """Where a line belongs, in every dimension."""
     return (
         *scope_names(scope.path),
@@ -106,7 +110,7 @@ def place_of(scope: Scope, record: UsageRecord, line: UsageLine, *, tag: str = "
         record.service,
         record.domain,
         record.key_id,
-        tag,
+        tuple(sorted(record.tags)),
     )
 
 
@@ -118,17 +122,16 @@ def scope_names(path: str) -> tuple[str, str, str]:
     return workspace, project, user
 
 
-def path_of(organization: str, place: Place) -> str:
-    """The path of the scope that a place belongs to."""
-    levels = zip(("workspaces", "projects", "users"), place, strict=False)
-    return "/".join((f"organizations/{organization}", *(f"{level}/{name}" for level, name in levels if name)))
-
-
 @lru_cache(maxsize=65536)
 def place_number(place: Place) -> int:
     """The number of a place: the first 64 bits of the hash of its values, each behind its length in bytes."""
-    text = "".join(f"{len(value.encode())}:{value}" for value in place)
+    *names, tags = place
+    text = _measured([*map(str, names), _measured(map(str, tags))])
     return int.from_bytes(sha256(text.encode()).digest()[:8], "big", signed=True)
+
+
+def _measured(values: Iterable[str]) -> str:
+    return "".join(f"{len(value.encode())}:{value}" for value in values)
 
 
 Sums = dict[tuple[str, int, datetime, int], list[int]]
@@ -137,34 +140,22 @@ Places = dict[tuple[str, int, int], Place]
 """Places by (organisation, roll-up, number)."""
 
 
-def summed(usage: Sequence[tuple[Scope, str, UsageRecord]], now: datetime) -> tuple[Sums, Places]:
+def summed(usage: Iterable[tuple[Scope, str, UsageRecord]], now: datetime) -> tuple[Sums, Places]:
     """What a batch adds to every roll-up, and the places that it adds to."""
-    sums: Sums = {}
-    places: Places = {}
-    # What happened in one place is added up first: a busy place costs no more than an idle one.
-    for (organization, tagged, place), figures in _by_place(usage).items():
-        for rollup in TAG_ROLLUPS if tagged else ROLLUPS:
-            its = rollup.of(place)
-            number = place_number(its)
-            places[organization, rollup.number, number] = its
-            _add(sums, (organization, rollup.number, rollup.at(now), number), figures)
-    return sums, places
-
-
-def _by_place(usage: Sequence[tuple[Scope, str, UsageRecord]]) -> dict[tuple[str, bool, Place], list[int]]:
-    found: dict[tuple[str, bool, Place], list[int]] = {}
+    by_place: dict[tuple[str, Place], list[int]] = {}
     for scope, _, record in usage:
         for line, figures in record.figures():
-            for tagged, place in _places(scope, record, line):
-                _add(found, (scope.organization, tagged, place), figures)
-    return found
-
-
-def _places(scope: Scope, record: UsageRecord, line: UsageLine) -> Iterator[tuple[bool, Place]]:
-    place = place_of(scope, record, line)
-    yield False, place
-    for tag in record.tags:
-        yield True, (*place[:-1], tag)
+            _add(by_place, (scope.organization, place_of(scope, record, line)), figures)
+    sums: Sums = {}
+    places: Places = {}
+    # What happened in one place was added up first: a busy place costs no more than an idle one.
+    for (organization, place), total in by_place.items():
+        for rollup in ROLLUPS:
+            for its in rollup.of(place):
+                number = place_number(its)
+                places[organization, rollup.number, number] = its
+                _add(sums, (organization, rollup.number, rollup.at(now), number), total)
+    return sums, places
 
 
 def _add(sums: dict[Any, list[int]], key: Any, figures: Sequence[int]) -> None:

@@ -68,9 +68,12 @@ UPDATE_HOLDS = """
 """
 WRITE_PLACES = """
     INSERT INTO usage_places (organization, rollup, place_number, workspace, project, user_name, model, provider, task, service, domain,
-        key_id, tag)
-    SELECT * FROM unnest($1::text[], $2::smallint[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
-        $10::text[], $11::text[], $12::text[], $13::text[])
+        key_id, tags)
+    SELECT organization, rollup, place_number, workspace, project, user_name, model, provider, task, service, domain, key_id,
+        ARRAY(SELECT jsonb_array_elements_text(tags))
+    FROM unnest($1::text[], $2::smallint[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
+        $10::text[], $11::text[], $12::text[], $13::jsonb[])
+        AS n (organization, rollup, place_number, workspace, project, user_name, model, provider, task, service, domain, key_id, tags)
     ON CONFLICT DO NOTHING
 """
 WRITE_SUMS = """

@@ -68,6 +68,7 @@ def grouped_sums(bound: Bound, parts: Sequence[Piece], question: UsageQuestion) 
     return (
         f"SELECT {selected}{', ' if selected else ''}{_SUMS}, count(*) AS facts FROM ({facts}) AS facts"
         + (_PLACES if joined else "")
+        + (", unnest(p.tags) AS tag" if Group.TAG in question.groups else "")
         + (f" GROUP BY {names}" if names else "")
     )
 
@@ -76,6 +77,8 @@ def key_of(group: Group) -> str:
     """What a group's values are in SQL."""
     if group is Group.SCOPE:
         return _SCOPE_KEY
+    if group is Group.TAG:
+        return "tag"
     return _TIME_KEYS[group] if group in _TIME_KEYS else DIMENSIONS_OF[group][0]
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import asyncpg
 
 from farthing_budget.book import Book
-from farthing_budget.rollups import Places, summed
+from farthing_budget.rollups import summed
 from farthing_budget.store.statements import WRITE_PLACES, WRITE_SUMS
 
 USAGE_COLUMNS = (
@@ -66,7 +67,9 @@ class UsageWriter:
         sums, places = summed(book.usage, book.now)
         new = sorted(places.keys() - self._known)
         if new:
-            await connection.execute(WRITE_PLACES, *_columns(place_records(new, places)))
+            await connection.execute(
+                WRITE_PLACES, *_columns([(*key, *places[key][:-1], json.dumps(places[key][-1])) for key in new])
+            )
         await connection.execute(WRITE_SUMS, *_columns([(*key, *sums[key]) for key in sorted(sums)]))
         return new
 
@@ -75,11 +78,6 @@ class UsageWriter:
         if len(self._known) > _KNOWN_MAX:
             self._known.clear()
         self._known.update(places)
-
-
-def place_records(keys: Sequence[PlaceKey], places: Places) -> list[tuple[Any, ...]]:
-    """Places as rows."""
-    return [(*key, *places[key]) for key in keys]
 
 
 def _usage_records(book: Book) -> list[tuple[Any, ...]]:

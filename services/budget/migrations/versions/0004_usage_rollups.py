@@ -7,7 +7,7 @@ down_revision = "0003"
 branch_labels = None
 depends_on = None
 
-_DIMENSIONS = ("workspace", "project", "user_name", "model", "provider", "task", "service", "domain", "key_id", "tag")
+_DIMENSIONS = ("workspace", "project", "user_name", "model", "provider", "task", "service", "domain", "key_id")
 _ROLLUPS = (
     # number, hours, dimensions, as farthing_budget/rollups.py had them when this was written; those by tag have nothing to begin with.
     (1, "hour", "model provider"),
@@ -63,6 +63,7 @@ def upgrade() -> None:
             rollup smallint NOT NULL,
             place_number bigint NOT NULL,
             {", ".join(f"{name} text NOT NULL" for name in _DIMENSIONS)},
+            tags text[] NOT NULL,
             PRIMARY KEY (organization, rollup, place_number)
         )
     """)
@@ -105,10 +106,10 @@ def _move_hourly() -> None:
     }
     for number, grain, dimensions in _ROLLUPS:
         values = [names.get(name, "''") if name in dimensions.split() else "''" for name in _DIMENSIONS]
-        text = " || ".join(f"octet_length({value}) || ':' || {value}" for value in values)
+        text = " || ".join(f"octet_length({value}) || ':' || {value}" for value in (*values, "''"))
         place = f"('x' || encode(substring(sha256(convert_to({text}, 'UTF8')) FROM 1 FOR 8), 'hex'))::bit(64)::bigint"
         op.execute(f"""
-            INSERT INTO usage_places SELECT DISTINCT organization, {number}, {place}, {", ".join(values)} FROM usage_hourly
+            INSERT INTO usage_places SELECT DISTINCT organization, {number}, {place}, {", ".join(values)}, '{{}}'::text[] FROM usage_hourly
         """)
         op.execute(f"""
             INSERT INTO usage_sums (organization, rollup, at, place_number, {_FIGURES_BEFORE})
