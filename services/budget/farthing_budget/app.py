@@ -17,6 +17,7 @@ from farthing_budget.edge.budgets import BudgetRpcs
 from farthing_budget.edge.holds import HoldRpcs
 from farthing_budget.edge.journal import JournalRpcs
 from farthing_budget.edge.rate_limits import RateLimitRpcs
+from farthing_budget.edge.reports import ReportRpcs
 from farthing_budget.edge.usage import UsageRpcs
 from farthing_budget.known_limits import KnownLimits
 from farthing_budget.lane import Lane
@@ -25,6 +26,7 @@ from farthing_budget.settings import Settings
 from farthing_budget.status import STATUS_TABLE
 from farthing_budget.store import RateBuckets
 from farthing_budget.store.budgets import PostgresBudgets
+from farthing_budget.store.exports import PostgresExports
 from farthing_budget.store.fallback import FallbackBuckets, NoBuckets
 from farthing_budget.store.journal import PostgresJournal
 from farthing_budget.store.memory import MemoryBuckets
@@ -53,11 +55,13 @@ async def app(settings: Settings, mesh: Mesh) -> AppIterator:
             sweeping(ledger.lapsed, lane, interval_s=settings.sweep_interval_s),
             _rate_limiting(settings, pool, clock) as rate_limit_rpcs,
         ):
+            budgets, usage = PostgresBudgets(pool, clock), PostgresUsage(pool)
             servicer = BudgetServicer(  # type: ignore[abstract]
-                BudgetRpcs(budgets=PostgresBudgets(pool, clock), lane=lane, clock=clock, new_id=random_uuid),
+                BudgetRpcs(budgets=budgets, lane=lane, clock=clock, new_id=random_uuid),
                 HoldRpcs(lane=lane, ledger=ledger, hold_ttl_s=settings.hold_ttl_s_default),
                 JournalRpcs(journal=PostgresJournal(pool)),
-                UsageRpcs(usage=PostgresUsage(pool), clock=clock),
+                UsageRpcs(usage=usage, clock=clock),
+                ReportRpcs(usage=usage, exports=PostgresExports(pool), budgets=budgets, clock=clock),
                 rate_limit_rpcs,
             )
             binding = ServiceBinding(

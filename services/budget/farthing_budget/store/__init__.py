@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
 from farthing_core.scopes import Scope
 
 from farthing_budget.buckets import Admission, Admitted
-from farthing_budget.budgets import Budget, Change, Draft
+from farthing_budget.budgets import Budget, Change, Draft, Terms
 from farthing_budget.decisions import Decision, Need
+from farthing_budget.exports import ExportQuestion, ExportRow
 from farthing_budget.journal import EntriesQuestion, Verification
 from farthing_budget.lane import Verdict
 from farthing_budget.operations import Entry, Hold, Operation, Work
 from farthing_budget.questions import UsageQuestion, UsageSum
 from farthing_budget.rate_limits import RateLimit, RateLimitDraft
+from farthing_budget.reports import Allocated, AllocationQuestion
 
 
 class LedgerStore(Protocol):
@@ -66,6 +68,10 @@ class BudgetStore(Protocol):
         """The budgets of a scope and its ancestors, outermost first."""
         ...
 
+    async def terms_of(self, organization: str, scopes: Sequence[str]) -> list[Terms]:
+        """The terms of every budget on these very scopes."""
+        ...
+
     async def update(self, organization: str, budget_id: str, change: Change) -> Budget:
         """Changes a budget; what is committed to the ledger afterwards keeps to it.
 
@@ -91,10 +97,14 @@ class JournalStore(Protocol):
 
 
 class UsageStore(Protocol):
-    """Answers questions about usage from the hourly roll-up, never from raw rows."""
+    """Answers questions about usage from the roll-ups, never from raw rows. Everything here may raise StoreUnavailable."""
 
     async def sums(self, question: UsageQuestion) -> list[UsageSum]:
-        """A page of sums, ordered by their keys."""
+        """A page of sums, ordered by their keys, or the dearest where those are asked for."""
+        ...
+
+    async def allocation(self, question: AllocationQuestion) -> tuple[list[Allocated], Allocated]:
+        """The dearest groups of a range, at most one more than the lines that are asked for, and the sum of all."""
         ...
 
 
@@ -147,5 +157,16 @@ class RateBuckets(Protocol):
         """Gives concurrency back and corrects tokens to what was used (None leaves them), once; unknown admissions are let be.
 
         Without it, concurrency comes back when the admission's `ttl_s` is over. Raises BucketsAway.
+        """
+        ...
+
+
+class ExportStore(Protocol):
+    """Reads usage rows."""
+
+    def pages(self, question: ExportQuestion) -> AsyncIterator[list[ExportRow]]:
+        """The rows of a range in the order in which they were written, a page at a time; keeps no connection between pages.
+
+        Raises StoreUnavailable.
         """
         ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 import asyncpg
@@ -12,6 +13,7 @@ from farthing_budget.budgets import Budget, Change, Draft, LimitTerms, Terms, to
 from farthing_budget.refusals import BudgetExists, BudgetNotFound, RequestIdReused, VersionMismatch
 from farthing_budget.store.connection import reaching
 from farthing_budget.store.rows import Bounds, bounds_of, lock_balances, read_balances, terms_of
+from farthing_budget.store.statements import TERMS
 
 _INSERT = """
     INSERT INTO budgets (organization, budget_id, scope, display_name, period, time_zone, limit_usd_nanos, limit_tokens, limit_requests,
@@ -102,6 +104,11 @@ class PostgresBudgets:
         with reaching():
             rows = await self._pool.fetch(_ON_PATH, scope.organization, list(scope.ancestors))
         return await self._with_balances(rows)
+
+    async def terms_of(self, organization: str, scopes: Sequence[str]) -> list[Terms]:
+        """The terms of every budget on these very scopes."""
+        with reaching():
+            return [terms_of(row) for row in await self._pool.fetch(TERMS, [organization], list(scopes))]
 
     async def update(self, organization: str, budget_id: str, change: Change) -> Budget:
         """Changes a budget under the locks that batches take: none of them still reckons with the old limits afterwards."""

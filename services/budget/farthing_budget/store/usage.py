@@ -9,6 +9,7 @@ import asyncpg
 from farthing_core.scopes import parse_scope
 
 from farthing_budget.questions import DIMENSIONS_OF, Group, UsageQuestion, UsageSum
+from farthing_budget.reports import Allocated, AllocationQuestion
 from farthing_budget.rollups import Piece, pieces
 from farthing_budget.store.connection import reaching
 from farthing_budget.usage import FIGURES, Saving
@@ -21,6 +22,14 @@ _TIME_KEYS = {
     Group.HOUR: "to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:00\"Z\"')",
 }
 _SUMS = ", ".join(f"sum({name})::bigint AS {name}" for name in FIGURES)
+
+_ALLOCATED = {
+    "requests": "coalesce(p.requests, 0)",
+    "cost_usd_nanos": "coalesce(p.cost_usd_nanos, 0)",
+    "previous_cost_usd_nanos": "coalesce(b.cost_usd_nanos, 0)",
+    "saved_usd_nanos": "coalesce(p.saved_cache_usd_nanos + p.saved_prompt_usd_nanos + p.saved_route_usd_nanos, 0)",
+    "estimated_usd_nanos": "coalesce(p.estimated_usd_nanos, 0)",
+}
 
 
 class Bound:
@@ -54,6 +63,26 @@ class PostgresUsage:
         with reaching():
             found = await self._pool.fetch(sql, *bound.values)
         return [sum_of(row, keys) for row in found if row["facts"]]
+
+    async def allocation(self, question: AllocationQuestion) -> tuple[list[Allocated], Allocated]:
+        """The dearest groups of a range, at most one more than the lines that are asked for, and the sum of all."""
+        bound = Bound(parse_scope(question.scope).organization)
+        present, previous = (
+            grouped_sums(bound, pieces(asked.start, asked.end, asked.dimensions, hourly=question.group is Group.HOUR), asked)
+            for asked in (question.present(), question.previous())
+        )
+        keys = [f"key{number}" for number in range(len(question.groups))]
+        names = ", ".join(keys)
+        sums = ", ".join(f"{sql} AS {name}" for name, sql in _ALLOCATED.items())
+        totals = ", ".join(f"sum({name}) OVER ()::bigint AS total_{name}" for name in _ALLOCATED)
+        sql = (
+            f"SELECT *, {totals} FROM (SELECT {names}, {sums} FROM ({present}) AS p FULL JOIN ({previous}) AS b USING ({names})) AS lines"
+            f" ORDER BY cost_usd_nanos DESC, previous_cost_usd_nanos DESC, {names} LIMIT {bound(question.lines_max + 1)}"
+        )
+        with reaching():
+            found = await self._pool.fetch(sql, *bound.values)
+        lines = [Allocated(tuple(row[key] for key in keys), *(row[name] for name in _ALLOCATED)) for row in found]
+        return lines, Allocated((), *(found[0][f"total_{name}"] for name in _ALLOCATED)) if found else Allocated()
 
 
 def grouped_sums(bound: Bound, parts: Sequence[Piece], question: UsageQuestion) -> str:
