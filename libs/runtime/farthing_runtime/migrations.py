@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from farthing_runtime.postgres import quoted
 
 _LOCK_KEY = 0x6661_7274_6869_6E67  # "farthing"
 _LOCK_TIMEOUT_S = 120.0
+_REVISION = re.compile(r'^revision = "(\w+)"', re.MULTILINE)
+_FOLLOWED = re.compile(r'^down_revision = "(\w+)"', re.MULTILINE)
 
 
 async def migrate(database_url: str, targets: Sequence[Target]) -> list[str]:
@@ -62,8 +65,11 @@ def migrations_dir(target: Target) -> Path:
 
 
 def head_of(target: Target) -> str:
-    """The newest revision: revisions are numbered, and their files begin with the number."""
-    return max(path.name.split("_", 1)[0] for path in (migrations_dir(target) / "versions").glob("[0-9]*_*.py"))
+    """The newest revision: the one that no other follows. Numbers alone do not tell, since work on several goes on side by side."""
+    texts = [path.read_text(encoding="utf-8") for path in (migrations_dir(target) / "versions").glob("[0-9]*_*.py")]
+    followed = {found.group(1) for text in texts if (found := _FOLLOWED.search(text))}
+    (head,) = {found.group(1) for text in texts if (found := _REVISION.search(text))} - followed
+    return head
 
 
 def _upgrade(database_url: str, target: Target) -> None:
