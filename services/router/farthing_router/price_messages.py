@@ -133,6 +133,7 @@ def rated(given: Rated, price: Price, parts: list[Part], *, provider: str, model
         price_unknown=given.unknown,
         rated_service_tier=given.service_tier,
         input_tokens_over=given.input_tokens_over,
+        distinct_kinds=price.card.distinct_kinds,
     )
 
 

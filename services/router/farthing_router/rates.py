@@ -32,6 +32,20 @@ TOKEN_KINDS = (
 )
 PIECE_KINDS = ("request", "image")
 KINDS = TOKEN_KINDS + PIECE_KINDS
+_PART_OF = {
+    "cached_input": "input",
+    "cache_write_5m": "input",
+    "cache_write_1h": "input",
+    "audio_input": "input",
+    "cached_audio_input": "audio_input",
+    "image_input": "input",
+    "cached_image_input": "image_input",
+    "reasoning": "output",
+    "audio_output": "output",
+    "image_output": "output",
+    "request": "",
+    "image": "",
+}
 CHEAPER_TIERS = frozenset({"batch", "flex"})
 """Tiers of service that no provider charges more for than for the usual one."""
 DEARER_TIER_FACTOR = 3
@@ -177,6 +191,12 @@ class RateCard:
         if found is not None:
             return tier, found, 1
         return "", self.usual, DEARER_TIER_FACTOR if tier and tier not in CHEAPER_TIERS else 1
+
+    @property
+    def distinct_kinds(self) -> list[str]:
+        """The kinds that cost something else than what they are a part of."""
+        full = dict(zip(KINDS, self.usual.short.rates, strict=True))
+        return [kind for kind in self.usual.rates if kind in _PART_OF and full[kind] != full.get(_PART_OF[kind], 0)]
 
     def all_rates(self) -> Iterable[Rates]:
         """The rates of every tier and length."""

@@ -14,6 +14,7 @@ from farthing_runtime.cli.call import call
 from farthing_runtime.cli.demo import demo
 from farthing_runtime.cli.host import config, health, migrate, serve
 from farthing_runtime.cli.keys import keys_app
+from farthing_runtime.cli.prices import prices_app
 from farthing_runtime.cli.replay import replay
 
 app = typer.Typer(
@@ -27,6 +28,7 @@ app = typer.Typer(
 for command in (serve, demo, replay, call, health, config, migrate):
     app.command()(command)
 app.add_typer(keys_app, name="keys", help="API keys of the HTTP edge.")
+app.add_typer(prices_app, name="prices", help="The price book.")
 
 
 def main() -> None:

@@ -1273,6 +1273,7 @@ class RateUsageResponse(_message.Message):
     PRICE_UNKNOWN_FIELD_NUMBER: _builtins.int
     RATED_SERVICE_TIER_FIELD_NUMBER: _builtins.int
     INPUT_TOKENS_OVER_FIELD_NUMBER: _builtins.int
+    DISTINCT_KINDS_FIELD_NUMBER: _builtins.int
     cost_usd_nanos: _builtins.int
     """In nanodollars, rounded up once, the discount of a contract taken off."""
     price_source: _builtins.str
@@ -1291,6 +1292,12 @@ class RateUsageResponse(_message.Message):
     def price(self) -> Global___Price:
         """The price that was used."""
 
+    @_builtins.property
+    def distinct_kinds(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The kinds that the price bills otherwise than what they are a part of ("image_output" otherwise than "output" …), as in RatedPart.kind.
+        Usage that does not tell them apart is rated as if there were none.
+        """
+
     def __init__(
         self,
         *,
@@ -1301,10 +1308,11 @@ class RateUsageResponse(_message.Message):
         price_unknown: _builtins.bool = ...,
         rated_service_tier: _builtins.str = ...,
         input_tokens_over: _builtins.int = ...,
+        distinct_kinds: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["price", b"price"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cost_usd_nanos", b"cost_usd_nanos", "input_tokens_over", b"input_tokens_over", "parts", b"parts", "price", b"price", "price_source", b"price_source", "price_unknown", b"price_unknown", "rated_service_tier", b"rated_service_tier"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cost_usd_nanos", b"cost_usd_nanos", "distinct_kinds", b"distinct_kinds", "input_tokens_over", b"input_tokens_over", "parts", b"parts", "price", b"price", "price_source", b"price_source", "price_unknown", b"price_unknown", "rated_service_tier", b"rated_service_tier"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
