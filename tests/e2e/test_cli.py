@@ -26,7 +26,7 @@ def farthing(*arguments: str, cwd: Path | None = None, **environment: str) -> su
 
 def test_help_lists_the_commands() -> None:
     done = farthing("--help")
-    for command in ("serve", "demo", "replay", "call", "keys", "health", "config", "migrate"):
+    for command in ("serve", "demo", "replay", "call", "keys", "prices", "health", "config", "migrate"):
         assert command in done.stdout
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from farthing.budget.v1 import budget_pb2
 from farthing.cache.v1 import cache_pb2
+from farthing.chat.v1 import chat_pb2
 from farthing.gateway.v1 import access_pb2
 from farthing.optimizer.v1 import optimizer_pb2
 from farthing.orchestrator.v1 import orchestrator_pb2
@@ -32,7 +33,25 @@ def messages() -> dict[str, Any]:
     mask = privacy_pb2.MaskTextResponse(texts=["[EMAIL_1]"])
     mask.spans.add(mask_token="[EMAIL_1]", original="a@b.c", kind=privacy_pb2.MASK_KIND_EMAIL)
     key = access_pb2.CreateKeyRequest(scope=SCOPE, display_name="ci", ttl_s=9)
+    usage = chat_pb2.TokenUsage(
+        input_tokens=9, cache_write_1h_tokens=4, audio_output_tokens=2, source=chat_pb2.TOKENS_SOURCE_DERIVED
+    )
+    attempt = router_pb2.Attempt(model="m", usage=usage, service_tier="flex", price_source="contract/1", price_unknown=True)
+    upsert = router_pb2.UpsertPriceRequest(request_id=ID)
+    upsert.price.scope, upsert.price.model, upsert.price.source = SCOPE, "m", "contract 7"
+    upsert.price.effective_time.seconds = 1_782_864_000
+    upsert.price.rates.rates.input_usd_nanos_per_million_tokens = 2**53 - 1
+    upsert.price.rates.rates.output_usd_nanos_per_million_tokens = 0
+    upsert.price.rates.long_context.add(input_tokens_over=200_000).rates.request_usd_nanos = 5
+    upsert.price.rates.service_tiers.add(service_tier="batch").rates.cache_write_5m_usd_nanos_per_million_tokens = 7
+    discount = router_pb2.Price(scope=SCOPE, provider="p", discount_bps=1250, unknown=True)
+    rate = router_pb2.RateUsageRequest(model="m", usage=usage, scope=SCOPE, service_tier="batch", provider="p")
+    rate.at.seconds = 1_782_864_000
     return {
+        "attempt": attempt,
+        "upsert": upsert,
+        "discount": discount,
+        "rate": rate,
         "complete": complete,
         "receipt": receipt,
         "reserve": reserve,
@@ -44,6 +63,14 @@ def messages() -> dict[str, Any]:
 
 
 GOLDEN = {
+    "attempt": ("0a016d3a0808093804480278025a04666c6578620a636f6e74726163742f316801"),
+    "upsert": (
+        "0a2436663164396630652d336436652d346430622d396135332d306237663063376137633131125112126f7267616e697a6174696f6e73"
+        "2f61636d6522016d2a060880b191d2063a240a0b08ffffffffffffff0f4800120808c09a0c120268051a0b0a0562617463681202180752"
+        "0a636f6e74726163742037"
+    ),
+    "discount": ("12126f7267616e697a6174696f6e732f61636d651a017040e2096001"),
+    "rate": ("0a016d120808093804480278021a126f7267616e697a6174696f6e732f61636d65220562617463682a060880b191d206320170"),
     "complete": (
         "0a2436663164396630652d336436652d346430622d396135332d30623766306337613763313112126f7267616e697a6174696f6e732f61"
         "636d651a0d6661727468696e672f6175746f22046368617432180a047573657212026869220c7b226e616d65223a226e227d3a09090000"

@@ -13,6 +13,7 @@ import asyncpg
 import pytest
 from aiohttp import web
 from farthing.orchestrator.v1 import orchestrator_pb2, orchestrator_pb2_grpc
+from farthing.router.v1 import router_pb2, router_pb2_grpc
 
 EVERYTHING = ("budget", "cache", "optimizer", "router", "privacy", "orchestrator")
 CATALOG = """\
@@ -100,3 +101,25 @@ async def test_usage_that_nobody_reported_is_marked_as_an_estimate(api: Any, tmp
             row = await settled(database_url, request.request_id)
     assert (row["tokens_source"], row["price_unknown"], row["service_tier"]) == (3, False, "")
     assert row["output_tokens"] > 0
+
+
+async def test_an_estimate_and_a_bill_are_at_the_price_of_the_contract(api: Any, tmp_path: Path) -> None:
+    async with provider() as url:
+        path = tmp_path / "farthing.yaml"
+        path.write_text(CATALOG.format(url=url))
+        async with api(*EVERYTHING, config_file=path) as channel_of:
+            price = router_pb2.Price(scope="organizations/acme", provider="p", discount_bps=5000, source="contract 7")
+            price.effective_time.FromJsonString("2026-01-01T00:00:00Z")
+            router = router_pb2_grpc.RouterServiceStub(channel_of("router"))
+            await router.UpsertPrice(router_pb2.UpsertPriceRequest(request_id=str(uuid.uuid4()), price=price))
+            stub = orchestrator_pb2_grpc.OrchestratorServiceStub(channel_of("orchestrator"))
+            worst, paid = [], []
+            for organization in ("acme", "other"):
+                request = orchestrator_pb2.CompleteRequest(
+                    request_id=str(uuid.uuid4()), scope=f"organizations/{organization}", model="m"
+                )
+                request.messages.add(role="user", content="How do I reset my password?")
+                estimate = await stub.EstimateCost(orchestrator_pb2.EstimateCostRequest(request=request))
+                worst.append(estimate.worst_case_usd_nanos)
+                paid.append((await stub.Complete(request)).receipt.cost_usd_nanos)
+    assert (2 * worst[0], 2 * paid[0]) == (worst[1], paid[1])

@@ -135,6 +135,21 @@ def test_a_price_that_would_charge_long_prompts_like_short_ones_is_refused(field
     assert caught.value.field == field
 
 
+def test_the_highest_threshold_that_a_prompt_passes_counts() -> None:
+    steps = [(10, {"input": 2_000_000, "output": 0}), (100, {"input": 3_000_000, "output": 0})]
+    price = Price(RateCard(Schedule({"input": 1_000_000, "output": 0}, steps)), "test")
+    assert [price.of(Tokens(count)) for count in (10, 11, 100, 101)] == [10, 22, 200, 303]
+    assert [price.rate(Tokens(count)).input_tokens_over for count in (10, 100, 101)] == [0, 10, 100]
+
+
+def test_a_price_says_which_kinds_it_bills_apart() -> None:
+    card = plain_card(
+        5, 7, cached_input=1, reasoning=7, image_input=5, image_output=9, cached_image_input=4, request=3, image=0
+    )
+    assert card.distinct_kinds == ["cached_input", "image_output", "cached_image_input", "request"]
+    assert plain_card(5, 7).distinct_kinds == []
+
+
 def test_rates_without_input_or_output_are_refused() -> None:
     with pytest.raises(FieldInvalid, match="names no output"):
         check_schedule({"input": 1}, (), field="price")
@@ -149,6 +164,7 @@ def test_an_upper_bound_takes_the_dearest_of_each_kind_and_length() -> None:
     assert bound.card.usual.rates == {"input": 8_000, "output": 18_000, "audio_input": 100}
     assert upper_bound([], factor=2) is None
     assert upper_bound([Price(plain_card(0, 0), "own machines")], factor=2) is None
+    assert upper_bound([Price(plain_card(0, 5), "answers alone")], factor=2) is None
 
 
 def test_tiers_of_service_have_one_name_each() -> None:
