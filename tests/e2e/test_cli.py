@@ -26,7 +26,7 @@ def farthing(*arguments: str, cwd: Path | None = None, **environment: str) -> su
 
 def test_help_lists_the_commands() -> None:
     done = farthing("--help")
-    for command in ("serve", "demo", "replay", "call", "keys", "prices", "health", "config", "migrate"):
+    for command in ("serve", "demo", "replay", "call", "keys", "alerts", "prices", "health", "config", "migrate"):
         assert command in done.stdout
 
 
@@ -73,6 +73,26 @@ def test_health_says_how_each_service_is(serve: Any) -> None:
     assert done.returncode == 0
     assert done.stdout.count("SERVING") == 2
     assert farthing("health", "--address", "127.0.0.1:1", "--timeout-s", "1").returncode == 1
+
+
+def test_alert_rules_from_the_shell(serve: Any) -> None:
+    served = serve("budget")
+    place = ("--scope", "organizations/acme", "--address", served.grpc)
+    hook = ("--webhook", "https://hooks.example.test/a?token=hush", "--email", "ann@example.test")
+    made = farthing("alerts", "create", "--kind", "budget_percent", "--percent", "75", *hook, *place)
+    rule = made.stdout.strip()
+    assert (made.returncode, "signed with" in made.stderr) == (0, True), made.stderr
+    spent = farthing("alerts", "create", "--kind", "daily_cost", "--usd", "12.50", *place)
+    listed = farthing("alerts", "rules", *place).stdout
+    for shown in (rule, "75 %", "email ann@example.test", "https://hooks.example.test/a?…", spent.stdout.strip(), "$12.50"):
+        assert shown in listed
+    assert "hush" not in listed
+    assert "what happened" in farthing("alerts", "list", *place).stdout
+    assert farthing("alerts", "delete", rule, *place).returncode == 0
+    assert rule not in farthing("alerts", "rules", *place).stdout
+    again = farthing("alerts", "delete", rule, *place)
+    assert (again.returncode, again.stderr.strip()) == (2, f"farthing: no alert rule {rule}")
+    assert farthing("alerts", "create", "--kind", "anything", *place).returncode == 2
 
 
 def test_a_request_from_the_shell(serve: Any) -> None:

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent.parent
 SERVICES = sorted(path.parent for path in ROOT.glob("services/*/pyproject.toml"))
 PACKAGES = [service / f"farthing_{service.name}" for service in SERVICES]
 SAME_IN_EVERY_SERVICE = {"__init__.py", "app.py", "settings.py", "servicer.py", "status.py"}
-OUTSIDE_WORLD = ("grpc", "farthing", "google", "asyncpg", "redis", "aiohttp", "sqlalchemy", "onnxruntime")
+OUTSIDE_WORLD = ("grpc", "farthing", "google", "asyncpg", "redis", "aiohttp", "sqlalchemy", "onnxruntime", "aiosmtplib")
 ADAPTERS = {
     "app.py": "wires",
     "servicer.py": "translates RPCs",
@@ -26,6 +26,7 @@ ADAPTERS = {
     "receipts.py": "translates messages",
     "openai_wire.py": "speaks to model providers over HTTP",
     "http.py": "speaks HTTP",
+    "smtp.py": "speaks SMTP",
     "minilm.py": "runs the embedding model",
 }
 LINES_MAX = 340
@@ -66,6 +67,17 @@ def test_every_service_has_the_same_file_names(package: Path) -> None:
     target = CATALOG[package.parent.name]
     assert bool(target.schema) == (package.parent / "migrations" / "env.py").is_file()
     assert bool(target.schema) <= (package / "store" / "__init__.py").is_file()
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda path: path.name)
+def test_migrations_follow_one_another_in_the_order_of_their_numbers(package: Path) -> None:
+    before = None
+    for path in sorted((package.parent / "migrations" / "versions").glob("*.py")):
+        text = path.read_text()
+        (revision,) = re.findall(r'^revision = "(.*)"', text, re.MULTILINE)
+        (down,) = re.findall(r"^down_revision = (.*)", text, re.MULTILINE)
+        assert (path.name.split("_", 1)[0], down.strip('"')) == (revision, str(before)), path.name
+        before = revision
 
 
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda path: path.name)

@@ -1,9 +1,10 @@
-"""Wiring: settings → pool → stores → lane → servicer."""
+"""Wiring: settings → pool → stores → lane → alerts → servicer."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from random import Random
 
 import asyncpg
 from farthing.budget.v1.budget_pb2_grpc import add_BudgetServiceServicer_to_server
@@ -13,6 +14,11 @@ from farthing_runtime.postgres import open_pool
 from farthing_runtime.registration import AppIterator, Mesh, Registration, ServiceBinding
 
 from farthing_budget.admissions import Admissions
+from farthing_budget.alerting import Alerter, alerting
+from farthing_budget.channels.http import SlackSender, WebhookSender, open_session
+from farthing_budget.channels.smtp import EmailSender, Mailbox
+from farthing_budget.delivering import Deliverer, delivering
+from farthing_budget.edge.alerts import AlertRpcs
 from farthing_budget.edge.budgets import BudgetRpcs
 from farthing_budget.edge.holds import HoldRpcs
 from farthing_budget.edge.journal import JournalRpcs
@@ -25,7 +31,9 @@ from farthing_budget.servicer import BudgetServicer
 from farthing_budget.settings import Settings
 from farthing_budget.status import STATUS_TABLE
 from farthing_budget.store import RateBuckets
+from farthing_budget.store.alerts import PostgresAlerts
 from farthing_budget.store.budgets import PostgresBudgets
+from farthing_budget.store.deliveries import PostgresDeliveries
 from farthing_budget.store.exports import PostgresExports
 from farthing_budget.store.fallback import FallbackBuckets, NoBuckets
 from farthing_budget.store.journal import PostgresJournal
@@ -34,15 +42,17 @@ from farthing_budget.store.postgres import open_ledger
 from farthing_budget.store.rate_limits import PostgresRateLimits
 from farthing_budget.store.usage import PostgresUsage
 from farthing_budget.sweep import sweeping
+from farthing_budget.watch import Watch
 
 
 @asynccontextmanager
 async def app(settings: Settings, mesh: Mesh) -> AppIterator:
     """The budget service, until the block ends and its queue is empty."""
     clock = SystemClock()
+    watch = Watch()
     async with (
         open_pool(settings.database_url, schema="budget", size_max=settings.pool_size_max) as pool,
-        open_ledger(pool, clock) as ledger,
+        open_ledger(pool, clock, watch=watch) as ledger,
     ):
         lane = Lane(
             ledger.commit,
@@ -54,10 +64,12 @@ async def app(settings: Settings, mesh: Mesh) -> AppIterator:
             lane.running(),
             sweeping(ledger.lapsed, lane, interval_s=settings.sweep_interval_s),
             _rate_limiting(settings, pool, clock) as rate_limit_rpcs,
+            _alerting(pool, clock, watch, settings) as alerts,
         ):
             budgets, usage = PostgresBudgets(pool, clock), PostgresUsage(pool)
             servicer = BudgetServicer(  # type: ignore[abstract]
-                BudgetRpcs(budgets=budgets, lane=lane, clock=clock, new_id=random_uuid),
+                AlertRpcs(alerts=alerts, clock=clock, new_id=random_uuid, changed=watch.rules_changed),
+                BudgetRpcs(budgets=budgets, lane=lane, clock=clock, new_id=random_uuid, changed=watch.look_at),
                 HoldRpcs(lane=lane, ledger=ledger, hold_ttl_s=settings.hold_ttl_s_default),
                 JournalRpcs(journal=PostgresJournal(pool)),
                 UsageRpcs(usage=usage, clock=clock),
@@ -94,3 +106,32 @@ async def _rate_buckets(settings: Settings, clock: Clock, stack: AsyncExitStack)
     stack.push_async_callback(client.aclose)
     fallback = FallbackBuckets(RedisBuckets(client, clock), own if settings.redis_away == "memory" else NoBuckets())
     return await stack.enter_async_context(fallback.recovering(retry_interval_s=settings.redis_retry_s))
+
+
+@asynccontextmanager
+async def _alerting(pool: asyncpg.Pool, clock: Clock, watch: Watch, settings: Settings) -> AsyncIterator[PostgresAlerts]:
+    """Raises and delivers alerts until the block ends."""
+    store = PostgresAlerts(pool, clock, random_uuid)
+    mailbox = Mailbox(
+        host=settings.smtp_host,
+        port=settings.smtp_port,
+        security=settings.smtp_security,
+        username=settings.smtp_username,
+        password=settings.smtp_password.get_secret_value(),
+        sender=settings.smtp_sender,
+        ca_file=str(settings.smtp_ca_file or ""),
+        timeout_s=settings.alert_timeout_s,
+    )
+    async with open_session(timeout_s=settings.alert_timeout_s, private_allowed=settings.alert_private_addresses) as session:
+        deliverer = Deliverer(
+            store=PostgresDeliveries(pool, clock),
+            senders={"webhook": WebhookSender(session, clock), "slack": SlackSender(session), "email": EmailSender(mailbox)},
+            clock=clock,
+            rng=Random(),
+            attempts_max=settings.alert_attempts_max,
+        )
+        budgets, usage = PostgresBudgets(pool, clock), PostgresUsage(pool)
+        alerter = Alerter(store=store, budgets=budgets, usage=usage, watch=watch, clock=clock, raised=deliverer.call)
+        intervals = {"poll_s": settings.alert_poll_s, "sweep_interval_s": settings.alert_sweep_interval_s}
+        async with delivering(deliverer, poll_s=settings.alert_poll_s), alerting(alerter, watch, **intervals):
+            yield store

@@ -13,7 +13,7 @@ from farthing_core.scopes import Scope, parse_scope
 
 from farthing_budget.budgets import Balance, BalanceKey, Terms
 from farthing_budget.decisions import Decision, Need, Place, decide, left_on, place_of
-from farthing_budget.events import Incident
+from farthing_budget.events import Incident, Notice
 from farthing_budget.operations import (
     ANY_WORK,
     OPEN,
@@ -73,6 +73,7 @@ class Book:
     entries: list[Entry] = field(default_factory=list)
     usage: list[tuple[Scope, str, UsageRecord]] = field(default_factory=list)
     incidents: list[Incident] = field(default_factory=list)
+    notices: list[Notice] = field(default_factory=list)
     lessons: list[Lesson] = field(default_factory=list)
     _paths: dict[Any, Path] = field(default_factory=dict)
     _moments: dict[int, datetime] = field(default_factory=dict)
@@ -125,16 +126,21 @@ class Book:
 
         A window has moved on meanwhile: what counts is all of it as it is now, and the slot of the hold.
         """
-        if self._by_id is None:
-            self._by_id = {(each.organization, each.budget_id): each for on_scope in self.terms.values() for each in on_scope}
         found = []
         for key in hold.keys:
-            terms = self._by_id.get(key[:2])
+            terms = self.by_id.get(key[:2])
             if terms is not None:
                 counted = terms.counted_keys(self.now) if terms.rolling else ()
                 keys = [*(each for each in counted if each in self.balances and each != key), key]
                 found.append(place_of(terms, keys, [self.balances[each] for each in keys]))
         return found
+
+    @property
+    def by_id(self) -> Mapping[tuple[str, str], Terms]:
+        """The terms by (organisation, budget)."""
+        if self._by_id is None:
+            self._by_id = {(each.organization, each.budget_id): each for on_scope in self.terms.values() for each in on_scope}
+        return self._by_id
 
     def take(self, path: Path, hold: Hold) -> None:
         """Posts a new hold. What `post` does, for the commonest operation in a fraction of its time."""

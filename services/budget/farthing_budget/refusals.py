@@ -122,3 +122,17 @@ class LedgerBusy(FarthingError):
     def __init__(self) -> None:
         super().__init__("the ledger is busy; nothing was done")
         self.retry_after_s = 0.5
+
+
+class AlertRuleNotFound(FarthingError):
+    """No such alert rule in this organisation."""
+
+    def __init__(self, *, alert_rule_id: str) -> None:
+        super().__init__(f"no alert rule {alert_rule_id}", alert_rule_id=alert_rule_id)
+
+
+class AlertRulesFull(FarthingError):
+    """The organisation has as many alert rules as it may."""
+
+    def __init__(self, *, organization: str, rules_max: int) -> None:
+        super().__init__(f"{organization} has {rules_max} alert rules already", organization=organization, rules_max=rules_max)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from farthing_runtime.settings import ServiceSettings, service_config
-from pydantic import Field
+from pydantic import Field, SecretStr
 
 
 class Settings(ServiceSettings):
-    """How the ledger batches and sweeps, and what keeps rate limits."""
+    """How the ledger batches and sweeps, what keeps rate limits, and how alerts are delivered."""
 
     model_config = service_config("budget")
 
@@ -41,3 +42,23 @@ class Settings(ServiceSettings):
     redis_timeout_s: float = Field(default=0.25, gt=0, le=10, description="How long one answer of Redis may take.")
     redis_retry_s: float = Field(default=1.0, gt=0, le=60, description="How often Redis is tried while it is away.")
     redis_connections_max: int = Field(default=32, ge=1, le=1000, description="Connections to Redis.")
+    alert_sweep_interval_s: float = Field(
+        default=3600.0, gt=0, description="How often every budget is looked at for alerts; settlements raise them at once."
+    )
+    alert_poll_s: float = Field(
+        default=5.0, gt=0, le=3600, description="How often rules that others changed, and deliveries due again, are looked for."
+    )
+    alert_attempts_max: int = Field(default=12, ge=1, le=100, description="Attempts at a delivery before it is given up.")
+    alert_timeout_s: float = Field(default=10.0, gt=0, le=60, description="How long one attempt may take.")
+    alert_private_addresses: bool = Field(
+        default=False, description="Whether webhooks may be on private networks and on this machine; link-local ones never may."
+    )
+    smtp_host: str = Field(default="", description="The SMTP server that sends alerts by e-mail. Empty: none are sent.")
+    smtp_port: int = Field(default=587, ge=1, le=65535, description="Its port.")
+    smtp_security: Literal["starttls", "tls", "none"] = Field(default="starttls", description="How its connection is secured.")
+    smtp_username: str = Field(default="", description="Who we are to it; empty: nobody.")
+    smtp_password: SecretStr = Field(default=SecretStr(""), description="The password that goes with it.")
+    smtp_sender: str = Field(
+        default="farthing@localhost", pattern=r"^[^@\s<>,]+@[^@\s<>,]+$", description="The address that alerts come from."
+    )
+    smtp_ca_file: Path | None = Field(default=None, description="Certificates to trust besides the system's, as a PEM file.")

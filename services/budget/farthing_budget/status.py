@@ -15,6 +15,8 @@ from farthing_budget.rate_limits import (
     RateLimitsTooMany,
 )
 from farthing_budget.refusals import (
+    AlertRuleNotFound,
+    AlertRulesFull,
     BudgetDegraded,
     BudgetExhausted,
     BudgetExists,
@@ -30,6 +32,8 @@ from farthing_budget.refusals import (
 )
 
 STATUS_TABLE: StatusTable = {
+    AlertRuleNotFound: StatusRow(StatusCode.NOT_FOUND, "ALERT_RULE_NOT_FOUND"),
+    AlertRulesFull: StatusRow(StatusCode.RESOURCE_EXHAUSTED, "ALERT_RULES_FULL"),
     BucketsAway: StatusRow(StatusCode.UNAVAILABLE, "RATE_LIMITS_UNAVAILABLE"),
     BudgetDegraded: StatusRow(StatusCode.RESOURCE_EXHAUSTED, "BUDGET_DEGRADED", quota=True),
     BudgetExhausted: StatusRow(StatusCode.RESOURCE_EXHAUSTED, "BUDGET_EXHAUSTED", quota=True),

@@ -10,6 +10,7 @@ import sys
 import typer
 from farthing_core.errors import FarthingError
 
+from farthing_runtime.cli.alerts import alerts_app
 from farthing_runtime.cli.call import call
 from farthing_runtime.cli.demo import demo
 from farthing_runtime.cli.host import config, health, migrate, serve
@@ -29,6 +30,7 @@ for command in (serve, demo, replay, call, health, config, migrate):
     app.command()(command)
 app.add_typer(keys_app, name="keys", help="API keys of the HTTP edge.")
 app.add_typer(prices_app, name="prices", help="The price book.")
+app.add_typer(alerts_app, name="alerts", help="Alerts of budgets and costs, and the rules that raise them.")
 
 
 def main() -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 import uuid
 from typing import Annotated, Any
 
 import typer
 
+from farthing_runtime.cli.asking import ask
 from farthing_runtime.cli.host import DEFAULT_ADDRESS, Address
 
 
@@ -25,6 +25,7 @@ def call(
 ) -> None:
     """Sends one request to a running suite and prints the answer and what it cost."""
     from farthing.orchestrator.v1 import orchestrator_pb2
+    from farthing.orchestrator.v1.orchestrator_pb2_grpc import OrchestratorServiceStub
 
     text = sys.stdin.read() if prompt == "-" else prompt
     request = orchestrator_pb2.CompleteRequest(request_id=str(uuid.uuid4()), scope=scope, model=model, task=task)
@@ -32,28 +33,12 @@ def call(
         request.messages.add(role="system", content=system)
     request.messages.add(role="user", content=text)
     if dry_run:
-        _print_estimate(
-            asyncio.run(_ask("EstimateCost", orchestrator_pb2.EstimateCostRequest(request=request), address, timeout_s))
-        )
+        estimating = orchestrator_pb2.EstimateCostRequest(request=request)
+        _print_estimate(ask(OrchestratorServiceStub, "EstimateCost", estimating, address=address, timeout_s=timeout_s))
         return
-    answer = asyncio.run(_ask("Complete", request, address, timeout_s))
+    answer = ask(OrchestratorServiceStub, "Complete", request, address=address, timeout_s=timeout_s)
     typer.echo(answer.answer.content or answer.answer.extra_json)
     _print_receipt(answer.receipt, whole=receipt)
-
-
-async def _ask(method: str, request: Any, address: str, timeout_s: float) -> Any:
-    import grpc
-    from farthing.orchestrator.v1 import orchestrator_pb2_grpc
-
-    from farthing_runtime.mesh import network_channel
-    from farthing_runtime.status import peer_failure
-
-    async with network_channel(address) as channel:
-        stub = orchestrator_pb2_grpc.OrchestratorServiceStub(channel)
-        try:
-            return await getattr(stub, method)(request, timeout=timeout_s)
-        except grpc.aio.AioRpcError as error:
-            raise peer_failure(error, peer=address) from error
 
 
 def _print_estimate(estimate: Any) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated, Any
 
 import typer
 
+from farthing_runtime.cli.asking import ask
 from farthing_runtime.cli.host import DEFAULT_ADDRESS, Address
 
 keys_app = typer.Typer(no_args_is_help=True)
@@ -67,17 +67,6 @@ def _state(key: Any) -> str:
 
 
 def _ask(method: str, request: Any, address: str) -> Any:
-    import grpc
     from farthing.gateway.v1 import access_pb2_grpc
 
-    from farthing_runtime.mesh import network_channel
-    from farthing_runtime.status import peer_failure
-
-    async def ask() -> Any:
-        async with network_channel(address) as channel:
-            try:
-                return await getattr(access_pb2_grpc.AccessServiceStub(channel), method)(request, timeout=10.0)
-            except grpc.aio.AioRpcError as error:
-                raise peer_failure(error, peer=address) from error
-
-    return asyncio.run(ask())
+    return ask(access_pb2_grpc.AccessServiceStub, method, request, address=address)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from farthing.budget.v1 import budget_pb2
@@ -30,16 +31,19 @@ from farthing_budget.store import BudgetStore
 from farthing_budget.velocity import Velocity, velocity_of
 
 _PAGE_SIZE = 100
+Changed = Callable[[str, str], None]
+"""Told of (organisation, budget) when terms were changed."""
 
 
 class BudgetRpcs:
     """Budgets."""
 
-    def __init__(self, *, budgets: BudgetStore, lane: Lane, clock: Clock, new_id: NewId) -> None:
+    def __init__(self, *, budgets: BudgetStore, lane: Lane, clock: Clock, new_id: NewId, changed: Changed) -> None:
         self._budgets = budgets
         self._lane = lane
         self._clock = clock
         self._new_id = new_id
+        self._changed = changed
 
     async def CreateBudget(self, request: Any, context: Any) -> Any:
         """Creates a budget."""
@@ -86,6 +90,7 @@ class BudgetRpcs:
             version=request.version,
         )
         changed = await self._budgets.update(parse_scope(request.scope).organization, _budget_id(request), change)
+        self._changed(changed.terms.organization, changed.terms.budget_id)
         return budget_pb2.UpdateBudgetResponse(budget=messages.budget(changed))
 
     async def DeleteBudget(self, request: Any, context: Any) -> Any:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
 from typing import Protocol
 
 from farthing_core.scopes import Scope
 
+from farthing_budget.alerts import Alert, AlertsQuestion, Finding, Rule, RuleChange, RuleDraft
 from farthing_budget.buckets import Admission, Admitted
 from farthing_budget.budgets import Budget, Change, Draft, Terms
 from farthing_budget.decisions import Decision, Need
+from farthing_budget.delivering import Due
 from farthing_budget.exports import ExportQuestion, ExportRow
 from farthing_budget.journal import EntriesQuestion, Verification
 from farthing_budget.lane import Verdict
@@ -158,6 +161,83 @@ class RateBuckets(Protocol):
 
         Without it, concurrency comes back when the admission's `ttl_s` is over. Raises BucketsAway.
         """
+
+
+class AlertStore(Protocol):
+    """Keeps alert rules and what they raised. Everything here may raise StoreUnavailable. No secret ever leaves it but by `claim`."""
+
+    async def create(self, draft: RuleDraft) -> Rule:
+        """Makes a rule. The same request_id and body give the same rule, as it is now.
+
+        Raises AlertRulesFull, RequestIdReused for another body, and AlertRuleNotFound when that rule was deleted since.
+        """
+        ...
+
+    async def list_from(self, scope: Scope, *, after: tuple[str, str] | None, count_max: int) -> list[Rule]:
+        """Rules at and below a scope, by scope and id, from behind `after`."""
+        ...
+
+    async def update(self, organization: str, rule_id: str, change: RuleChange) -> Rule:
+        """Changes a rule. Raises AlertRuleNotFound, and FieldInvalid for what does not fit its kind."""
+        ...
+
+    async def delete(self, organization: str, rule_id: str) -> None:
+        """Ends a rule and forgets its channels. Raises AlertRuleNotFound."""
+        ...
+
+    async def rules(self, organization: str) -> tuple[list[Rule], int]:
+        """All rules of an organisation, without addressees, and the epoch at which they were so."""
+        ...
+
+    async def epochs(self, organizations: Sequence[str]) -> dict[str, int]:
+        """Numbers that grow whenever a rule is made, changed or deleted; none where there never was one."""
+        ...
+
+    async def organizations(self, *, after: str, count_max: int) -> list[str]:
+        """Organisations, by name, that have rules or budgets with a velocity measure."""
+        ...
+
+    async def noticed(self) -> list[str]:
+        """Some organisations with notices that nobody took up yet."""
+        ...
+
+    async def drain(self, organization: str) -> int:
+        """Takes up the notices of an organisation: in one transaction they go, and what they call for is raised. Returns how many were."""
+        ...
+
+    async def resets(self, organization: str) -> dict[str, int]:
+        """How often budgets were reset, by budget; those that never were are left out."""
+        ...
+
+    async def raise_all(self, organization: str, findings: Sequence[Finding]) -> int:
+        """Raises what is not raised already, with a delivery for each channel of its rule: all in one transaction.
+
+        Exactly one of any number of callers raises an alert. Returns how many this one raised.
+        """
+        ...
+
+    async def alerts(self, question: AlertsQuestion) -> list[Alert]:
+        """A page of alerts with their deliveries, newest first."""
+        ...
+
+    async def forget(self, before: datetime) -> None:
+        """Deletes alerts that were raised before a moment."""
+        ...
+
+
+class DeliveryStore(Protocol):
+    """Deliveries that are due. Everything here may raise StoreUnavailable."""
+
+    async def claim(self, *, count_max: int, lease_s: float) -> list[Due]:
+        """Deliveries that are due, for this caller alone until the lease ends; each claim counts as an attempt."""
+        ...
+
+    async def delivered(self, due: Due) -> None:
+        """It arrived."""
+        ...
+
+    async def failed(self, due: Due, error: str, *, next_at: datetime | None) -> None:
+        """It did not arrive: it is due again at a moment, or given up. Says nothing where it arrived meanwhile."""
         ...
 
 

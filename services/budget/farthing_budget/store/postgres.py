@@ -7,7 +7,7 @@ under those locks (who changes a limit locks the balances first); decides in arr
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Container, Iterable, Sequence
+from collections.abc import AsyncIterator, Container, Iterable, Sequence
 from contextlib import asynccontextmanager
 
 import asyncpg
@@ -27,6 +27,7 @@ from farthing_budget.store import columns, rows
 from farthing_budget.store.charges import ChargeSets
 from farthing_budget.store.connection import LaneConnection, away_errors, reaching
 from farthing_budget.store.corrected import origins_of, paid_by
+from farthing_budget.store.notices import write_notices
 from farthing_budget.store.statements import (
     ENTRIES_OF_HOLD,
     LAPSED,
@@ -40,6 +41,7 @@ from farthing_budget.store.statements import (
 from farthing_budget.store.terms import KnownTerms, read_epochs
 from farthing_budget.store.untold import Untold
 from farthing_budget.store.usage_rows import PlaceKey, UsageWriter
+from farthing_budget.watch import Watch
 
 _TRIES = 5
 _BACKOFF_S = 0.002
@@ -60,18 +62,16 @@ _Written = tuple[list[tuple[str, int]], list[PlaceKey]]
 
 _NEW = Reserve | Record | Adjust | Reset
 """Operations whose ids are new, but for repeats."""
-Committed = Callable[[Book], None]
-"""Told of every committed batch; quick, and never raises."""
 
 
 @asynccontextmanager
 async def open_ledger(
-    pool: asyncpg.Pool, clock: Clock, *, sizer: Sizer | None = None, committed: Committed | None = None
+    pool: asyncpg.Pool, clock: Clock, *, sizer: Sizer | None = None, watch: Watch | None = None
 ) -> AsyncIterator[PostgresLedger]:
     """The ledger on a pool, until the block ends. It keeps one of the pool's connections for its batches."""
     connection = LaneConnection(pool)
     try:
-        yield PostgresLedger(pool, connection, clock, sizer=sizer or Sizer(), committed=committed)
+        yield PostgresLedger(pool, connection, clock, sizer=sizer or Sizer(), watch=watch)
     finally:
         await connection.close()
 
@@ -86,13 +86,13 @@ class PostgresLedger:
         clock: Clock,
         *,
         sizer: Sizer,
-        committed: Committed | None,
+        watch: Watch | None,
     ) -> None:
         self._pool = pool
         self._connection = connection
         self._clock = clock
         self._sizer = sizer
-        self._committed = committed
+        self._watch = watch
         self._charge_sets = ChargeSets()
         self._usage = UsageWriter()
         self._terms = KnownTerms()
@@ -183,8 +183,8 @@ class PostgresLedger:
         self._charge_sets.written(charge_sets)
         self._usage.written(places)
         self._sizer.learn(book.lessons)
-        if self._committed is not None:
-            self._committed(book)
+        if self._watch is not None:
+            self._watch.committed(book)
         return verdicts
 
     async def _decide(
@@ -203,6 +203,8 @@ class PostgresLedger:
         # What was refused as unknown, or for want of room, may have been made by another process while we waited for its locks.
         if refused and await _holds(connection, _ids(refused, refused, besides=book.holds)):
             raise _RequestKnown
+        if self._watch is not None:
+            self._watch.decided(book)
         return verdicts, await self._write(connection, book, spent)
 
     async def _write(self, connection: asyncpg.Connection, book: Book, spent_before: dict[BalanceKey, int]) -> _Written:
@@ -216,6 +218,8 @@ class PostgresLedger:
             await connection.execute(UPDATE_HOLDS, *changed)
         if book.entries:
             await columns.copy_entries(connection, book.entries, numbers)
+        if book.notices:
+            await write_notices(connection, book.notices)
         return new, await self._usage.write(connection, book) if book.usage else []
 
     async def _locked_book(self, connection: asyncpg.Connection, operations: Sequence[Operation], asked: _Ids) -> Book:

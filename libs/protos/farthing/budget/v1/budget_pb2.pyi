@@ -342,11 +342,11 @@ class _AlertKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AlertKind.V
     ALERT_KIND_UNSPECIFIED: _AlertKind.ValueType  # 0
     """Not set; refused."""
     ALERT_KIND_BUDGET_PERCENT: _AlertKind.ValueType  # 1
-    """A budget reached a percentage of its limit (spent, suspense included)."""
+    """A budget reached a percentage of a limit (spent, suspense included): of money, tokens or requests, each for itself."""
     ALERT_KIND_DAILY_COST: _AlertKind.ValueType  # 2
     """A scope's cost of a UTC day reached an amount."""
     ALERT_KIND_VELOCITY: _AlertKind.ValueType  # 3
-    """At its present rate a budget ends before its period does."""
+    """At its present rate a budget ends before its period does. Budgets whose velocity measure is ALERT or DEGRADE raise it without a rule too."""
     ALERT_KIND_SUSPENSE: _AlertKind.ValueType  # 4
     """Holds moved to suspense."""
     ALERT_KIND_PRICE_UNKNOWN: _AlertKind.ValueType  # 5
@@ -360,11 +360,11 @@ class AlertKind(_AlertKind, metaclass=_AlertKindEnumTypeWrapper):
 ALERT_KIND_UNSPECIFIED: AlertKind.ValueType  # 0
 """Not set; refused."""
 ALERT_KIND_BUDGET_PERCENT: AlertKind.ValueType  # 1
-"""A budget reached a percentage of its limit (spent, suspense included)."""
+"""A budget reached a percentage of a limit (spent, suspense included): of money, tokens or requests, each for itself."""
 ALERT_KIND_DAILY_COST: AlertKind.ValueType  # 2
 """A scope's cost of a UTC day reached an amount."""
 ALERT_KIND_VELOCITY: AlertKind.ValueType  # 3
-"""At its present rate a budget ends before its period does."""
+"""At its present rate a budget ends before its period does. Budgets whose velocity measure is ALERT or DEGRADE raise it without a rule too."""
 ALERT_KIND_SUSPENSE: AlertKind.ValueType  # 4
 """Holds moved to suspense."""
 ALERT_KIND_PRICE_UNKNOWN: AlertKind.ValueType  # 5
@@ -3348,7 +3348,9 @@ class AlertChannel(_message.Message):
     EMAIL_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def webhook(self) -> Global___WebhookChannel:
-        """A URL that is sent the alert as JSON, signed (X-Farthing-Signature: t=seconds,v1=HMAC-SHA256 of "t.body" by the secret)."""
+        """A URL that is sent the alert as JSON, signed (X-Farthing-Signature: t=seconds,v1=HMAC-SHA256 of "t.body" by the secret). A delivery
+        may come twice; its Idempotency-Key then is the same.
+        """
 
     @_builtins.property
     def slack(self) -> Global___SlackChannel:
@@ -3384,9 +3386,9 @@ class WebhookChannel(_message.Message):
     URL_FIELD_NUMBER: _builtins.int
     SECRET_FIELD_NUMBER: _builtins.int
     url: _builtins.str
-    """http or https."""
+    """http or https, without credentials. Given back without its query."""
     secret: _builtins.str
-    """Signs the body; at least 16 characters. Never given back."""
+    """Signs the body; at least 16 characters. Never given back. UpdateAlertRule keeps the one it has where it is empty."""
     def __init__(
         self,
         *,
@@ -3409,7 +3411,7 @@ class SlackChannel(_message.Message):
 
     URL_FIELD_NUMBER: _builtins.int
     url: _builtins.str
-    """http or https. Never given back in full."""
+    """http or https. Never given back in full; UpdateAlertRule takes what was given back for the URL it knows."""
     def __init__(
         self,
         *,
@@ -3730,7 +3732,10 @@ Global___DeleteAlertRuleResponse: _TypeAlias = DeleteAlertRuleResponse  # noqa: 
 
 @_typing.final
 class Alert(_message.Message):
-    """An alert that was raised: once per budget, period and threshold."""
+    """An alert that was raised: once per rule, budget, period and threshold. A window that moves counts as one period for as long as it is. After
+    ResetBudget the period counts as a new one, and a threshold that was reached is a new one where the limit was raised since. Incidents
+    (SUSPENSE, PRICE_UNKNOWN, OVERRUN) are gathered: one alert per rule, scope and hour, UTC.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -3744,6 +3749,9 @@ class Alert(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     PERIOD_START_TIME_FIELD_NUMBER: _builtins.int
     DELIVERIES_FIELD_NUMBER: _builtins.int
+    ALERT_RULE_ID_FIELD_NUMBER: _builtins.int
+    INCIDENTS_FIELD_NUMBER: _builtins.int
+    UNIT_FIELD_NUMBER: _builtins.int
     alert_id: _builtins.str
     """Identifier, given by the service."""
     kind: Global___AlertKind.ValueType
@@ -3753,11 +3761,17 @@ class Alert(_message.Message):
     budget_id: _builtins.str
     """The budget, where it is about one."""
     threshold: _builtins.int
-    """The percentage or the amount that was reached."""
+    """The percentage or the amount that was reached; of VELOCITY the limit; of incidents 0."""
     observed: _builtins.int
-    """What was measured: nanodollars, or the percentage."""
+    """What was measured: the percentage; of VELOCITY what the period would cost at this rate, and of all others nanodollars."""
     message: _builtins.str
     """For people."""
+    alert_rule_id: _builtins.str
+    """The rule that raised it; empty where it was the velocity measure of a budget."""
+    incidents: _builtins.int
+    """How many incidents it gathers; 0 where it is not about incidents."""
+    unit: _builtins.str
+    """Of BUDGET_PERCENT: which limit: nanodollars, tokens or requests."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was raised."""
@@ -3783,10 +3797,13 @@ class Alert(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         period_start_time: _timestamp_pb2.Timestamp | None = ...,
         deliveries: _abc.Iterable[Global___AlertDelivery] | None = ...,
+        alert_rule_id: _builtins.str = ...,
+        incidents: _builtins.int = ...,
+        unit: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "period_start_time", b"period_start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alert_id", b"alert_id", "budget_id", b"budget_id", "create_time", b"create_time", "deliveries", b"deliveries", "kind", b"kind", "message", b"message", "observed", b"observed", "period_start_time", b"period_start_time", "scope", b"scope", "threshold", b"threshold"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alert_id", b"alert_id", "alert_rule_id", b"alert_rule_id", "budget_id", b"budget_id", "create_time", b"create_time", "deliveries", b"deliveries", "incidents", b"incidents", "kind", b"kind", "message", b"message", "observed", b"observed", "period_start_time", b"period_start_time", "scope", b"scope", "threshold", b"threshold", "unit", b"unit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

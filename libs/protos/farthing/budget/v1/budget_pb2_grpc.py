@@ -449,7 +449,9 @@ class BudgetServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CreateAlertRule(self, request, context):
-        """Creates an alert rule on a scope. Safe to retry with the same request_id. Statuses: INVALID_ARGUMENT (REQUEST_ID_REUSED).
+        """Creates an alert rule on a scope. What is reached already is alerted at once. Safe to retry with the same request_id. Statuses:
+        INVALID_ARGUMENT (REQUEST_ID_REUSED), RESOURCE_EXHAUSTED (ALERT_RULES_FULL: an organisation has at most 1,000), NOT_FOUND
+        (ALERT_RULE_NOT_FOUND: the rule that this request_id made was deleted since).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -463,14 +465,14 @@ class BudgetServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateAlertRule(self, request, context):
-        """Replaces an alert rule. Statuses: NOT_FOUND (ALERT_RULE_NOT_FOUND).
+        """Replaces an alert rule's thresholds and channels. Safe to retry. Statuses: NOT_FOUND (ALERT_RULE_NOT_FOUND).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteAlertRule(self, request, context):
-        """Deletes an alert rule. Statuses: NOT_FOUND (ALERT_RULE_NOT_FOUND).
+        """Deletes an alert rule; what it raised stays, and what was not delivered yet is given up. Statuses: NOT_FOUND (ALERT_RULE_NOT_FOUND).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

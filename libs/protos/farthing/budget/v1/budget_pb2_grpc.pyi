@@ -142,13 +142,16 @@ class BudgetServiceStub:
     DeleteRateLimit: _grpc.UnaryUnaryMultiCallable[_budget_pb2.DeleteRateLimitRequest, _budget_pb2.DeleteRateLimitResponse]
     """Deletes a rate limit. Statuses: NOT_FOUND (RATE_LIMIT_NOT_FOUND)."""
     CreateAlertRule: _grpc.UnaryUnaryMultiCallable[_budget_pb2.CreateAlertRuleRequest, _budget_pb2.CreateAlertRuleResponse]
-    """Creates an alert rule on a scope. Safe to retry with the same request_id. Statuses: INVALID_ARGUMENT (REQUEST_ID_REUSED)."""
+    """Creates an alert rule on a scope. What is reached already is alerted at once. Safe to retry with the same request_id. Statuses:
+    INVALID_ARGUMENT (REQUEST_ID_REUSED), RESOURCE_EXHAUSTED (ALERT_RULES_FULL: an organisation has at most 1,000), NOT_FOUND
+    (ALERT_RULE_NOT_FOUND: the rule that this request_id made was deleted since).
+    """
     ListAlertRules: _grpc.UnaryUnaryMultiCallable[_budget_pb2.ListAlertRulesRequest, _budget_pb2.ListAlertRulesResponse]
     """Lists the alert rules at and below a scope. Safe to retry."""
     UpdateAlertRule: _grpc.UnaryUnaryMultiCallable[_budget_pb2.UpdateAlertRuleRequest, _budget_pb2.UpdateAlertRuleResponse]
-    """Replaces an alert rule. Statuses: NOT_FOUND (ALERT_RULE_NOT_FOUND)."""
+    """Replaces an alert rule's thresholds and channels. Safe to retry. Statuses: NOT_FOUND (ALERT_RULE_NOT_FOUND)."""
     DeleteAlertRule: _grpc.UnaryUnaryMultiCallable[_budget_pb2.DeleteAlertRuleRequest, _budget_pb2.DeleteAlertRuleResponse]
-    """Deletes an alert rule. Statuses: NOT_FOUND (ALERT_RULE_NOT_FOUND)."""
+    """Deletes an alert rule; what it raised stays, and what was not delivered yet is given up. Statuses: NOT_FOUND (ALERT_RULE_NOT_FOUND)."""
     ListAlerts: _grpc.UnaryUnaryMultiCallable[_budget_pb2.ListAlertsRequest, _budget_pb2.ListAlertsResponse]
     """Lists alerts that were raised, newest first, with how their delivery went. Safe to retry."""
 
@@ -266,13 +269,16 @@ class BudgetServiceAsyncStub(BudgetServiceStub):
     DeleteRateLimit: _aio.UnaryUnaryMultiCallable[_budget_pb2.DeleteRateLimitRequest, _budget_pb2.DeleteRateLimitResponse]  # type: ignore[assignment]
     """Deletes a rate limit. Statuses: NOT_FOUND (RATE_LIMIT_NOT_FOUND)."""
     CreateAlertRule: _aio.UnaryUnaryMultiCallable[_budget_pb2.CreateAlertRuleRequest, _budget_pb2.CreateAlertRuleResponse]  # type: ignore[assignment]
-    """Creates an alert rule on a scope. Safe to retry with the same request_id. Statuses: INVALID_ARGUMENT (REQUEST_ID_REUSED)."""
+    """Creates an alert rule on a scope. What is reached already is alerted at once. Safe to retry with the same request_id. Statuses:
+    INVALID_ARGUMENT (REQUEST_ID_REUSED), RESOURCE_EXHAUSTED (ALERT_RULES_FULL: an organisation has at most 1,000), NOT_FOUND
+    (ALERT_RULE_NOT_FOUND: the rule that this request_id made was deleted since).
+    """
     ListAlertRules: _aio.UnaryUnaryMultiCallable[_budget_pb2.ListAlertRulesRequest, _budget_pb2.ListAlertRulesResponse]  # type: ignore[assignment]
     """Lists the alert rules at and below a scope. Safe to retry."""
     UpdateAlertRule: _aio.UnaryUnaryMultiCallable[_budget_pb2.UpdateAlertRuleRequest, _budget_pb2.UpdateAlertRuleResponse]  # type: ignore[assignment]
-    """Replaces an alert rule. Statuses: NOT_FOUND (ALERT_RULE_NOT_FOUND)."""
+    """Replaces an alert rule's thresholds and channels. Safe to retry. Statuses: NOT_FOUND (ALERT_RULE_NOT_FOUND)."""
     DeleteAlertRule: _aio.UnaryUnaryMultiCallable[_budget_pb2.DeleteAlertRuleRequest, _budget_pb2.DeleteAlertRuleResponse]  # type: ignore[assignment]
-    """Deletes an alert rule. Statuses: NOT_FOUND (ALERT_RULE_NOT_FOUND)."""
+    """Deletes an alert rule; what it raised stays, and what was not delivered yet is given up. Statuses: NOT_FOUND (ALERT_RULE_NOT_FOUND)."""
     ListAlerts: _aio.UnaryUnaryMultiCallable[_budget_pb2.ListAlertsRequest, _budget_pb2.ListAlertsResponse]  # type: ignore[assignment]
     """Lists alerts that were raised, newest first, with how their delivery went. Safe to retry."""
 
@@ -567,7 +573,10 @@ class BudgetServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _budget_pb2.CreateAlertRuleRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_budget_pb2.CreateAlertRuleResponse, _abc.Awaitable[_budget_pb2.CreateAlertRuleResponse]]:
-        """Creates an alert rule on a scope. Safe to retry with the same request_id. Statuses: INVALID_ARGUMENT (REQUEST_ID_REUSED)."""
+        """Creates an alert rule on a scope. What is reached already is alerted at once. Safe to retry with the same request_id. Statuses:
+        INVALID_ARGUMENT (REQUEST_ID_REUSED), RESOURCE_EXHAUSTED (ALERT_RULES_FULL: an organisation has at most 1,000), NOT_FOUND
+        (ALERT_RULE_NOT_FOUND: the rule that this request_id made was deleted since).
+        """
 
     @_abc_1.abstractmethod
     def ListAlertRules(
@@ -583,7 +592,7 @@ class BudgetServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _budget_pb2.UpdateAlertRuleRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_budget_pb2.UpdateAlertRuleResponse, _abc.Awaitable[_budget_pb2.UpdateAlertRuleResponse]]:
-        """Replaces an alert rule. Statuses: NOT_FOUND (ALERT_RULE_NOT_FOUND)."""
+        """Replaces an alert rule's thresholds and channels. Safe to retry. Statuses: NOT_FOUND (ALERT_RULE_NOT_FOUND)."""
 
     @_abc_1.abstractmethod
     def DeleteAlertRule(
@@ -591,7 +600,7 @@ class BudgetServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _budget_pb2.DeleteAlertRuleRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_budget_pb2.DeleteAlertRuleResponse, _abc.Awaitable[_budget_pb2.DeleteAlertRuleResponse]]:
-        """Deletes an alert rule. Statuses: NOT_FOUND (ALERT_RULE_NOT_FOUND)."""
+        """Deletes an alert rule; what it raised stays, and what was not delivered yet is given up. Statuses: NOT_FOUND (ALERT_RULE_NOT_FOUND)."""
 
     @_abc_1.abstractmethod
     def ListAlerts(
