@@ -47,7 +47,7 @@ def wish(request: Any) -> Wish:
         baseline_model=request.baseline_model,
         baseline_input_tokens=dict(request.baseline_input_tokens),
         service_tier=asked_tier(parameters),
-        cache_writes=any('"cache_control"' in part for part in parts),
+        cache_writes=any('"cache_control"' in text for text in (*parts, parameters.tools_json)),
         audio=any('"input_audio"' in part for part in parts) or '"audio"' in parameters.extra_json,
     )
 

@@ -215,7 +215,8 @@ class Planner:
         price = prices.of(model)
         tokens, output_max, likely = self._input_tokens(model, wish), self._output_max(model, wish), self._likely(model, wish)
         bound = tokens + tokens * model.token_margin_pct // 100 + wish.images * _IMAGE_TOKENS
-        worst = price.worst(bound, output_max, service_tier=wish.service_tier, cache_writes=wish.cache_writes, audio=wish.audio)
+        may = (wish.cache_writes, wish.audio, bool(wish.images))
+        worst = price.worst(bound, output_max, service_tier=wish.service_tier, may=may)
         if worst.unknown and not prices.bounds_unknown:
             raise PriceUnknown(model=model.name, kinds="audio" if wish.audio else f"tier {wish.service_tier}")
         return Candidate(

@@ -23,7 +23,7 @@ from farthing_router.store import NewPrice, PriceRow, PriceStore
 
 UNKNOWN_FACTOR = 2
 """An unknown price is bounded by the dearest known rates of its provider, else of the catalog, times this."""
-ROWS_MAX = 100_000
+ROWS_MAX = 20_000
 SUPERSEDED_MAX = 100
 _PAGE_ROWS = 5_000
 _BOUNDS_MAX = 1_000

@@ -89,15 +89,22 @@ class Price:
             before = cost
         return parts
 
-    def worst(self, input_tokens: int, output_tokens: int, *, service_tier: str, cache_writes: bool, audio: bool) -> Worst:
+    def worst(
+        self,
+        input_tokens: int,
+        output_tokens: int,
+        *,
+        service_tier: str = "",
+        may: tuple[bool, bool, bool] = (False, False, False),
+    ) -> Worst:
         """The most a call can cost.
 
-        Prompts may be written into the provider's cache: where the price names a rate for that it counts, and where the request asks
-        for caching the dearest does. Audio may be all of either side where a request has any.
+        Prompts may be written into the provider's cache: where the price names a rate for that it counts. `may` says whether the
+        request asks for caching, and whether it may have audio and images: any of these may then be all of a side.
         """
         _, schedule, factor = self.card.schedule(service_tier)
         _, table = schedule.table(input_tokens)
-        total, output_rate, gap = table.worst(input_tokens, output_tokens, cache_writes=cache_writes, audio=audio)
+        total, output_rate, gap = table.worst(input_tokens, output_tokens, may)
         cost = nanos(total, factor=factor, discount_bps=self.discount_bps)
         if factor > 1 or self.discount_bps:
             output_rate = nanos(output_rate * 1_000_000, factor=factor, discount_bps=self.discount_bps)

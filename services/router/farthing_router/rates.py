@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import product
 from operator import mul
 
 from farthing_core.errors import FarthingError, FieldInvalid
@@ -90,9 +91,7 @@ class Table:
         self.image_known = "image" in self.stated
         self._millionths = tuple(full[kind] * (TOKENS_PER_PRICE if kind in PIECE_KINDS else 1) for kind in KINDS)
         self._text = (full["input"], full["output"], full["request"] * TOKENS_PER_PRICE)
-        self._worst = {
-            (writes, audio): _worst(self.stated, full, writes, audio) for writes in (False, True) for audio in (False, True)
-        }
+        self._worst = {flags: _worst(self.stated, full, *flags) for flags in product((False, True), repeat=3)}
 
     def total(self, quantities: tuple[int, ...]) -> int:
         """Millionths of a nanodollar."""
@@ -103,9 +102,12 @@ class Table:
         rate, output_rate, request = self._text
         return input_tokens * rate + output_tokens * output_rate + request
 
-    def worst(self, input_tokens: int, output_tokens: int, *, cache_writes: bool, audio: bool) -> tuple[int, int, bool]:
-        """The most that so many tokens can come to, in millionths; the dearest output rate; whether a gap is among these rates."""
-        rate, output_rate, gap = self._worst[cache_writes, audio]
+    def worst(self, input_tokens: int, output_tokens: int, may: tuple[bool, bool, bool]) -> tuple[int, int, bool]:
+        """The most that so many tokens can come to, in millionths; the dearest output rate; whether a gap is among these rates.
+
+        `may` says whether the prompt may ask for caching, and whether there may be audio and images in it.
+        """
+        rate, output_rate, gap = self._worst[may]
         return input_tokens * rate + output_tokens * output_rate + self._text[2], output_rate, gap
 
     def bounded(self, quantities: tuple[int, ...]) -> bool:
@@ -113,14 +115,17 @@ class Table:
         return any(quantities[index] for index in self.gaps)
 
 
-def _worst(stated: Rates, full: Rates, cache_writes: bool, audio: bool) -> tuple[int, int, bool]:
-    sent, said = [full["input"]], [full["output"], full["reasoning"]]
-    sent += [stated["cache_write_5m"]] if "cache_write_5m" in stated else []
+def _worst(stated: Rates, full: Rates, cache_writes: bool, audio: bool, images: bool) -> tuple[int, int, bool]:
+    """The dearest rates of either side. Images may be made, and caches written unasked, where a price names a rate for it."""
+    sent, said = [full["input"]], [full["output"], full["reasoning"], stated.get("image_output", 0)]
+    sent.append(stated.get("cache_write_5m", 0))
     if cache_writes:
         sent += [full["cache_write_5m"], full["cache_write_1h"]]
     if audio:
         sent.append(full["audio_input"])
         said.append(full["audio_output"])
+    if images:
+        sent.append(full["image_input"])
     return max(sent), max(said), audio and not {"audio_input", "audio_output"} <= stated.keys()
 
 

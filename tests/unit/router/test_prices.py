@@ -96,24 +96,33 @@ def test_no_way_of_splitting_text_passes_the_worst_case(sent: int, said: int, ra
     stated = dict(zip(KINDS, rates, strict=True))
     stated["cached_input"] = min(stated["cached_input"], stated["input"])  # no provider charges more for what it remembers
     price = Price(RateCard(Schedule(stated)), "test", discount_bps=bps)
-    worst = price.worst(sent, said, service_tier="", cache_writes=True, audio=True)
-    for part in ("cached_input_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens", "audio_input_tokens"):
+    worst = price.worst(sent, said, may=(True, True, True))
+    parts = (
+        "cached_input_tokens",
+        "cache_write_5m_tokens",
+        "cache_write_1h_tokens",
+        "audio_input_tokens",
+        "image_input_tokens",
+    )
+    for part in parts:
         tokens = Tokens(input_tokens=sent, output_tokens=said, **{part: sent // 2})
         assert price.rate(tokens).cost_usd_nanos <= worst.cost_usd_nanos
+    for part in ("reasoning_tokens", "audio_output_tokens", "image_output_tokens"):
+        assert price.rate(Tokens(input_tokens=sent, output_tokens=said, **{part: said})).cost_usd_nanos <= worst.cost_usd_nanos
     assert price.text(sent, said) <= worst.cost_usd_nanos
     assert price.text(sent, said) == price.of(Tokens(sent, 0, said))
 
 
 def test_the_worst_case_counts_the_cache_writes_that_a_price_names() -> None:
     price = entry(cache_write_5m_usd_per_million_tokens="3.75", cache_write_1h_usd_per_million_tokens="6").price(field="price")
-    worst = {writes: price.worst(100, 10, service_tier="", cache_writes=writes, audio=False) for writes in (False, True)}
+    worst = {writes: price.worst(100, 10, may=(writes, False, False)) for writes in (False, True)}
     assert {writes: each.cost_usd_nanos for writes, each in worst.items()} == {
         False: 100 * 3750 + 10 * 15000,
         True: 100 * 6000 + 10 * 15000,
     }
     assert worst[True].output_usd_nanos_per_million_tokens == 15_000_000_000
-    assert PLAIN.worst(1, 1, service_tier="priority", cache_writes=False, audio=False).unknown
-    assert PLAIN.worst(1, 1, service_tier="", cache_writes=False, audio=True).unknown
+    assert PLAIN.worst(1, 1, service_tier="priority").unknown
+    assert PLAIN.worst(1, 1, may=(False, True, False)).unknown
 
 
 @pytest.mark.parametrize(
