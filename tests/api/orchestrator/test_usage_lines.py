@@ -12,6 +12,7 @@ from typing import Any
 import asyncpg
 import pytest
 from aiohttp import web
+from farthing.budget.v1 import budget_pb2, budget_pb2_grpc
 from farthing.orchestrator.v1 import orchestrator_pb2, orchestrator_pb2_grpc
 from farthing.router.v1 import router_pb2, router_pb2_grpc
 
@@ -123,3 +124,29 @@ async def test_an_estimate_and_a_bill_are_at_the_price_of_the_contract(api: Any,
                 worst.append(estimate.worst_case_usd_nanos)
                 paid.append((await stub.Complete(request)).receipt.cost_usd_nanos)
     assert (2 * worst[0], 2 * paid[0]) == (worst[1], paid[1])
+
+
+async def test_case_4_the_alert_of_an_unknown_price_comes(api: Any, tmp_path: Path) -> None:
+    async with provider() as url:
+        path = tmp_path / "farthing.yaml"
+        path.write_text(CATALOG.format(url=url))
+        quick = {"FARTHING_BUDGET_ALERT_POLL_S": "0.05"}
+        async with api(*EVERYTHING, config_file=path, environment=quick) as channel_of:
+            ledger = budget_pb2_grpc.BudgetServiceStub(channel_of("budget"))
+            await ledger.CreateAlertRule(
+                budget_pb2.CreateAlertRuleRequest(
+                    request_id=str(uuid.uuid4()), scope="organizations/acme", kind=budget_pb2.ALERT_KIND_PRICE_UNKNOWN
+                )
+            )
+            stub = orchestrator_pb2_grpc.OrchestratorServiceStub(channel_of("orchestrator"))
+            request = orchestrator_pb2.CompleteRequest(
+                request_id=str(uuid.uuid4()), scope="organizations/acme", model="unpriced"
+            )
+            request.messages.add(role="user", content="How do I reset my password?")
+            await stub.Complete(request)
+            for _ in range(1_000):
+                alerts = (await ledger.ListAlerts(budget_pb2.ListAlertsRequest(scope="organizations/acme"))).alerts
+                if alerts:
+                    break
+                await asyncio.sleep(0.01)
+    assert [(alert.kind, "unpriced" in alert.message) for alert in alerts] == [(budget_pb2.ALERT_KIND_PRICE_UNKNOWN, True)]
