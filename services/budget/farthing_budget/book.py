@@ -23,11 +23,12 @@ from farthing_budget.operations import (
     Kind,
     Left,
     Outcome,
+    Sized,
     State,
     Work,
 )
 from farthing_budget.refusals import RequestIdReused, ReservationNotFound, ReservationReleased, ReservationSettled
-from farthing_budget.sizing.pool import add, subtract
+from farthing_budget.sizing.pool import NO_RISK, Risk, add, subtract, worst
 from farthing_budget.sizing.sizer import Lesson, Sizer
 from farthing_budget.usage import UsageOrigin, UsageRecord
 
@@ -43,11 +44,12 @@ _FULL = {
 
 @dataclass(frozen=True, slots=True)
 class Path:
-    """The budgets that a scope's work is charged to now, outermost first."""
+    """The budgets that a scope's work is charged to now, outermost first; `worst_case` is whether one of them wants full holds."""
 
     places: tuple[Place, ...]
     charges: tuple[Charge, ...]
     keys: tuple[BalanceKey, ...]
+    worst_case: bool
 
 
 @dataclass(slots=True)
@@ -79,10 +81,22 @@ class Book:
     _moments: dict[int, datetime] = field(default_factory=dict)
     _by_id: dict[tuple[str, str], Terms] | None = None
     _selective: bool | None = None
+    _places: dict[int, Place] = field(default_factory=dict)
 
     def decide(self, scope: Scope, need: Need, work: Work) -> Decision:
         """What a reservation would be answered."""
-        return decide(self.path(scope, work).places, need, work, self.now)
+        path = self.path(scope, work)
+        return decide(path.places, self.sized(path, scope, need)[1], work, self.now)
+
+    def sized(self, path: Path, scope: Scope, need: Need) -> tuple[Sized | None, Need]:
+        """What is held to start with for a wish that may be sized, and what that needs; the wish itself where it is not sized."""
+        sizing = need.sizing
+        if sizing is None or path.worst_case:
+            return None, need
+        sized = self.sizer.first(sizing, scope.path)
+        # The worst case bounds the estimate: a caller who knows better is believed.
+        amount, tokens = min(need.usd_nanos, self.sizer.usd_nanos(sized)), min(need.tokens, self.sizer.tokens(sized))
+        return sized, Need(amount, tokens, need.requests, sized.risk, sizing)
 
     def left(self, scope: Scope, work: Work = ANY_WORK) -> Left:
         """What is left on the tightest budgets of a path."""
@@ -111,7 +125,8 @@ class Book:
                 Charge(place.key, each.selector if each.selector and each.selector.kind != "tag" else None)
                 for place, each in zip(places, terms, strict=True)
             )
-            path = self._paths[at] = Path(places, charges, tuple(place.key for place in places))
+            worst_case = any(each.limit_terms.hold_worst_case for each in terms)
+            path = self._paths[at] = Path(places, charges, tuple(place.key for place in places), worst_case)
         return path
 
     def after(self, ttl_s: int) -> datetime:
@@ -130,9 +145,12 @@ class Book:
         for key in hold.keys:
             terms = self.by_id.get(key[:2])
             if terms is not None:
-                counted = terms.counted_keys(self.now) if terms.rolling else ()
-                keys = [*(each for each in counted if each in self.balances and each != key), key]
-                found.append(place_of(terms, keys, [self.balances[each] for each in keys]))
+                place = self._place(terms)
+                if place.key != key:
+                    counted = terms.counted_keys(self.now) if terms.rolling else ()
+                    keys = [*(each for each in counted if each in self.balances and each != key), key]
+                    place = place_of(terms, keys, [self.balances[each] for each in keys])
+                found.append(place)
         return found
 
     @property
@@ -195,14 +213,20 @@ class Book:
             return {**gone, "spent_tokens": -tokens, "suspense_tokens": -tokens}
         return {}
 
-    def pool(self, hold: Hold, risk: tuple[float, ...]) -> None:
-        """Puts a hold's new share into the pooled risk of its balances, in the place of the old one."""
-        gone = hold.sized.risk if hold.sized is not None else ()
-        for key in hold.keys if gone or risk else ():
-            balance = self.balances[key]
-            pooled = subtract(balance.risk, gone) if gone and balance.risk else balance.risk
-            balance.risk = add(pooled, risk) if risk and pooled else risk or pooled
-            self.changed_balances.add(key)
+    def pool(self, hold: Hold, risk: Risk) -> None:
+        """Puts a hold's new share into the pooled risk of its balances, in the place of the old one.
+
+        Raises FieldInvalid, having changed nothing, where a pool would count too far.
+        """
+        gone = hold.sized.risk if hold.sized is not None else NO_RISK
+        if gone is risk or not (gone or risk):
+            return
+        pools = [add(subtract(self.balances[key].risk, gone), risk) for key in hold.keys]
+        if risk and any(worst(pool) > NANOS_MAX for pool in pools):
+            raise FieldInvalid(field="sizing", problem=f"would bring what open holds may yet cost above {NANOS_MAX}")
+        for key, pool in zip(hold.keys, pools, strict=True):
+            self.balances[key].risk = pool
+        self.changed_balances.update(hold.keys)
 
     def hold(self, scope: Scope, request_id: str) -> Hold:
         """A known hold. Raises ReservationNotFound, and FieldInvalid for a scope that is not its own."""
@@ -266,9 +290,12 @@ class Book:
         self.incidents.append(Incident(kind, hold.organization, hold.scope, hold.request_id, model, amount_usd_nanos, self.now))
 
     def _place(self, terms: Terms) -> Place:
-        # A slot of a window in which nothing ever happened has no balance.
-        keys = [key for key in terms.counted_keys(self.now) if key in self.balances]
-        return place_of(terms, keys, [self.balances[key] for key in keys])
+        place = self._places.get(id(terms))
+        if place is None:
+            # A slot of a window in which nothing ever happened has no balance.
+            keys = [key for key in terms.counted_keys(self.now) if key in self.balances]
+            place = self._places[id(terms)] = place_of(terms, keys, [self.balances[key] for key in keys])
+        return place
 
 
 def again(known: Hold, body_hash: bytes, before: bytes | None) -> Outcome:

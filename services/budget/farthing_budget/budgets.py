@@ -51,12 +51,16 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class LimitTerms:
-    """What happens near and at a limit. Percentages are of the limit; a soft limit of 0 is none."""
+    """What happens near and at a limit. Percentages are of the limit; a soft limit of 0 is none.
+
+    With `hold_worst_case` every hold is the most that its request may cost: nothing is sized by what was learned.
+    """
 
     soft_percent: int = 0
     critical_percent: int = CRITICAL_PERCENT
     on_exhaustion: Exhaustion = Exhaustion.DENY
     measure: Measure = Measure.NONE
+    hold_worst_case: bool = False
 
     def checked(self) -> LimitTerms:
         """These terms; raises FieldInvalid for a critical limit below the limit."""
@@ -132,7 +136,7 @@ class Balance:
     held_requests: int = 0
     burn_usd_nanos: float = 0.0
     burn_at: datetime | None = None
-    risk: tuple[float, ...] = ()
+    risk: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from farthing_budget.budgets import Balance, BalanceKey, Exhaustion, Measure, Terms
 from farthing_budget.operations import Left, Sizing, Work
 from farthing_budget.periods import leaves_at
-from farthing_budget.sizing.pool import add, bound
+from farthing_budget.sizing.pool import Risk, add, bound, worst
 from farthing_budget.velocity import velocity_of
 
 HELD_RETRY_S = 2.0
@@ -64,13 +64,17 @@ class Place:
         balances = self.counted
         return max(0, sum(getattr(each, spent) for each in balances)), sum(getattr(each, held) for each in balances)
 
-    def at_risk(self, newcomer: tuple[float, ...]) -> int:
-        """What open holds that the ledger sized, with a newcomer, may yet cost beyond what they hold, in nanodollars."""
+    def at_risk(self, newcomer: Risk, spare: int = 0) -> int:
+        """What open holds that the ledger sized, with a newcomer, may yet cost beyond what they hold, in nanodollars.
+
+        Where a quicker upper bound is within what is to spare, that will do.
+        """
         risk = newcomer
         for balance in self.counted:
             if balance.risk:
-                risk = add(risk, balance.risk) if risk else balance.risk
-        return bound(risk) if risk else 0
+                risk = add(risk, balance.risk)
+        most = worst(risk)
+        return most if most <= spare else bound(risk)
 
 
 def place_of(terms: Terms, keys: Sequence[BalanceKey], counted: Sequence[Balance]) -> Place:
@@ -96,7 +100,7 @@ class Need(NamedTuple):
     usd_nanos: int
     tokens: int
     requests: int = 1
-    risk: tuple[float, ...] = ()
+    risk: Risk = ()
     sizing: Sizing | None = None
     pooled: bool = True
 
@@ -176,10 +180,11 @@ def objections(places: Sequence[Place], need: Need, work: Work, now: datetime) -
         for cap in place.caps:
             asked = amounts[cap.unit]
             spent, held = place.used(cap.unit)
-            at_risk = place.at_risk(need.risk) if cap.unit == 0 and need.pooled else 0
             limit = cap.critical if work.critical else cap.limit
+            spare = limit - spent - held - asked
+            at_risk = place.at_risk(need.risk, spare) if cap.unit == 0 and need.pooled else 0
             # What asks for nothing always fits: a free model costs nothing on an empty budget either.
-            if asked and asked > limit - spent - held - at_risk:
+            if asked and at_risk > spare:
                 found.append(_at_limit(place, cap.unit, (asked, limit, spent, held + at_risk), work, now))
             elif cap.soft is not None and asked and not (work.critical or work.open_models) and spent + held + asked > cap.soft:
                 free = cap.soft - spent - held
@@ -197,10 +202,10 @@ def decide(places: Sequence[Place], need: Need, work: Work, now: datetime) -> De
         return Decision(Verdict.ALLOW, "FITS", left)
     verdict = max(each.verdict for each in found)
     sternest = [each for each in found if each.verdict is verdict]
-    worst = min(sternest, key=lambda each: each.free)
+    tightest = min(sternest, key=lambda each: each.free)
     # Where waiting does not help with one of them it does not help at all.
     wait_s = 0.0 if any(each.wait_s <= 0 for each in sternest) else max(each.wait_s for each in sternest)
-    return Decision(verdict, worst.reason, left, worst, wait_s, _alternatives(places, found, need, work, wait_s))
+    return Decision(verdict, tightest.reason, left, tightest, wait_s, _alternatives(places, found, need, work, wait_s))
 
 
 def left_on(places: Sequence[Place]) -> Left:
@@ -275,17 +280,40 @@ def _alternatives(
     offered = []
     if not work.open_models:
         offered.append(Alternative("OPEN_MODELS", "use an open model that costs nothing, or less"))
-    if need.sizing is not None and need.sizing.output_usd_nanos_per_million_tokens:
-        free = min((each.free for each in found if each.unit == 0), default=0)
-        tokens = (free - need.sizing.input_usd_nanos) * _MILLION // need.sizing.output_usd_nanos_per_million_tokens
-        if tokens >= 1:
-            tokens = min(tokens, need.sizing.output_tokens_max)
-            offered.append(Alternative("FEWER_OUTPUT_TOKENS", f"ask for at most {tokens} output tokens", tokens))
+    tokens = _output_tokens_that_fit(places, need.sizing, work) if need.sizing and not any(map(_is_rate, found)) else 0
+    if tokens >= 1:
+        offered.append(Alternative("FEWER_OUTPUT_TOKENS", f"ask for at most {tokens} output tokens", tokens))
     if not work.critical and _fits_if_critical(places, need):
         offered.append(Alternative("MARK_CRITICAL", "mark the request as critical, if it is"))
     if wait_s > 0:
         offered.append(Alternative("WAIT", f"come back in {wait_s:.0f} seconds"))
     return tuple(offered)
+
+
+def _is_rate(objection: Objection) -> bool:
+    """Whether a shorter answer would be refused just the same."""
+    return objection.unit == 2 or objection.reason == "VELOCITY"
+
+
+def _output_tokens_that_fit(places: Sequence[Place], sizing: Sizing, work: Work) -> int:
+    """A max_tokens with which the same request would be admitted now.
+
+    A stream adds no more to the pooled bound than its own worst case, so all that is free without it can be promised.
+    """
+    tokens, price = sizing.output_tokens_max, sizing.output_usd_nanos_per_million_tokens
+    for place in places:
+        for cap in place.caps:
+            limit = cap.critical if work.critical else cap.limit
+            if cap.soft is not None and not (work.critical or work.open_models):
+                limit = min(limit, cap.soft)
+            free = limit - sum(place.used(cap.unit))
+            if cap.unit == 0 and price:
+                # The bins of a hold are rounded up one by one: a nanodollar in all.
+                spare = free - place.at_risk(()) - sizing.input_usd_nanos - 1
+                tokens = min(tokens, spare * _MILLION // price)
+            elif cap.unit == 1:
+                tokens = min(tokens, free - sizing.input_tokens)
+    return tokens
 
 
 def _fits_if_critical(places: Sequence[Place], need: Need) -> bool:

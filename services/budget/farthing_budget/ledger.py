@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 from farthing_budget.book import NOTHING_LEFT_SAID, Book, again
 from farthing_budget.corrections import adjust, reset
-from farthing_budget.decisions import Decision, Need, Verdict, decide, left_if_it_fits, left_on, objections
+from farthing_budget.decisions import Decision, Need, Place, Verdict, decide, left_if_it_fits, left_on, objections
 from farthing_budget.operations import (
     ANY_WORK,
     OPEN,
@@ -31,6 +31,7 @@ from farthing_budget.operations import (
 )
 from farthing_budget.refusals import BudgetDegraded, BudgetExhausted, ReservationReleased, ReservationSettled
 from farthing_budget.settling import settle_lines, settled_work
+from farthing_budget.sizing.pool import NO_RISK
 from farthing_budget.sizing.sizer import Lesson, lesson_of_end
 
 
@@ -51,14 +52,13 @@ def _reserve(book: Book, operation: Reserve) -> Outcome:
     if known is not None:
         return again(known, operation.body_hash, known.body_hash)._replace(left=book.left(scope, work))
     path = book.path(scope, work)
-    sized, amount, tokens = None, operation.amount_usd_nanos, operation.tokens
+    sized, amount, tokens, need = None, operation.amount_usd_nanos, operation.tokens, None
     if operation.sizing is not None:
-        sized = book.sizer.first(operation.sizing, scope.path)
-        # The worst case bounds the estimate: a caller who knows better is believed.
-        amount, tokens = min(amount, book.sizer.usd_nanos(sized)), min(tokens, book.sizer.tokens(sized))
+        sized, need = book.sized(path, scope, Need(amount, tokens, 1, NO_RISK, operation.sizing))
+        amount, tokens = need.usd_nanos, need.tokens
     left = left_if_it_fits(path.places, amount, tokens) if sized is None else None
     if left is None:
-        need = Need(amount, tokens, 1, sized.risk if sized else (), operation.sizing)
+        need = need or Need(amount, tokens)
         if objections(path.places, need, work, book.now):
             raise refused(decide(path.places, need, work, book.now))
     hold = Hold(
@@ -77,9 +77,10 @@ def _reserve(book: Book, operation: Reserve) -> Outcome:
         expires_at=book.after(operation.ttl_s),
         critical=work.critical,
     )
-    book.take(path, hold)
     if sized is not None:
         book.pool(hold, sized.risk)
+    book.take(path, hold)
+    if sized is not None:
         hold.sized = sized
         book.lessons.append(Lesson(hold.scope, None, sized))
     book.add(hold)
@@ -102,7 +103,7 @@ def _top_up(book: Book, operation: TopUp) -> Outcome:
     sized, amount, tokens = hold.sized, operation.amount_usd_nanos, operation.tokens
     places = book.places_of(hold)
     if sized is not None:
-        sized = _longer(book, hold, sized, operation.output_tokens)
+        sized = _longer(book, hold, places, operation.output_tokens)
         amount, tokens = book.sizer.usd_nanos(sized), book.sizer.tokens(sized)
     more_usd, more_tokens = max(0, amount - hold.amount_usd_nanos), max(0, tokens - hold.tokens)
     if not more_usd and not more_tokens and sized is hold.sized:
@@ -110,10 +111,10 @@ def _top_up(book: Book, operation: TopUp) -> Outcome:
     need, work = _more(hold, more_usd, more_tokens)
     if objections(places, need, work, book.now):
         raise refused(decide(places, need, work, book.now))
-    book.post(Kind.TOP_UP, hold, (hold.keys, {"held_usd_nanos": more_usd, "held_tokens": more_tokens}))
     if sized is not None:
         book.pool(hold, sized.risk)
         book.lessons.append(Lesson(hold.scope, hold.sized, sized))
+    book.post(Kind.TOP_UP, hold, (hold.keys, {"held_usd_nanos": more_usd, "held_tokens": more_tokens}))
     changed = book.change(
         hold, amount_usd_nanos=hold.amount_usd_nanos + more_usd, tokens=hold.tokens + more_tokens, sized=sized
     )
@@ -127,14 +128,19 @@ def _more(hold: Hold, usd_nanos: int, tokens: int) -> tuple[Need, Work]:
     return Need(usd_nanos, tokens, 0, pooled=False), replace(ANY_WORK, critical=hold.critical, open_models=True)
 
 
-def _longer(book: Book, hold: Hold, sized: Sized, output_tokens: int) -> Sized:
-    """The hold that pays for so many output tokens: to the end of their bin where that is free, else as far as the money goes."""
+def _longer(book: Book, hold: Hold, places: Sequence[Place], output_tokens: int) -> Sized:
+    """The hold that pays for so many output tokens: to the end of their bin where that is free, else as far as money and tokens go."""
+    sized = hold.sized
+    assert sized is not None
     longer = book.sizer.more(sized, hold.scope, output_tokens)
-    need, work = _more(hold, book.sizer.usd_nanos(longer) - hold.amount_usd_nanos, 0)
-    found = objections(book.places_of(hold), need, work, book.now)
-    if not found:
+    if longer is sized:
+        return sized
+    amount, tokens = book.sizer.usd_nanos(longer) - hold.amount_usd_nanos, book.sizer.tokens(longer) - hold.tokens
+    need, work = _more(hold, amount, tokens)
+    free = [min((each.free for each in objections(places, need, work, book.now) if each.unit == unit), default=None) for unit in (0, 1)]
+    if free == [None, None]:
         return longer
-    shorter = book.sizer.within(sized, min(each.free for each in found))
+    shorter = book.sizer.within(sized, usd_nanos=free[0], tokens=free[1])
     return shorter if shorter.output_tokens_held >= min(output_tokens, sized.sizing.output_tokens_max) else longer
 
 
@@ -154,7 +160,7 @@ def _settle(book: Book, operation: Settle) -> Outcome:
     notes = [note for note, so in (("late", hold.state not in OPEN), ("overrun", above > 0)) if so]
     charges = settle_lines(book, hold, usage, note=" ".join(notes))
     if hold.sized is not None:
-        book.pool(hold, ())
+        book.pool(hold, NO_RISK)
         book.lessons.append(lesson_of_end(hold.scope, hold.sized, usage))
     if above > 0:
         book.tell("overrun", hold, above)
@@ -229,7 +235,7 @@ def _lapse(book: Book, operation: Lapse) -> Outcome:
 def _forget(book: Book, hold: Hold) -> None:
     """A sized hold ended without teaching how long its answer was."""
     if hold.sized is not None:
-        book.pool(hold, ())
+        book.pool(hold, NO_RISK)
         book.lessons.append(lesson_of_end(hold.scope, hold.sized, None))
 
 

@@ -76,6 +76,7 @@ def budget(given: Budget) -> Any:
             critical_limit_percent=terms.limit_terms.critical_percent,
             on_exhaustion=int(terms.limit_terms.on_exhaustion),  # type: ignore[arg-type]
             velocity_measure=int(terms.limit_terms.measure),  # type: ignore[arg-type]
+            hold_worst_case=terms.limit_terms.hold_worst_case,
         ),
     )
     if terms.selector is not None:

@@ -80,7 +80,7 @@ class Sized(NamedTuple):
 
     sizing: Sizing
     output_tokens_held: int
-    risk: tuple[float, ...]
+    risk: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -149,6 +149,7 @@ def _limit_terms(given: Any) -> LimitTerms:
         critical_percent=given.critical_limit_percent or CRITICAL_PERCENT,
         on_exhaustion=Exhaustion(given.on_exhaustion or Exhaustion.DENY),
         measure=Measure(given.velocity_measure or Measure.NONE),
+        hold_worst_case=given.hold_worst_case,
     )
 
 

@@ -1,18 +1,18 @@
 """What running streams may still cost, as a vector that adds up over streams, and the bound that its sum gives.
 
-A `Risk` is a tuple of `RISK_SIZE` floats. For each of the two memories of the learner it holds b, the cost that a stream exceeds with
-probability ε at most, and K(θ) = ln E exp(θ · min(cost, b)) for every θ of `THETAS`. A `Pool` is the sum over the running streams.
-By Markov's inequality the sum of independent costs exceeds (ΣK(θ) + ln 1/δ) / θ with probability δ at most, for every θ (Chernoff,
-Annals of Mathematical Statistics 23, 1952), and Σb is never exceeded by costs that keep below their own b.
+A `Risk` is a tuple of `RISK_SIZE` whole numbers. For each of the two memories of the learner it holds b, the nanodollars that a stream
+exceeds with probability ε at most, and K(θ) = ln E exp(θ · min(cost, b)) for every θ of `THETAS`, in 2⁻²⁰. A `Pool` is the sum over the
+running streams. By Markov's inequality the sum of independent costs exceeds (ΣK(θ) + ln 1/δ) / θ with probability δ at most, for every θ
+(Chernoff, Annals of Mathematical Statistics 23, 1952), and Σb is never exceeded by costs that keep below their own b.
 
-Every number is a multiple of 2⁻²⁰, so that sums are exact up to 2³³: added and taken away in any order, on any replica, in Python or
-in a database's float8, a pool comes back to precisely zero when its last stream ends.
+Sums of whole numbers are exact: added and taken away in any order, on any replica, a pool comes back to precisely nothing when its last
+stream ends. No pool is let grow past a Σb of NANOS_MAX, which keeps every part of it well within 64 bits.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from math import ceil, log
+from math import ceil, floor, log
 from operator import add as _plus
 from operator import sub as _minus
 
@@ -26,45 +26,48 @@ tokens and a hundred thousand at 600 dollars a million."""
 MEMORIES = 2
 RISK_SIZE = MEMORIES * (1 + len(THETAS))
 
-Risk = tuple[float, ...]
-Pool = tuple[float, ...]
-NO_RISK: Risk = (0.0,) * RISK_SIZE
+Risk = tuple[int, ...]
+Pool = tuple[int, ...]
+NO_RISK: Risk = ()
 
-_QUANTA = float(2**20)
-_LN_ODDS = -log(MISS)
-_INVERSES = tuple(1.0 / theta for theta in THETAS)
+_QUANTA = 2**20
+_LN_ODDS = ceil(-log(MISS) * _QUANTA)
+_INVERSES = tuple(1.0 / theta / _QUANTA for theta in THETAS)
 _SPANS = tuple((start, start + 1, start + 1 + len(THETAS)) for start in range(0, RISK_SIZE, 1 + len(THETAS)))
 
 
 def add(pool: Pool, risk: Risk) -> Pool:
     """The pool with one more stream, or with all the streams of another pool."""
+    if not pool or not risk:
+        return pool or risk
     return tuple(map(_plus, pool, risk))
 
 
 def subtract(pool: Pool, risk: Risk) -> Pool:
     """The pool without a stream: with the same risk that was added for it, exactly as it was before."""
-    return tuple(map(_minus, pool, risk))
+    if not risk:
+        return pool
+    rest = tuple(map(_minus, pool, risk))
+    return rest if any(rest) else NO_RISK
 
 
 def bound(pool: Pool) -> int:
     """B, in nanodollars: what the streams of a pool may still cost together, by the memory that expects more."""
-    return max(_bound(pool, span) for span in _SPANS)
+    return max([_bound(pool, span) for span in _SPANS]) if pool else 0
 
 
 def worst(pool: Pool) -> int:
     """Σb, in nanodollars: never below `bound`, and much quicker to have."""
-    return int(max(pool[span[0]] for span in _SPANS))
+    return max([pool[span[0]] for span in _SPANS]) if pool else 0
 
 
-def rounded(values: Iterable[float]) -> tuple[float, ...]:
-    """Values rounded up to multiples of 2⁻²⁰, as every part of a risk must be."""
-    return tuple([ceil(value * _QUANTA) / _QUANTA for value in values])
+def part_of(worst_usd_nanos: int, ks: Iterable[float]) -> Risk:
+    """One memory's part of a risk: b, and K(θ) by θ. No K is above θ · b, so that a stream never adds more to a bound than its b."""
+    tops = [theta * worst_usd_nanos * _QUANTA for theta in THETAS]
+    return worst_usd_nanos, *[max(0, min(ceil(k * _QUANTA), floor(top))) for k, top in zip(ks, tops, strict=True)]
 
 
 def _bound(pool: Pool, span: tuple[int, int, int]) -> int:
     total, first, end = span
-    worst_usd_nanos = pool[total]
-    if worst_usd_nanos <= 0.0:
-        return 0
     pooled = min([(k + _LN_ODDS) * inverse for k, inverse in zip(pool[first:end], _INVERSES, strict=True)])
-    return ceil(float(min(worst_usd_nanos, pooled)))
+    return min(pool[total], ceil(pooled))

@@ -11,7 +11,7 @@ from operator import mul
 from farthing_core.money import TOKENS_PER_PRICE
 
 from farthing_budget.sizing.bins import bin_end, bin_of
-from farthing_budget.sizing.pool import NO_RISK, TAIL, THETAS, Risk, rounded
+from farthing_budget.sizing.pool import NO_RISK, TAIL, THETAS, Risk, part_of
 
 
 def risk_of(hazards: Sequence[Sequence[float]], index: int, *, tokens_max: int, price: int) -> Risk:
@@ -23,10 +23,10 @@ def risk_of(hazards: Sequence[Sequence[float]], index: int, *, tokens_max: int, 
     if index >= last or price <= 0:
         return NO_RISK
     parts = [_part(memory, index, last=last, tokens_max=tokens_max, price=price) for memory in hazards]
-    return tuple([value for part in parts for value in part])
+    return tuple([value for part in parts for value in part]) if any(part[0] for part in parts) else NO_RISK
 
 
-def _part(hazards: Sequence[float], index: int, *, last: int, tokens_max: int, price: int) -> tuple[float, ...]:
+def _part(hazards: Sequence[float], index: int, *, last: int, tokens_max: int, price: int) -> Risk:
     shares, beyond = [], 1.0
     quantile = index
     for bin_ in range(index, last):
@@ -40,14 +40,17 @@ def _part(hazards: Sequence[float], index: int, *, last: int, tokens_max: int, p
         quantile = last
         shares.append(0.0)
     if quantile == index:
-        return NO_RISK[: 1 + len(THETAS)]
+        return _NOTHING
     # What lies beyond the quantile counts as the quantile itself: all of it at the very end of its bin.
     shares.append(beyond)
     end_tokens = min(bin_end(quantile), tokens_max)
     rest_usd_nanos = -(-(end_tokens - bin_end(index)) * price // TOKENS_PER_PRICE)
     weights = _weights(index, end_tokens, price)
     ks = [log(sum(map(mul, row, shares))) + theta * rest_usd_nanos for row, theta in zip(weights, THETAS, strict=True)]
-    return float(rest_usd_nanos), *rounded([max(0.0, k) for k in ks])
+    return part_of(rest_usd_nanos, ks)
+
+
+_NOTHING = part_of(0, [0.0] * len(THETAS))
 
 
 @lru_cache(maxsize=2048)

@@ -19,7 +19,7 @@ _LEVELS = 6
 class Lesson(NamedTuple):
     """What became of a sized hold: it began (before is None), it grew, or it ended (after is None) with so many output tokens.
 
-    `natural` is whether the answer came to its own end.
+    `natural` is whether the answer came to its own end. What ended without a token takes back what its growing had taught.
     """
 
     scope: str
@@ -42,14 +42,23 @@ class Sizer:
     def more(self, sized: Sized, scope: str, output_tokens: int) -> Sized:
         """The hold that pays for at least so many output tokens, to the end of their bin; the same one when it does already."""
         wanted = min(output_tokens, sized.sizing.output_tokens_max)
-        return sized if wanted <= sized.output_tokens_held else self._holding(sized.sizing, scope, bin_of(wanted))
+        if wanted <= sized.output_tokens_held:
+            return sized
+        longer = self._holding(sized.sizing, scope, bin_of(wanted))
+        if longer.output_tokens_held >= wanted:
+            return longer
+        # Beyond the last bin the hold doubles; there is no telling where such an answer ends.
+        return longer._replace(output_tokens_held=min(2 * wanted, sized.sizing.output_tokens_max))
 
-    def within(self, sized: Sized, free_usd_nanos: int) -> Sized:
-        """The hold with as many more output tokens as so much money pays for."""
-        price = sized.sizing.output_usd_nanos_per_million_tokens
-        spare = self.usd_nanos(sized) + free_usd_nanos - sized.sizing.input_usd_nanos
-        tokens = spare * TOKENS_PER_PRICE // price if price else sized.sizing.output_tokens_max
-        return sized._replace(output_tokens_held=max(sized.output_tokens_held, min(tokens, sized.sizing.output_tokens_max)))
+    def within(self, sized: Sized, *, usd_nanos: int | None, tokens: int | None) -> Sized:
+        """The hold with as many more output tokens as so much money and so many tokens pay for; None does not limit."""
+        sizing, most = sized.sizing, sized.sizing.output_tokens_max
+        if usd_nanos is not None and sizing.output_usd_nanos_per_million_tokens:
+            spare = self.usd_nanos(sized) + usd_nanos - sizing.input_usd_nanos
+            most = min(most, spare * TOKENS_PER_PRICE // sizing.output_usd_nanos_per_million_tokens)
+        if tokens is not None:
+            most = min(most, sized.output_tokens_held + tokens)
+        return sized._replace(output_tokens_held=max(sized.output_tokens_held, most))
 
     def usd_nanos(self, sized: Sized) -> int:
         """What a hold comes to, in nanodollars."""
@@ -71,10 +80,10 @@ class Sizer:
                 continue
             owned = bin_of(lesson.before.output_tokens_held)
             reached = bin_of(lesson.after.output_tokens_held if lesson.after else lesson.output_tokens)
-            for passed in range(owned, reached):
-                self.learner.advanced(key, passed)
+            if reached != owned:
+                self.learner.moved(key, owned, reached)
             if lesson.after is None:
-                (self.learner.ended if lesson.natural else self.learner.stopped)(key, max(owned, reached))
+                (self.learner.ended if lesson.natural else self.learner.stopped)(key, reached)
 
     def _holding(self, sizing: Sizing, scope: str, index: int) -> Sized:
         risk = self.learner.risk(
@@ -96,7 +105,7 @@ def lesson_of_end(scope: str, sized: Sized, usage: UsageRecord | None) -> Lesson
 
 def _key(sizing: Sizing, scope: str) -> StreamKey:
     return stream_key(
-        service="/".join(scope.split("/", _LEVELS)[:_LEVELS]),
+        scope="/".join(scope.split("/", _LEVELS)[:_LEVELS]),
         model=sizing.model,
         task=sizing.task,
         input_tokens=sizing.input_tokens,

@@ -17,9 +17,9 @@ from farthing_budget.store.statements import TERMS
 
 _INSERT = """
     INSERT INTO budgets (organization, budget_id, scope, display_name, period, time_zone, limit_usd_nanos, limit_tokens, limit_requests,
-        selector_kind, selector_name, start_month, start_day, window_s, soft_percent, critical_percent, on_exhaustion, measure, version,
-        request_id, created_at, body_hash)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, 1, $19, $20, $21)
+        selector_kind, selector_name, start_month, start_day, window_s, soft_percent, critical_percent, on_exhaustion, measure,
+        hold_worst_case, version, request_id, created_at, body_hash)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, 1, $20, $21, $22)
     ON CONFLICT DO NOTHING RETURNING *
 """
 _BY_REQUEST = "SELECT * FROM budgets WHERE organization = $1 AND request_id = $2"
@@ -34,7 +34,7 @@ _ON_PATH = """
 """
 _UPDATE = """
     UPDATE budgets SET display_name = $3, limit_usd_nanos = $4, limit_tokens = $5, limit_requests = $6, soft_percent = $7,
-        critical_percent = $8, on_exhaustion = $9, measure = $10, version = version + 1
+        critical_percent = $8, on_exhaustion = $9, measure = $10, hold_worst_case = $11, version = version + 1
     WHERE organization = $1 AND budget_id = $2 RETURNING *
 """
 _DELETE = (
@@ -163,5 +163,5 @@ def _around(terms: Terms, now: datetime) -> Bounds:
     return {key: end for moment in moments for key, end in bounds_of({("", ""): [terms]}, (), moment).items()}
 
 
-def _limit_terms(terms: LimitTerms) -> tuple[int, int, int, int]:
-    return terms.soft_percent, terms.critical_percent, int(terms.on_exhaustion), int(terms.measure)
+def _limit_terms(terms: LimitTerms) -> tuple[int, int, int, int, bool]:
+    return terms.soft_percent, terms.critical_percent, int(terms.on_exhaustion), int(terms.measure), terms.hold_worst_case

@@ -14,6 +14,7 @@ import asyncpg
 from farthing_budget.book import Book
 from farthing_budget.budgets import Balance, BalanceKey
 from farthing_budget.operations import Entry, Hold, Sized
+from farthing_budget.sizing.pool import Risk
 from farthing_budget.store.charges import Numbers
 from farthing_budget.velocity import fade_s_of, faded
 
@@ -76,8 +77,7 @@ def balance_columns(book: Book, spent_before: Mapping[BalanceKey, int]) -> list[
                 balance.held_requests,
                 balance.burn_usd_nanos,
                 balance.burn_at,
-                # Sums of floats drift; where nothing is held there is no risk.
-                _packed_risk(balance.risk) if balance.held_requests else None,
+                _packed_risk(balance.risk),
             )
         )
     return _columns(changed)
@@ -176,6 +176,6 @@ def _columns(records: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
     return [list(column) for column in zip(*records, strict=True)]
 
 
-def _packed_risk(risk: Sequence[float]) -> bytes | None:
-    """A pooled risk to be kept."""
-    return struct.pack(f"<{len(risk)}d", *risk) if risk else None
+def _packed_risk(risk: Risk) -> bytes | None:
+    """A risk to be kept."""
+    return struct.pack(f"<{len(risk)}q", *risk) if risk else None

@@ -118,10 +118,6 @@ class PostgresLedger:
                 terms = rows.terms_by_scope(await connection.fetch(TERMS, [scope.organization], list(scope.ancestors)))
                 balances = await rows.read_balances(connection, rows.bounds_of(terms, (), now))
         book = Book(now=now, holds={}, terms=terms, balances=balances, sizer=self._sizer)
-        if need.sizing is not None:
-            sized = self._sizer.first(need.sizing, scope.path)
-            held = self._sizer.usd_nanos(sized), self._sizer.tokens(sized)
-            need = Need(min(need.usd_nanos, held[0]), min(need.tokens, held[1]), 1, sized.risk, need.sizing)
         return book.decide(scope, need, work)
 
     async def find(self, scope: Scope, request_id: str) -> tuple[Hold, list[Entry]]:

@@ -22,6 +22,7 @@ from farthing_budget.budgets import (
 )
 from farthing_budget.operations import Entry, Hold, Kind, Sized, Sizing, State
 from farthing_budget.periods import Period, PeriodTerms
+from farthing_budget.sizing.pool import NO_RISK, Risk
 from farthing_budget.store.charges import charges_of
 from farthing_budget.store.statements import CREATE_BALANCES, LOCK_BALANCES, READ_BALANCES
 from farthing_budget.usage import UsageOrigin, serves
@@ -52,7 +53,11 @@ def terms_of(row: asyncpg.Record) -> Terms:
         ),
         limits=Limits(row["limit_usd_nanos"], row["limit_tokens"], row["limit_requests"]),
         limit_terms=LimitTerms(
-            row["soft_percent"], row["critical_percent"], Exhaustion(row["on_exhaustion"]), Measure(row["measure"])
+            row["soft_percent"],
+            row["critical_percent"],
+            Exhaustion(row["on_exhaustion"]),
+            Measure(row["measure"]),
+            row["hold_worst_case"],
         ),
         selector=Selector(row["selector_kind"], row["selector_name"]) if row["selector_kind"] else None,
     )
@@ -133,9 +138,9 @@ def entry_of(row: asyncpg.Record) -> Entry:
     )
 
 
-def risk_of(packed: bytes | None) -> tuple[float, ...]:
-    """A pooled risk as it is kept."""
-    return struct.unpack(f"<{len(packed) // 8}d", packed) if packed else ()
+def risk_of(packed: bytes | None) -> Risk:
+    """A risk as it is kept."""
+    return struct.unpack(f"<{len(packed) // 8}q", packed) if packed else NO_RISK
 
 
 def bounds_of(terms: Mapping[tuple[str, str], Sequence[Terms]], holds: Iterable[Hold], now: datetime) -> Bounds:

@@ -26,7 +26,8 @@ ENTRIES_OF_HOLD = """
 """
 TERMS = """
     SELECT organization, budget_id, scope, display_name, period, time_zone, limit_usd_nanos, limit_tokens, limit_requests, selector_kind,
-        selector_name, start_month, start_day, window_s, soft_percent, critical_percent, on_exhaustion, measure
+        selector_name, start_month, start_day, window_s, soft_percent, critical_percent, on_exhaustion, measure,
+        hold_worst_case
     FROM budgets WHERE organization = ANY($1::text[]) AND scope = ANY($2::text[]) AND deleted_at IS NULL
     ORDER BY organization, scope, period, budget_id
 """

@@ -578,6 +578,7 @@ class LimitTerms(_message.Message):
     CRITICAL_LIMIT_PERCENT_FIELD_NUMBER: _builtins.int
     ON_EXHAUSTION_FIELD_NUMBER: _builtins.int
     VELOCITY_MEASURE_FIELD_NUMBER: _builtins.int
+    HOLD_WORST_CASE_FIELD_NUMBER: _builtins.int
     soft_limit_percent: _builtins.int
     """From this percentage of the limit on, work that is not critical is told to DEGRADE; 0: never."""
     critical_limit_percent: _builtins.int
@@ -586,6 +587,10 @@ class LimitTerms(_message.Message):
     """What work that is not critical is told at the limit."""
     velocity_measure: Global___VelocityMeasure.ValueType
     """What is done about spending that is too fast."""
+    hold_worst_case: _builtins.bool
+    """Every hold on this budget is the most that its request may cost: nothing is sized by what was learned, for those who must never be
+    above the limit even if a provider answers to the end after it was stopped.
+    """
     def __init__(
         self,
         *,
@@ -593,10 +598,11 @@ class LimitTerms(_message.Message):
         critical_limit_percent: _builtins.int = ...,
         on_exhaustion: Global___ExhaustionAction.ValueType = ...,
         velocity_measure: Global___VelocityMeasure.ValueType = ...,
+        hold_worst_case: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["critical_limit_percent", b"critical_limit_percent", "on_exhaustion", b"on_exhaustion", "soft_limit_percent", b"soft_limit_percent", "velocity_measure", b"velocity_measure"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["critical_limit_percent", b"critical_limit_percent", "hold_worst_case", b"hold_worst_case", "on_exhaustion", b"on_exhaustion", "soft_limit_percent", b"soft_limit_percent", "velocity_measure", b"velocity_measure"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
