@@ -45,7 +45,7 @@ class Request(NamedTuple):
 
 def read_trace(path: Path) -> list[Request]:
     """The requests of a trace, in the order of their arrival."""
-    with (gzip.open(path, "rt") if path.suffix == ".gz" else path.open()) as lines:
+    with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as lines:
         rows = [(datetime.fromisoformat(row["timestamp"]), row) for row in csv.DictReader(lines)]
     rows.sort(key=lambda each: each[0])
     return [

@@ -137,7 +137,10 @@ def _longer(book: Book, hold: Hold, places: Sequence[Place], output_tokens: int)
         return sized
     amount, tokens = book.sizer.usd_nanos(longer) - hold.amount_usd_nanos, book.sizer.tokens(longer) - hold.tokens
     need, work = _more(hold, amount, tokens)
-    free = [min((each.free for each in objections(places, need, work, book.now) if each.unit == unit), default=None) for unit in (0, 1)]
+    free = [
+        min((each.free for each in objections(places, need, work, book.now) if each.unit == unit), default=None)
+        for unit in (0, 1)
+    ]
     if free == [None, None]:
         return longer
     shorter = book.sizer.within(sized, usd_nanos=free[0], tokens=free[1])
