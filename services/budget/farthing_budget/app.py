@@ -29,6 +29,8 @@ from farthing_budget.known_limits import KnownLimits
 from farthing_budget.lane import Lane
 from farthing_budget.servicer import BudgetServicer
 from farthing_budget.settings import Settings
+from farthing_budget.sharing import sharing
+from farthing_budget.sizing.sizer import Sizer
 from farthing_budget.status import STATUS_TABLE
 from farthing_budget.store import RateBuckets
 from farthing_budget.store.alerts import PostgresAlerts
@@ -37,6 +39,7 @@ from farthing_budget.store.deliveries import PostgresDeliveries
 from farthing_budget.store.exports import PostgresExports
 from farthing_budget.store.fallback import FallbackBuckets, NoBuckets
 from farthing_budget.store.journal import PostgresJournal
+from farthing_budget.store.lengths import PostgresLengths
 from farthing_budget.store.memory import MemoryBuckets
 from farthing_budget.store.postgres import open_ledger
 from farthing_budget.store.rate_limits import PostgresRateLimits
@@ -48,11 +51,11 @@ from farthing_budget.watch import Watch
 @asynccontextmanager
 async def app(settings: Settings, mesh: Mesh) -> AppIterator:
     """The budget service, until the block ends and its queue is empty."""
-    clock = SystemClock()
-    watch = Watch()
+    clock, sizer, watch = SystemClock(), Sizer(), Watch()
     async with (
         open_pool(settings.database_url, schema="budget", size_max=settings.pool_size_max) as pool,
-        open_ledger(pool, clock, watch=watch) as ledger,
+        open_ledger(pool, clock, sizer=sizer, watch=watch) as ledger,
+        sharing(sizer.learner, PostgresLengths(pool), interval_s=settings.sharing_interval_s),
     ):
         lane = Lane(
             ledger.commit,

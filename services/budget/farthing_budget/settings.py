@@ -26,6 +26,12 @@ class Settings(ServiceSettings):
         default=600, ge=1, le=86_400, description="Seconds until a hold lapses when its caller says nothing."
     )
     sweep_interval_s: float = Field(default=15.0, gt=0, description="How often holds whose time is up are moved into suspense.")
+    sharing_interval_s: float = Field(
+        default=2.0,
+        gt=0,
+        le=3600,
+        description="How often what was learned of the lengths of answers is saved and shared among replicas; a crash loses as much.",
+    )
     rate_limits_refresh_s: float = Field(
         default=0.5, gt=0, le=1, description="How often changes of rate limits made elsewhere are looked for."
     )

@@ -18,8 +18,11 @@ from farthing_budget.sizing.pool import MEMORIES
 
 KEEPS = (1 - 1 / 1000, 1 - 1 / 300)
 """What a memory keeps of a bin's counts at each new exposure: a long and a short one."""
+LIGHTLY = 50.0
+"""How many exposures of a bin are left of what is no longer believed."""
 _FORMAT = 1
-_PACKED = struct.Struct(f"<B{2 * MEMORIES * BINS}d")
+_PACKED = struct.Struct(f"<BI{2 * MEMORIES * BINS}d")
+_EPOCHS_MAX = 2**32 - 1
 _SLACK = 1e-6
 
 
@@ -29,10 +32,14 @@ def _nothing() -> list[list[float]]:
 
 @dataclass(slots=True)
 class Counts:
-    """By memory and bin: how many streams left the bin, and how many of them ended in it."""
+    """By memory and bin: how many streams left the bin, and how many of them ended in it.
+
+    `epoch` is how often it was found that streams had become longer than was counted.
+    """
 
     left: list[list[float]] = field(default_factory=_nothing)
     ended: list[list[float]] = field(default_factory=_nothing)
+    epoch: int = 0
 
     def leave(self, index: int, *, ended: bool) -> None:
         """A stream left a bin: it ended there, or went on in the next."""
@@ -47,6 +54,8 @@ class Counts:
 
     def add(self, later: Counts) -> None:
         """Counts in what was gathered apart, as if it had come after all that is here."""
+        if later.epoch > self.epoch:  # several replicas may have found it, of one and the same change
+            self.lengthen(later.epoch)
         for mine, mine_ended, new, new_ended, keep in zip(self.left, self.ended, later.left, later.ended, KEEPS, strict=True):
             for index, weight in enumerate(new):
                 if weight:
@@ -54,22 +63,31 @@ class Counts:
                     mine[index] = mine[index] * kept + weight
                     mine_ended[index] = mine_ended[index] * kept + new_ended[index]
 
+    def lengthen(self, epoch: int) -> None:
+        """Begins an epoch: believes that streams go on twice as long as was counted before it, and holds that lightly."""
+        self.epoch = min(epoch, _EPOCHS_MAX)
+        for left, ends in zip(self.left, self.ended, strict=True):
+            for index, gone in enumerate(left):
+                kept = min(1.0, LIGHTLY / gone) if gone else 0.0
+                left[index] *= kept
+                ends[index] *= 0.5 * kept
+
     def copy(self) -> Counts:
         """The same counts, apart."""
-        return Counts([list(part) for part in self.left], [list(part) for part in self.ended])
+        return Counts([list(part) for part in self.left], [list(part) for part in self.ended], self.epoch)
 
     def packed(self) -> bytes:
         """As they are kept."""
-        return _PACKED.pack(_FORMAT, *[value for part in (*self.left, *self.ended) for value in part])
+        return _PACKED.pack(_FORMAT, self.epoch, *[value for part in (*self.left, *self.ended) for value in part])
 
 
 def unpacked(kept: bytes) -> Counts:
     """Counts as they were kept. Raises FieldInvalid for what is none."""
     if len(kept) != _PACKED.size or kept[0] != _FORMAT:
         raise FieldInvalid(field="counts", problem="are not in a form that can be read")
-    values = _PACKED.unpack(kept)[1:]
+    _, epoch, *values = _PACKED.unpack(kept)
     parts = [list(values[start : start + BINS]) for start in range(0, len(values), BINS)]
-    counts = Counts(parts[:MEMORIES], parts[MEMORIES:])
+    counts = Counts(parts[:MEMORIES], parts[MEMORIES:], epoch)
     for left, ended, keep in zip(counts.left, counts.ended, KEEPS, strict=True):
         most = 1.0 / (1.0 - keep) + _SLACK
         if not all(0.0 <= ends <= gone + _SLACK <= most + _SLACK for ends, gone in zip(ended, left, strict=True)):

@@ -3,8 +3,11 @@
 Per key and bin it keeps the hazard: the share of the streams that reached a bin and ended in it. A stream counts in every bin it went
 through, whether it has ended or not, and for half a bin where it is now: the life table's actuarial estimate (Cutler and Ederer,
 Journal of Chronic Diseases 8, 1958). Without the running ones a cold start would see only short answers. Hazards are shrunk from the key
-towards its parent (scope, model, task), and from there towards Lomax's law with α = 2 and t0 = 512 tokens: that is what holds are
-sized by where nothing is known yet.
+towards the project's model and task, from there towards the organisation's model, and from there towards Lomax's law with α = 3 and
+t0 = 768 tokens, whose mean is 384: that is what holds are sized by where nothing is known yet.
+
+Streams that have become longer without notice are found by a cumulative sum (Page, Biometrika 41, 1954): as soon as what was seen is
+likelier by far under half the hazards, these are believed.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
+from math import log
 from typing import NamedTuple
 
 from farthing_budget.sizing.bins import BINS, bin_end
@@ -22,10 +26,12 @@ from farthing_budget.sizing.risk import risk_of
 
 SHRINK = 20.0
 """How many exposures what is above a key is worth to it."""
+SURE = 16.0
+"""The log of how much likelier longer streams must be before they are believed in: a false alarm in about nine million exposures."""
 RISKS_PER_KEY_MAX = 256
 KEYS_MAX = 4096
-ANY = -1
-"""The buckets of a parent."""
+_ANY = -1
+_HAZARD_MAX = 0.98
 
 
 class StreamKey(NamedTuple):
@@ -38,9 +44,10 @@ class StreamKey(NamedTuple):
     max_bucket: int
 
     @property
-    def parent(self) -> StreamKey:
-        """The key of all streams of the same scope, model and task."""
-        return self._replace(input_bucket=ANY, max_bucket=ANY)
+    def line(self) -> tuple[StreamKey, StreamKey, StreamKey]:
+        """The key, that of the same scope, model and task, and that of the organisation's model."""
+        organization = "/".join(self.scope.split("/", 2)[:2])
+        return self, self._replace(input_bucket=_ANY, max_bucket=_ANY), StreamKey(organization, self.model, "", _ANY, _ANY)
 
 
 @dataclass(slots=True)
@@ -48,64 +55,63 @@ class _Entry:
     """What is known of a key, how many of its streams run in each bin, and the risks reckoned from a snapshot of it.
 
     Streams that run are counted as this process sees them, and fade: one may have begun before a restart or end on another replica.
+    `doubt` is the cumulative sum that speaks for longer streams, and `gains` what a stream that goes on from a bin adds to it.
     """
 
+    line: tuple[StreamKey, StreamKey, StreamKey]
     counts: Counts = field(default_factory=Counts)
     running: list[float] = field(default_factory=lambda: [0.0] * BINS)
     seen: int = 0
     events_left: int = 0
     hazards: list[list[float]] = field(default_factory=list)
     risks: dict[tuple[int, int, int], Risk] = field(default_factory=dict)
-
-    def leave(self, index: int, *, ended: bool) -> None:
-        self.running[index] = self.running[index] * KEEPS[-1] - 1.0
-        self.counts.leave(index, ended=ended)
+    gains: list[float] = field(default_factory=lambda: [0.0] * BINS)
+    doubt: float = 0.0
 
 
 class Learner:
     """Hazards of a bounded number of keys, those longest unused forgotten first. Not for use from several threads.
 
-    What it learned since it was last asked is kept apart as well (`fresh`), to be shared with other replicas and with the next start.
+    What it learned since it was last asked is kept apart as well, to be shared with other replicas and with the next start.
     """
 
     def __init__(self, *, keys_max: int = KEYS_MAX) -> None:
         self._keys_max = keys_max
         self._entries: OrderedDict[StreamKey, _Entry] = OrderedDict()
-        self._fresh: dict[StreamKey, Counts] = {}
+        self._fresh: OrderedDict[StreamKey, Counts] = OrderedDict()
 
     def started(self, key: StreamKey) -> None:
         """A stream began: it owns the first bin."""
-        for entry, _ in self._places(key):
+        for entry in self._seen(key):
             entry.running[0] += 1.0
 
     def moved(self, key: StreamKey, before: int, after: int) -> None:
         """A stream went on from one bin to a later one; or back, where it turned out that it had not got so far."""
-        for entry, fresh in self._places(key):
-            for index in range(before, after):
-                entry.leave(index, ended=False)
-                fresh.leave(index, ended=False)
-            for index in range(after, before):
+        line = self._seen(key)
+        for index in range(before, after):
+            self._left(line, index, ended=False)
+        for index in range(after, before):
+            for entry in line:
                 entry.counts.retract(index)
-                fresh.retract(index)
+                self._fresh_of(entry.line[0]).retract(index)
+        for entry in line:
             entry.running[before] -= 1.0 if after < before else 0.0
             entry.running[after] += 1.0
 
     def ended(self, key: StreamKey, index: int) -> None:
         """A stream came to its own end in this bin."""
-        for entry, fresh in self._places(key):
-            entry.leave(index, ended=True)
-            fresh.leave(index, ended=True)
+        self._left(self._seen(key), index, ended=True)
 
     def stopped(self, key: StreamKey, index: int) -> None:
         """A stream was stopped in this bin by its max_tokens, its client or a cut: how long it would have been is not known."""
-        for entry, _ in self._places(key):
+        for entry in self._seen(key):
             entry.running[index] -= 1.0
 
     def risk(self, key: StreamKey, index: int, *, tokens_max: int, price: int) -> Risk:
         """What a stream that owns everything up to the end of this bin may still cost, at this price in nanodollars per million tokens."""
         entry = self._entry(key)
         if entry.events_left <= 0:
-            self._renew(key, entry)
+            self._renew(entry)
         question = index, tokens_max, price
         risk = entry.risks.get(question)
         if risk is None:
@@ -116,12 +122,12 @@ class Learner:
 
     def take_fresh(self) -> dict[StreamKey, Counts]:
         """What was learned since the last time; it is the caller's now."""
-        taken, self._fresh = self._fresh, {}
-        return taken
+        taken, self._fresh = self._fresh, OrderedDict()
+        return dict(taken)
 
     def give_back(self, fresh: Mapping[StreamKey, Counts]) -> None:
-        """Takes back what could not be shared; as many keys of it as there is room for."""
-        since, self._fresh = self._fresh, dict(list(fresh.items())[-self._keys_max :])
+        """Takes back what could not be shared, as if it had never been asked for."""
+        since, self._fresh = self._fresh, OrderedDict(fresh)
         for key, counts in since.items():
             self._fresh_of(key).add(counts)
 
@@ -134,18 +140,37 @@ class Learner:
             if key in self._fresh:
                 entry.counts.add(self._fresh[key])
 
-    def _places(self, key: StreamKey) -> list[tuple[_Entry, Counts]]:
-        """Where an event of a key counts: for itself and for its parent."""
+    def _left(self, line: tuple[_Entry, ...], index: int, *, ended: bool) -> None:
+        """A stream left a bin, because it ended or because it went on."""
+        for entry in line:
+            entry.running[index] = entry.running[index] * KEEPS[-1] - 1.0
+            entry.counts.leave(index, ended=ended)
+            self._fresh_of(entry.line[0]).leave(index, ended=ended)
+        family = line[1]
+        family.doubt = max(0.0, family.doubt - log(2.0) if ended else family.doubt + line[0].gains[index])
+        if family.doubt > SURE:
+            family.doubt = 0.0
+            self._lengthen(family.line[1])
+
+    def _lengthen(self, family: StreamKey) -> None:
+        """Streams of a family have become longer than was learned of them."""
+        for key, entry in self._entries.items():
+            if entry.line[1] == family:
+                entry.counts.lengthen(entry.counts.epoch + 1)
+                entry.events_left = 0
+                self._fresh_of(key).lengthen(entry.counts.epoch)
+
+    def _seen(self, key: StreamKey) -> tuple[_Entry, ...]:
+        """Where an event of a key counts."""
         entry = self._entry(key)
         entry.seen += 1
         entry.events_left -= 1
-        parent = key.parent
-        return [(entry, self._fresh_of(key)), (self._entry(parent), self._fresh_of(parent))]
+        return entry, self._entry(entry.line[1]), self._entry(entry.line[2])
 
     def _entry(self, key: StreamKey) -> _Entry:
         entry = self._entries.get(key)
         if entry is None:
-            entry = self._entries[key] = _Entry()
+            entry = self._entries[key] = _Entry(key.line)
             if len(self._entries) > self._keys_max:
                 self._entries.popitem(last=False)
         else:
@@ -156,15 +181,19 @@ class Learner:
         counts = self._fresh.get(key)
         if counts is None:
             if len(self._fresh) >= self._keys_max:
-                del self._fresh[next(iter(self._fresh))]
-            counts = self._fresh[key] = Counts()
+                self._fresh.popitem(last=False)
+            entry = self._entries.get(key)
+            counts = self._fresh[key] = Counts(epoch=entry.counts.epoch if entry else 0)
         return counts
 
-    def _renew(self, key: StreamKey, entry: _Entry) -> None:
+    def _renew(self, entry: _Entry) -> None:
         """Takes hazards afresh: at every event at first, then each time that evidence has grown by a thirty-second part."""
-        parent = self._entry(key.parent)
-        above = hazards(parent.counts, parent.running, _PRIORS, shrink=SHRINK)
+        above = _PRIORS
+        for key in reversed(entry.line[1:]):
+            higher = self._entry(key)
+            above = hazards(higher.counts, higher.running, above, shrink=SHRINK)
         entry.hazards = hazards(entry.counts, entry.running, above, shrink=SHRINK)
+        entry.gains = [log((1.0 - 0.5 * hazard) / (1.0 - hazard)) for hazard in (min(_HAZARD_MAX, h) for h in entry.hazards[0])]
         entry.risks.clear()
         entry.events_left = 1 + min(entry.seen // 32, 32)
 
@@ -179,4 +208,4 @@ def _lomax_hazards(*, alpha: float, t0_tokens: float) -> list[float]:
     return [1.0 - ((t0_tokens + start) / (t0_tokens + end)) ** alpha for start, end in pairwise(ends)]
 
 
-_PRIORS = [_lomax_hazards(alpha=2.0, t0_tokens=512.0)] * MEMORIES
+_PRIORS = [_lomax_hazards(alpha=3.0, t0_tokens=768.0)] * MEMORIES

@@ -16,9 +16,9 @@ from math import ceil, floor, log
 from operator import add as _plus
 from operator import sub as _minus
 
-TAIL = 0.005
+TAIL = 0.01
 """ε: how often one stream may cost more than its b."""
-MISS = 0.01
+MISS = 0.05
 """δ: how often the streams of a pool may together cost more than the bound."""
 THETAS = tuple(10.0 ** (-11.0 + 0.37 * step) for step in range(21))
 """θ in 1/nanodollars. The best θ is near √(2 ln(1/δ) / streams) / deviation: the ends serve a few streams at 20 dollars a billion

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from farthing_core.scopes import Scope
 
@@ -20,6 +20,8 @@ from farthing_budget.operations import Entry, Hold, Operation, Work
 from farthing_budget.questions import UsageQuestion, UsageSum
 from farthing_budget.rate_limits import RateLimit, RateLimitDraft
 from farthing_budget.reports import Allocated, AllocationQuestion
+from farthing_budget.sizing.counts import Counts
+from farthing_budget.sizing.learner import StreamKey
 
 
 class LedgerStore(Protocol):
@@ -248,5 +250,23 @@ class ExportStore(Protocol):
         """The rows of a range in the order in which they were written, a page at a time; keeps no connection between pages.
 
         Raises StoreUnavailable.
+        """
+        ...
+
+
+class Shared(NamedTuple):
+    """What all replicas know of the keys that changed, and up to when that is."""
+
+    counts: Mapping[StreamKey, Counts]
+    latest: datetime
+
+
+class LengthStore(Protocol):
+    """Keeps what is learned of the lengths of answers. Everything here may raise StoreUnavailable."""
+
+    async def exchange(self, fresh: Mapping[StreamKey, Counts], *, after: datetime | None) -> Shared:
+        """Adds what is fresh to what is kept, all of it or nothing, and returns every key that anybody changed `after`; None: ever.
+
+        What is kept is bounded: of each organisation the keys changed last. What cannot be read is logged and left out.
         """
         ...
