@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import gzip
 import heapq
+import re
 from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Generator, Iterable, Sequence
@@ -53,6 +54,11 @@ def read_trace(path: Path) -> list[Request]:
         for at, row in rows
         if int(row["output_tokens"]) > 0
     ]
+
+
+def scope_of(service: str) -> str:
+    """The project that a service of the trace stands for."""
+    return f"organizations/trace/workspaces/main/projects/{re.sub('[^A-Za-z0-9._-]', '-', service)[:60] or 'all'}"
 
 
 def cost_of(request: Request) -> int:
@@ -149,7 +155,7 @@ def replay(requests: Sequence[Request], *, speed: float, caller: Caller) -> Batc
     tally, numbers = Tally(), count()
     events: list[tuple[float, int, Stream]] = []
     for number, request in enumerate(requests):
-        scope = parse_scope(f"organizations/trace/workspaces/main/projects/{request.service or 'all'}")
+        scope = parse_scope(scope_of(request.service))
         name = f"00000000-0000-4000-8000-{number:012x}"
         events.append((request.at_s / speed, next(numbers), Stream(request, name, scope, request.at_s / speed)))
     heapq.heapify(events)

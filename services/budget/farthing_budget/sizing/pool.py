@@ -69,5 +69,5 @@ def part_of(worst_usd_nanos: int, ks: Iterable[float]) -> Risk:
 
 def _bound(pool: Pool, span: tuple[int, int, int]) -> int:
     total, first, end = span
-    pooled = min([(k + _LN_ODDS) * inverse for k, inverse in zip(pool[first:end], _INVERSES, strict=True)])
-    return min(pool[total], int(ceil(pooled)))
+    pooled: float = min([(k + _LN_ODDS) * inverse for k, inverse in zip(pool[first:end], _INVERSES, strict=True)])
+    return min(pool[total], ceil(pooled))
