@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 from farthing_budget.book import NOTHING_LEFT_SAID, Book, again
 from farthing_budget.corrections import adjust, reset
-from farthing_budget.decisions import Decision, Need, Place, Verdict, decide, left_if_it_fits, left_on, objections
+from farthing_budget.decisions import Decision, Need, Objection, Verdict, decide, left_if_it_fits, left_on, objections
 from farthing_budget.operations import (
-    ANY_WORK,
     OPEN,
     Adjust,
     Dispatch,
@@ -100,51 +98,44 @@ def _dispatch(book: Book, operation: Dispatch) -> Outcome:
 def _top_up(book: Book, operation: TopUp) -> Outcome:
     """Raises a hold on every budget of its path, or on none. A stream under way takes from anything free, ahead of newcomers."""
     hold = book.open_hold(operation.scope, operation.request_id)
-    sized, amount, tokens = hold.sized, operation.amount_usd_nanos, operation.tokens
-    places = book.places_of(hold)
+    places, sized = book.places_of(hold), hold.sized
     if sized is not None:
-        sized = _longer(book, hold, places, operation.output_tokens)
-        amount, tokens = book.sizer.usd_nanos(sized), book.sizer.tokens(sized)
-    more_usd, more_tokens = max(0, amount - hold.amount_usd_nanos), max(0, tokens - hold.tokens)
-    if not more_usd and not more_tokens and sized is hold.sized:
+        sized = book.sizer.more(sized, hold.scope, operation.output_tokens)
+    need = _more(book, hold, sized, operation)
+    if not need.usd_nanos and not need.tokens and sized is hold.sized:
         return Outcome(hold, left_on(places), repeated=True)
-    need, work = _more(hold, more_usd, more_tokens)
-    if objections(places, need, work, book.now):
+    work = _CRITICAL_UNDER_WAY if hold.critical else _UNDER_WAY
+    found = objections(places, need, work, book.now)
+    shorter = _as_far_as_it_goes(book, hold, found, operation.output_tokens) if found else None
+    if shorter is not None:
+        sized, need = shorter, _more(book, hold, shorter, operation)
+        found = objections(places, need, work, book.now)
+    if found:
         raise refused(decide(places, need, work, book.now))
     if sized is not None:
         book.pool(hold, sized.risk)
         book.lessons.append(Lesson(hold.scope, hold.sized, sized))
-    book.post(Kind.TOP_UP, hold, (hold.keys, {"held_usd_nanos": more_usd, "held_tokens": more_tokens}))
-    changed = book.change(
-        hold, amount_usd_nanos=hold.amount_usd_nanos + more_usd, tokens=hold.tokens + more_tokens, sized=sized
-    )
-    return Outcome(changed, left_on(places))
+    amount, tokens = hold.amount_usd_nanos + need.usd_nanos, hold.tokens + need.tokens
+    book.post(Kind.TOP_UP, hold, (hold.keys, {"held_usd_nanos": need.usd_nanos, "held_tokens": need.tokens}))
+    return Outcome(book.change(hold, amount_usd_nanos=amount, tokens=tokens, sized=sized), left_on(places))
 
 
-def _more(hold: Hold, usd_nanos: int, tokens: int) -> tuple[Need, Work]:
-    """What a hold under way needs. The pooled risk holds newcomers back so that it can go on: it does not count against itself. Nor is
-    anybody degraded in mid-stream.
-    """
-    return Need(usd_nanos, tokens, 0, pooled=False), replace(ANY_WORK, critical=hold.critical, open_models=True)
+def _more(book: Book, hold: Hold, sized: Sized | None, operation: TopUp) -> Need:
+    """What a hold under way needs. The pooled risk holds newcomers back so that it can go on: it does not count against itself."""
+    amount, tokens = operation.amount_usd_nanos, operation.tokens
+    if sized is not None:
+        amount, tokens = book.sizer.usd_nanos(sized), book.sizer.tokens(sized)
+    return Need(max(0, amount - hold.amount_usd_nanos), max(0, tokens - hold.tokens), 0, pooled=False)
 
 
-def _longer(book: Book, hold: Hold, places: Sequence[Place], output_tokens: int) -> Sized:
-    """The hold that pays for so many output tokens: to the end of their bin where that is free, else as far as money and tokens go."""
+def _as_far_as_it_goes(book: Book, hold: Hold, found: Sequence[Objection], output_tokens: int) -> Sized | None:
+    """Where the rest of a bin is not free, the hold that takes what is; None where that does not pay for what was asked."""
     sized = hold.sized
-    assert sized is not None
-    longer = book.sizer.more(sized, hold.scope, output_tokens)
-    if longer is sized:
-        return sized
-    amount, tokens = book.sizer.usd_nanos(longer) - hold.amount_usd_nanos, book.sizer.tokens(longer) - hold.tokens
-    need, work = _more(hold, amount, tokens)
-    free = [
-        min((each.free for each in objections(places, need, work, book.now) if each.unit == unit), default=None)
-        for unit in (0, 1)
-    ]
-    if free == [None, None]:
-        return longer
-    shorter = book.sizer.within(sized, usd_nanos=free[0], tokens=free[1])
-    return shorter if shorter.output_tokens_held >= min(output_tokens, sized.sizing.output_tokens_max) else longer
+    if sized is None:
+        return None
+    usd_nanos, tokens = (min((each.free for each in found if each.unit == unit), default=None) for unit in (0, 1))
+    shorter = book.sizer.within(sized, usd_nanos=usd_nanos, tokens=tokens)
+    return shorter if shorter.output_tokens_held >= min(output_tokens, sized.sizing.output_tokens_max) else None
 
 
 def _settle(book: Book, operation: Settle) -> Outcome:
@@ -242,6 +233,9 @@ def _forget(book: Book, hold: Hold) -> None:
         book.lessons.append(lesson_of_end(hold.scope, hold.sized, None))
 
 
+# Nobody is degraded in mid-stream.
+_UNDER_WAY = Work(open_models=True)
+_CRITICAL_UNDER_WAY = Work(open_models=True, critical=True)
 _APPLY: dict[type, Callable[[Book, Any], Outcome]] = {
     Reserve: _reserve,
     Dispatch: _dispatch,
