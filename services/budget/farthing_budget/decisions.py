@@ -307,10 +307,13 @@ def _output_tokens_that_fit(places: Sequence[Place], sizing: Sizing, work: Work)
             if cap.soft is not None and not (work.critical or work.open_models):
                 limit = min(limit, cap.soft)
             free = limit - sum(place.used(cap.unit))
-            if cap.unit == 0 and price:
+            if cap.unit == 0 and (price or sizing.input_usd_nanos):
                 # The bins of a hold are rounded up one by one: a nanodollar in all.
                 spare = free - place.at_risk(()) - sizing.input_usd_nanos - 1
-                tokens = min(tokens, spare * _MILLION // price)
+                if spare < 0:
+                    return 0
+                if price:
+                    tokens = min(tokens, spare * _MILLION // price)
             elif cap.unit == 1:
                 tokens = min(tokens, free - sizing.input_tokens)
     return tokens

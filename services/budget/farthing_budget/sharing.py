@@ -47,7 +47,8 @@ async def sharing(learner: Learner, store: LengthStore, *, interval_s: float) ->
         while not ending.is_set():
             with suppress(TimeoutError):
                 await asyncio.wait_for(ending.wait(), interval_s)
-            await turns.turn()
+            if not ending.is_set():
+                await turns.turn()
 
     await turns.turn()
     task = asyncio.create_task(work())
@@ -56,3 +57,4 @@ async def sharing(learner: Learner, store: LengthStore, *, interval_s: float) ->
     finally:
         ending.set()
         await task
+        await turns.turn()

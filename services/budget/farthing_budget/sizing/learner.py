@@ -95,12 +95,15 @@ class Learner:
                 entry.counts.retract(index)
                 self._fresh_of(entry.line[0]).retract(index)
         for entry in line:
-            entry.running[before] -= 1.0 if after < before else 0.0
+            entry.running[before] = entry.running[before] * KEEPS[-1] - 1.0
             entry.running[after] += 1.0
 
     def ended(self, key: StreamKey, index: int) -> None:
         """A stream came to its own end in this bin."""
-        self._left(self._seen(key), index, ended=True)
+        line = self._seen(key)
+        self._left(line, index, ended=True)
+        for entry in line:
+            entry.running[index] = entry.running[index] * KEEPS[-1] - 1.0
 
     def stopped(self, key: StreamKey, index: int) -> None:
         """A stream was stopped in this bin by its max_tokens, its client or a cut: how long it would have been is not known."""
@@ -143,7 +146,6 @@ class Learner:
     def _left(self, line: tuple[_Entry, ...], index: int, *, ended: bool) -> None:
         """A stream left a bin, because it ended or because it went on."""
         for entry in line:
-            entry.running[index] = entry.running[index] * KEEPS[-1] - 1.0
             entry.counts.leave(index, ended=ended)
             self._fresh_of(entry.line[0]).leave(index, ended=ended)
         family = line[1]

@@ -77,7 +77,7 @@ def balance_columns(book: Book, spent_before: Mapping[BalanceKey, int]) -> list[
                 balance.held_requests,
                 balance.burn_usd_nanos,
                 balance.burn_at,
-                _packed_risk(balance.risk),
+                packed_risk(balance.risk),
             )
         )
     return _columns(changed)
@@ -169,13 +169,13 @@ def changed_columns(holds: Sequence[Hold], numbers: Numbers) -> list[list[Any]]:
 def _sized_columns(sized: Sized | None) -> tuple[str | None, bytes | None]:
     if sized is None:
         return None, None
-    return json.dumps([sized.output_tokens_held, *astuple(sized.sizing)]), _packed_risk(sized.risk)
+    return json.dumps([sized.output_tokens_held, *astuple(sized.sizing)]), packed_risk(sized.risk)
 
 
 def _columns(records: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
     return [list(column) for column in zip(*records, strict=True)]
 
 
-def _packed_risk(risk: Risk) -> bytes | None:
+def packed_risk(risk: Risk) -> bytes | None:
     """A risk to be kept."""
     return struct.pack(f"<{len(risk)}q", *risk) if risk else None
