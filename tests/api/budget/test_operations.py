@@ -141,6 +141,21 @@ async def test_a_hold_grows_by_totals_and_says_when_there_is_no_more(api: Any) -
         assert (await budget_of(stub, budget_id)).held_usd_nanos == 70
 
 
+async def test_a_budget_may_ask_that_the_worst_case_is_held(api: Any) -> None:
+    async with api("budget") as channel_of:
+        stub = stub_of(channel_of)
+        terms = budget_pb2.LimitTerms(hold_worst_case=True)
+        budget_id = await create(stub, 10**12, limit_terms=terms)
+        assert (await budget_of(stub, budget_id)).limit_terms.hold_worst_case
+        sizing = budget_pb2.Sizing(output_usd_nanos_per_million_tokens=1_000_000, output_tokens_max=4_096, model="m")
+        hold = (await stub.ReserveBudget(reserve(4_096, tokens=4_096, sizing=sizing))).reservation
+        assert (hold.amount_usd_nanos, hold.tokens, hold.output_tokens_held) == (4_096, 4_096, 0)
+        change = budget_pb2.UpdateBudgetRequest(scope=ORGANIZATION, budget_id=budget_id, update_mask={"paths": ["limit_terms"]})
+        assert not (await stub.UpdateBudget(change)).budget.limit_terms.hold_worst_case
+        hold = (await stub.ReserveBudget(reserve(4_096, tokens=4_096, sizing=sizing))).reservation
+        assert (hold.amount_usd_nanos, hold.output_tokens_held) == (64, 64)
+
+
 async def test_a_sized_hold_is_topped_up_by_output_tokens(api: Any) -> None:
     async with api("budget") as channel_of:
         stub = stub_of(channel_of)
