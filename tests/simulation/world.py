@@ -4,100 +4,48 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from datetime import timedelta
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
 
-import asyncpg
-from farthing_budget.budgets import Change, Draft, Limits, LimitTerms, Terms
-from farthing_budget.operations import (
-    Adjust,
-    Dispatch,
-    Lapse,
-    Operation,
-    Record,
-    Release,
-    Reserve,
-    Reset,
-    Settle,
-    TopUp,
-)
-from farthing_budget.periods import Period, PeriodTerms
-from farthing_budget.refusals import LedgerBusy, StoreUnavailable
-from farthing_budget.store.budgets import PostgresBudgets
-from farthing_budget.store.journal import PostgresJournal
-from farthing_budget.store.postgres import PostgresLedger
-from farthing_budget.usage import Saving, UsageLine, UsageRecord
-from farthing_core.clock import ManualClock
+from farthing_budget.budgets import Change, Draft, Exhaustion, Limits, LimitTerms, Selector, Terms
+from farthing_budget.operations import Adjust, Lapse, Operation, Record, Reserve, Reset
+from farthing_budget.periods import PeriodTerms
+from farthing_budget.refusals import BudgetExists, LedgerBusy, StoreUnavailable
 from farthing_core.scopes import parse_scope
 
-from tests.simulation.model import Model
+from tests.simulation.callers import Callers, budget_of
+from tests.simulation.model import NOTHING, Budget, Model
+from tests.simulation.stage import Stage
 
-STEPS = 14
-# Few values, so that sums often meet a limit exactly, and often miss it by one.
-_AMOUNTS = (0, 1, 1, 249, 250, 250, 500, 750, 1_000, 1_250)
-_TURNS = (("calm", 8), ("dropped", 1), ("duplicated", 2), ("answer lost", 1), ("crash", 2), ("together", 4), ("limit", 1))
-_KINDS = (
-    ("reserve",) * 5
-    + ("settle",) * 4
-    + ("release", "lapse", "lapse", "dispatch", "dispatch", "top up", "record", "adjust", "adjust")
+STEPS = 10
+_TURNS = (
+    ("calm", 7),
+    ("duplicated", 3),
+    ("together", 5),
+    ("crash", 4),
+    ("answer lost", 1),
+    ("dropped", 1),
+    ("restart", 1),
+    ("change", 2),
+    ("change together", 2),
 )
-
-
-@dataclass
-class Stage:
-    """Two replicas of the ledger with one clock, and what a person would look into the books with."""
-
-    clock: ManualClock
-    replicas: Sequence[PostgresLedger]
-    crashes: Sequence[Crash]
-    budgets: PostgresBudgets
-    journal: PostgresJournal
-    pool: asyncpg.Pool
-
-
-class Crash:
-    """Breaks a replica's connection before one of its next statements, or right after its commit."""
-
-    def __init__(self, ledger: PostgresLedger) -> None:
-        self.statements_left: int | None = None
-        self.after_commit = False
-        self._inner = ledger._connection
-        ledger._connection = self  # type: ignore[assignment]
-
-    @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Any]:
-        """A transaction that may break."""
-        async with self._inner.transaction() as connection:
-            yield _Fragile(connection, self) if self.statements_left is not None else connection
-        if self.after_commit:
-            raise ConnectionResetError("the answer to COMMIT was lost")
-
-    def tick(self) -> None:
-        """Counts a statement; raises when it is the one."""
-        if self.statements_left is not None:
-            self.statements_left -= 1
-            if self.statements_left < 0:
-                raise ConnectionResetError("broken by the simulation")
-
-
-class _Fragile:
-    def __init__(self, connection: Any, crash: Crash) -> None:
-        self._connection, self._crash = connection, crash
-
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self._connection, name)
-        if name not in ("fetch", "execute", "copy_records_to_table", "fetchval", "fetchrow"):
-            return found
-
-        async def call(*arguments: Any, **options: Any) -> Any:
-            self._crash.tick()
-            return await found(*arguments, **options)
-
-        return call
+_STATEMENTS_MAX = 14
+"""A batch takes fewer."""
+# Moments about which something happens to calendars: clocks go forth and back, leap days, the ends of years, quarters and fiscal years.
+_STARTS = (
+    "2026-03-08T02",
+    "2026-03-29T00",
+    "2026-10-25T00",
+    "2026-11-01T03",
+    "2028-02-28T20",
+    "2026-12-31T10",
+    "2026-03-31T12",
+)
+_SET_BACK_S_MAX = 120
+_STATES = {1: "reserved", 2: "settled", 3: "released", 4: "suspended", 5: "dispatched", 6: "lapsed"}
 
 
 class World:
@@ -109,194 +57,257 @@ class World:
         self.organization = f"sim-{seed}-{uuid.uuid4().hex[:8]}"
         root = f"organizations/{self.organization}"
         self.paths = [root, f"{root}/workspaces/w", f"{root}/workspaces/w/projects/p", f"{root}/workspaces/w/projects/q"]
-        self.scopes = [parse_scope(path) for path in self.paths]
-        self.ids = [str(uuid.UUID(int=self.rng.getrandbits(128), version=4)) for _ in range(36)]
-        self.sent: dict[str, Operation] = {}
+        scopes = [parse_scope(path) for path in self.paths]
+        self.model = Model()
+        self.unheard: set[str] = set()
+        self.callers = Callers(self.rng, scopes, lambda: list(self.model.budgets), sizes=self.rng.random() < 0.25)
 
     async def run(self) -> list[str]:
         """What was violated."""
-        clock = self.stage.clock
-        clock.advance(self.rng.randrange(86_400))
+        clock, rng = self.stage.clock, self.rng
+        clock.jump(datetime.fromisoformat(rng.choice(_STARTS)).replace(tzinfo=UTC) + timedelta(seconds=rng.randrange(14_400)))
+        self.latest = clock.now()
+        for replica in self.stage.replicas:
+            replica.clock.skew_s = rng.choice((0, 0, 0, 3, -3, 60, -60))
         # One budget that everything is charged to puts all batches in one order; without it there is none to compare with.
-        limits = {
-            path: self.rng.randrange(2_000, 9_000) for path in self.paths if path == self.paths[0] or self.rng.random() < 0.8
-        }
-        daily = {path for path in limits if self.rng.random() < 0.5}
-        made = {path: await self._create(path, limit, path in daily) for path, limit in limits.items()}
-        self.model, self.made = Model(limits, daily, made), made
+        await self._perform(self._creation(self.paths[0], only=None))
+        for path in self.paths:
+            for _ in range(rng.choice((0, 1, 1, 2)) if path != self.paths[0] else rng.choice((0, 0, 1))):
+                await self._perform(self._creation(path))
         for _ in range(STEPS):
-            # Clocks are set back now and then; nothing may come of it but that holds last longer.
-            clock.advance(self.rng.choice((0, 0, 1, 30, 400, 400, 40_000)))
-            if self.rng.random() < 0.05:
-                clock.jump(clock.now() - timedelta(seconds=self.rng.randrange(1, 120)))
-            turn = self.rng.choices([name for name, _ in _TURNS], [weight for _, weight in _TURNS])[0]
+            self._time_passes()
+            turn = rng.choices([name for name, _ in _TURNS], [weight for _, weight in _TURNS])[0]
             await self._turn(turn)
-        await self._compare("at the end")
+            await self._compare(f"after {turn}")
+            if self.violations:
+                return self.violations
         await self._nothing_held_without_traffic()
         await self._books()
         return self.violations
 
+    def _time_passes(self) -> None:
+        """Clocks are set back now and then; nothing may come of it but that holds last longer."""
+        clock = self.stage.clock
+        clock.advance(self.rng.choice((0, 0, 1, 30, 150, 400, 400, 4_000, 40_000, 3_000_000)))
+        self.latest = max(self.latest, clock.now())
+        if self.rng.random() < 0.1:
+            clock.jump(self.latest - timedelta(seconds=self.rng.randrange(1, _SET_BACK_S_MAX)))
+
     async def _turn(self, turn: str) -> None:
         rng, replica = self.rng, self.rng.randrange(2)
-        batch = [self._operation() for _ in range(rng.randrange(1, 7))]
         match turn:
             case "dropped":
-                return
-            case "limit":
-                await self._change_a_limit()
+                self.callers.batch(6)
+            case "restart":
+                await self.stage.replicas[replica].start()
+            case "change":
+                await self._perform(self._change())
+            case "change together":
+                await self._change_together(replica, self.callers.batch(6))
             case "together":
-                await self._together(batch, [self._operation() for _ in range(rng.randrange(1, 5))])
+                await self._together(self.callers.batch(6), self.callers.batch(4))
             case "crash":
-                await self._crash(replica, batch)
+                await self._crash(replica, self.callers.batch(6, foreseeable=True))
             case "answer lost":
-                self._expect(batch)
-                await self.stage.replicas[replica].commit(batch)
+                batch = self.callers.batch(6)
+                self._expect(replica, batch, await self._commit(replica, batch))
             case _:
+                batch = self.callers.batch(6)
                 for _ in range(2 if turn == "duplicated" else 1):
-                    expected = self._expect(batch)
-                    self._check(batch, _names(await self.stage.replicas[rng.randrange(2)].commit(batch)), expected)
+                    other = rng.randrange(2)
+                    got = await self._commit(other, batch)
+                    self._check(batch, _names(batch, got), self._expect(other, batch, got))
 
-    def _expect(self, batch: list[Operation]) -> list[str]:
-        return [self.model.apply(operation, self.stage.clock.now()) for operation in batch]
+    async def _commit(self, replica: int, batch: Sequence[Operation]) -> list[Any]:
+        return list(await self.stage.replicas[replica].ledger.commit(batch)) if batch else []
 
-    def _check(self, batch: list[Operation], got: list[str], expected: list[str]) -> None:
-        if got != expected:
+    def _expect(self, replica: int, batch: Sequence[Operation], got: Sequence[Any] = ()) -> list[str]:
+        now = self.stage.replicas[replica].clock.now()
+        return [self.model.apply(each, now, got[number] if got else None) for number, each in enumerate(batch)]
+
+    def _check(self, batch: Sequence[Operation], got: list[str], expected: list[str]) -> None:
+        if self._told(batch, got) != self._told(batch, expected):
             self._wrong(f"{[type(each).__name__ for each in batch]}: {got} instead of {expected}")
+
+    def _told(self, batch: Sequence[Operation], names: list[str]) -> list[str]:
+        """The same names, where it is of no account whether somebody may have been granted it before: nobody who asked was told."""
+        return [
+            "ok" if name == "again" and each.request_id in self.unheard else name
+            for each, name in zip(batch, names, strict=True)
+        ]
 
     async def _together(self, one: list[Operation], other: list[Operation]) -> None:
         """Two replicas at once: what comes of it must be what comes of one after the other, in some order."""
-        first, second = self.stage.replicas
-        got = await asyncio.gather(first.commit(one), second.commit(other))
+        got = await asyncio.gather(self._commit(0, one), self._commit(1, other))
+        batches = (one, other)
+        names = [_names(*pair) for pair in zip(batches, got, strict=True)]
         before = self.model
         for order in ((0, 1), (1, 0)):
             self.model = before.copy()
             expected: list[list[str]] = [[], []]
             for index in order:
-                expected[index] = self._expect((one, other)[index])
-            if [_names(each) for each in got] == expected and await self._same():
+                expected[index] = self._expect(index, batches[index], got[index])
+            if (
+                all(self._told(batches[at], names[at]) == self._told(batches[at], expected[at]) for at in order)
+                and not await self._differences()
+            ):
                 return
-        self._wrong(
-            f"together: {[_names(each) for each in got]} for {[[type(x).__name__ for x in each] for each in (one, other)]} in neither order"
-        )
+        kinds = [[type(each).__name__ for each in batch] for batch in batches]
+        self._wrong(f"together: {names} for {kinds} in neither order")
+
+    async def _change_together(self, replica: int, batch: list[Operation]) -> None:
+        """A budget is made, changed or ended while a batch is under way: it counts for all of the batch, or for none."""
+        act, apply = self._change()
+        got, done = await asyncio.gather(self._commit(replica, batch), act())
+        before = self.model
+        for first in (True, False):
+            self.model = before.copy()
+            if first and done:
+                apply()
+            expected = self._expect(replica, batch, got)
+            if not first and done:
+                apply()
+            if self._told(batch, _names(batch, got)) == self._told(batch, expected) and not await self._differences():
+                return
+        self._wrong(f"a change together with {[type(each).__name__ for each in batch]}: {_names(batch, got)} in neither order")
 
     async def _crash(self, replica: int, batch: list[Operation]) -> None:
-        """The database goes away somewhere in a batch, or right after its commit; the caller asks again afterwards."""
-        crash = self.stage.crashes[replica]
-        crash.statements_left, crash.after_commit = self.rng.choice(
-            ((0, False), (3, False), (5, False), (7, False), (99, True))
-        )
-        try:
-            done = 1
-            await self.stage.replicas[replica].commit(batch)
-        except (StoreUnavailable, LedgerBusy):
-            # The ledger itself tries a second time; where only the answers were lost, both tries were done.
-            done = 2 if crash.after_commit else 0
-        finally:
-            crash.statements_left, crash.after_commit = None, False
-        for _ in range(done):
-            self._expect(batch)
-        expected = self._expect(batch)
-        self._check(batch, _names(await self.stage.replicas[1 - replica].commit(batch)), expected)
-        await self._compare("after a crash")
+        """The database goes away somewhere in a batch, or right after its commit, or the process does; the caller asks again afterwards."""
+        crash = self.stage.replicas[replica].crash
+        crash.once, crash.after_commit = self.rng.random() < 0.4, self.rng.random() < 0.4
+        crash.statements_left = None if crash.after_commit else self.rng.randrange(_STATEMENTS_MAX)
+        # Each try, the ledger's own second one too, was done where only its answer was lost.
+        unheard = 0 if not crash.after_commit or not batch else 1 if crash.once else 2
+        heard: list[Any] | None = None
+        with suppress(StoreUnavailable, LedgerBusy):
+            heard = await self._commit(replica, batch)
+        crash.mend()
+        self.unheard |= {each.request_id for each in batch}
+        for _ in range(unheard):
+            self._expect(replica, batch)
+        if heard is not None:
+            self._check(batch, _names(batch, heard), self._expect(replica, batch))
+        if self.rng.random() < 0.5:
+            await self.stage.replicas[replica].start()
+        asked = self.rng.randrange(2)
+        self._check(batch, _names(batch, await self._commit(asked, batch)), self._expect(asked, batch))
 
-    async def _change_a_limit(self) -> None:
-        if self.made:
-            path = self.rng.choice(sorted(self.made))
-            limit = 250 * self.rng.randrange(4, 36)
-            change = Change(frozenset({"limit_usd_nanos"}), "", Limits(limit), LimitTerms(), 0)
-            await self.stage.budgets.update(self.organization, self.made[path], change)
-            self.model.limits[path] = limit
+    async def _perform(self, change: _Change) -> None:
+        act, apply = change
+        if await act():
+            apply()
 
-    def _operation(self) -> Operation:
-        """An operation; the same request always says the same."""
-        rng, kind = self.rng, self.rng.choice(_KINDS)
-        # What never held anything has ids of its own: settling a correction would be another story.
-        request_id = rng.choice(self.ids[:12] if kind in ("record", "adjust") else self.ids[12:])
-        scope = self.scopes[int(request_id[-4:], 16) % len(self.scopes)]
-        if kind in ("reserve", "record", "adjust"):
-            if request_id not in self.sent:
-                self.sent[request_id] = self._new(kind, request_id, scope)
-            return self.sent[request_id]
-        if kind == "settle":
-            return Settle(scope, request_id, _usage(_AMOUNTS[int(request_id[:4], 16) % len(_AMOUNTS)]), b"s" * 32)
-        if kind == "top up":
-            return TopUp(scope, request_id, rng.choice(_AMOUNTS) + rng.choice(_AMOUNTS), 0, 0)
-        return {"release": Release, "lapse": Lapse, "dispatch": Dispatch}[kind](scope, request_id)
-
-    def _new(self, kind: str, request_id: str, scope: Any) -> Operation:
-        rng = self.rng
-        settled = [each for each in self.sent if isinstance(self.sent[each], Reserve)]
-        if kind == "record" or (kind == "adjust" and not settled and not self.made):
-            return Record(scope, request_id, _usage(rng.choice(_AMOUNTS)), b"c" * 32)
-        if kind == "adjust" and self.made and (not settled or rng.random() < 0.4):
-            return Reset(scope, request_id, rng.choice(sorted(self.made.values())), "", b"z" * 32)
-        if kind == "adjust":
-            corrected = self.sent[rng.choice(settled)]
-            return Adjust(
-                corrected.scope, request_id, corrected.request_id, "", rng.choice((-250, -1, 1, 250)), 0, "", b"a" * 32
+    def _change(self) -> _Change:
+        """A change of budgets: what does it, telling whether it was done, and what it means."""
+        live = [budget_id for budget_id, each in self.model.budgets.items() if each.live]
+        kind = self.rng.choice(("limits", "limits", "limits", "terms", "new", "end"))
+        if kind == "new" or len(live) < 2:
+            return self._creation(self.rng.choice(self.paths))
+        budget_id = self.rng.choice(live)
+        if kind == "end":
+            # The first one stays: it puts all batches in one order.
+            budget_id = self.rng.choice(live[1:])
+            return lambda: self._done(self.stage.budgets.delete(self.organization, budget_id)), lambda: self.model.change(
+                budget_id, live=False
             )
-        ttl_s, dispatch = rng.choice((60, 600)), rng.random() < 0.3
-        amount = rng.choice(_AMOUNTS)
-        return Reserve(scope, request_id, amount, amount, ttl_s, b"r" * 32, dispatch=dispatch)
+        usd, soft = 250 * self.rng.randrange(4, 36), self.rng.choice((0, 50))
+        if kind == "terms":
+            terms = LimitTerms(soft, 150, Exhaustion.DENY)
+            change = Change(frozenset({"limit_terms"}), "", Limits(), terms, 0)
+            meant: dict[str, Any] = {"soft": soft, "critical": 150, "degrades": False}
+        else:
+            change = Change(frozenset({"limit_usd_nanos"}), "", Limits(usd), LimitTerms(), 0)
+            meant = {"limits": (usd, *self.model.budgets[budget_id].limits[1:])}
+        update = self.stage.budgets.update
+        return lambda: self._done(update(self.organization, budget_id, change)), lambda: self.model.change(budget_id, **meant)
 
-    async def _create(self, path: str, limit: int, daily: bool) -> str:
-        budget_id, period = str(uuid.uuid4()), Period.DAY if daily else Period.YEAR
-        terms = Terms(self.organization, budget_id, path, "", PeriodTerms(period, "UTC"), Limits(limit))
-        await self.stage.budgets.create(Draft(terms, str(uuid.uuid4()), b"d" * 32, self.stage.clock.now()))
-        return budget_id
+    async def _done(self, work: Awaitable[Any]) -> bool:
+        try:
+            await work
+        except BudgetExists:
+            return False
+        return True
 
-    async def _figures(self) -> dict[str, tuple[int, int, int]]:
-        found = {}
-        for path, budget_id in self.made.items():
-            balance = (await self.stage.budgets.get(self.organization, budget_id)).balance
-            found[path] = balance.spent_usd_nanos, balance.held_usd_nanos, balance.suspense_usd_nanos
-        return found
+    def _creation(self, path: str, **changes: Any) -> _Change:
+        given = Budget(**{**budget_of(self.rng, path), **changes})
+        budget_id = str(uuid.UUID(int=self.rng.getrandbits(128), version=4))
+        limit_terms = LimitTerms(given.soft, given.critical, Exhaustion.DEGRADE if given.degrades else Exhaustion.DENY)
+        period = PeriodTerms(given.period, given.zone, given.start_month, window_s=given.window_s)
+        selector = Selector(*given.only) if given.only else None
+        terms = Terms(self.organization, budget_id, path, "", period, Limits(*given.limits), limit_terms, selector)
+        draft = Draft(terms, budget_id, b"d" * 32, self.stage.clock.now())
+        return lambda: self._done(self.stage.budgets.create(draft)), lambda: self.model.budgets.update({budget_id: given})
 
-    def _modelled(self) -> dict[str, tuple[int, int, int]]:
-        places = {path: self.model.place(path, self.stage.clock.now()) for path in self.made}
-        parts = (self.model.spent, self.model.held, self.model.suspense)
-        return {path: tuple(part.get(place, 0) for part in parts) for path, place in places.items()}  # type: ignore[misc]
-
-    async def _same(self) -> bool:
-        return await self._figures() == self._modelled()
+    async def _differences(self) -> list[str]:
+        """Where the balances are not what the model says."""
+        found: dict[str, list[tuple[int, ...]]] = {}
+        for row in await self.stage.pool.fetch(_BALANCES, self.organization):
+            found.setdefault(row["budget_id"], []).append(tuple(row)[1:])
+        modelled: dict[str, list[tuple[int, ...]]] = {}
+        for (name, _), at in sorted(self.model.spots.items()):
+            if at != NOTHING:
+                modelled.setdefault(name, []).append(at)
+        names = sorted(found.keys() | modelled.keys())
+        return [
+            f"{self.model.budgets[name]}: {found.get(name)} instead of {modelled.get(name)}"
+            for name in names
+            if found.get(name) != modelled.get(name)
+        ]
 
     async def _compare(self, when: str) -> None:
-        figures, modelled = await self._figures(), self._modelled()
-        if figures != modelled:
-            self._wrong(f"{when}: (spent, held, suspense) are {figures} instead of {modelled}")
+        for difference in await self._differences():
+            self._wrong(f"{when}: {difference}")
 
     async def _nothing_held_without_traffic(self) -> None:
         self.stage.clock.advance(10_000)
-        scopes = {request_id: self.scopes[int(request_id[-4:], 16) % len(self.scopes)] for request_id in self.model.requests}
-        for start in range(0, len(scopes), 20):
-            lapses: list[Operation] = [Lapse(scopes[each], each) for each in sorted(scopes)[start : start + 20]]
-            await self.stage.replicas[0].commit(lapses)
-        held = await self.stage.pool.fetchval(
-            "SELECT coalesce(sum(held_usd_nanos + held_tokens + held_requests), 0)::bigint FROM balances WHERE organization = $1",
-            self.organization,
-        )
-        if held:
-            self._wrong(f"{held} are held with nobody working on them")
+        lapses: list[Operation] = [Lapse(self.callers.scope_of(each), each) for each in sorted(self.model.requests)]
+        lapses = [each for each in lapses if self.model.requests[each.request_id].expires is not None]
+        self._check(lapses, _names(lapses, await self._commit(0, lapses)), self._expect(0, lapses))
+        await self._compare("at the end")
+        held = [at for at in self.model.spots.values() if any(at[:3])]
+        rows = await self.stage.pool.fetch("SELECT * FROM reservations WHERE organization = $1", self.organization)
+        if held or any(row["state"] in (1, 5) for row in rows):
+            self._wrong(f"{held} is held with nobody working on it")
+        states = {str(row["request_id"]): _STATES[row["state"]] for row in rows}
+        if states != {request_id: each.state for request_id, each in self.model.requests.items()}:
+            self._wrong(f"requests stand at {states}")
 
     async def _books(self) -> None:
-        proof = await self.stage.journal.verify(self.organization)
-        for difference in proof.differences:
+        """The journal says what the balances say, nothing ended twice, and usage adds up to what was charged."""
+        pool = self.stage.pool
+        for difference in (await self.stage.journal.verify(self.organization)).differences:
             self._wrong(f"replay is not the live state: {difference}")
-        twice = await self.stage.pool.fetch(
-            "SELECT request_id FROM journal WHERE organization = $1 AND kind IN (4, 5, 6, 7, 8) GROUP BY request_id, kind "
-            "HAVING count(*) > 1",
-            self.organization,
-        )
-        for row in twice:
+        for row in await pool.fetch(_ENDED_TWICE, self.organization):
             self._wrong(f"{row['request_id']} ended twice")
+        used = await pool.fetchval(_USED, self.organization)
+        if used != self.model.used_usd_nanos:
+            self._wrong(f"usage is {used} nanos instead of {self.model.used_usd_nanos}")
 
     def _wrong(self, text: str) -> None:
         self.violations.append(f"seed {self.seed}: {text}")
 
 
-def _names(verdicts: Sequence[Any]) -> list[str]:
-    return [type(verdict).__name__ if isinstance(verdict, BaseException) else "ok" for verdict in verdicts]
+_Change = tuple[Callable[[], Awaitable[bool]], Callable[[], None]]
+_BALANCES = """
+    SELECT budget_id, held_usd_nanos, held_tokens, held_requests, spent_usd_nanos, spent_tokens, spent_requests, suspense_usd_nanos,
+        suspense_tokens
+    FROM balances WHERE organization = $1 AND (held_usd_nanos, held_tokens, held_requests, spent_usd_nanos, spent_tokens, spent_requests,
+        suspense_usd_nanos, suspense_tokens) <> (0, 0, 0, 0, 0, 0, 0, 0)
+    ORDER BY budget_id, period_start
+"""
+_ENDED_TWICE = """
+    SELECT request_id FROM journal WHERE organization = $1
+    GROUP BY request_id, charges_number HAVING (sum(held_usd_nanos), sum(held_tokens), sum(held_requests)) <> (0, 0, 0)
+"""
+_USED = "SELECT coalesce(sum(cost_usd_nanos), 0)::bigint FROM usage WHERE organization = $1"
 
 
-def _usage(cost: int) -> UsageRecord:
-    return UsageRecord("chat", (UsageLine("m", "p", "d", cost, 0, 0, cost, "accepted", False),), cost, Saving())
+def _names(batch: Sequence[Operation], verdicts: Sequence[Any]) -> list[str]:
+    """Verdicts by name: of what makes something new also whether it had been made before."""
+    return [_name(*pair) for pair in zip(batch, verdicts, strict=True)]
+
+
+def _name(operation: Operation, verdict: Any) -> str:
+    if isinstance(verdict, BaseException):
+        return type(verdict).__name__
+    return "again" if verdict.repeated and isinstance(operation, Reserve | Record | Adjust | Reset) else "ok"
