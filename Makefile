@@ -83,8 +83,8 @@ stubs-into:
 	@$(call generate_stubs,$(INTO))
 
 .PHONY: simulate
-simulate: setup ## Replay seeded faults over the suite: SEED=1 WORLDS=20
-	@$(BIN)/python -m tests.simulation --seed $(or $(SEED),1) --worlds $(or $(WORLDS),20)
+simulate: setup ## Replay seeded faults over the ledger: SEED=1 WORLDS=10000
+	@$(BIN)/python -m tests.simulation --seed $(or $(SEED),1) --worlds $(or $(WORLDS),10000)
 
 .PHONY: lock
 lock: setup ## Resolve the dependencies anew into requirements/*.txt

@@ -18,7 +18,7 @@ from farthing_runtime.catalog import CATALOG
 from farthing_runtime.migrations import migrate
 from farthing_runtime.postgres import embedded_postgres
 
-from tests.simulation.stage import open_stage
+from tests.simulation.stage import Stage, open_stage
 from tests.simulation.world import World
 
 STAGES = 6
@@ -38,10 +38,18 @@ async def simulate(seeds: list[int]) -> list[str]:
         async def work() -> None:
             async with open_stage(url) as stage:
                 for seed in left:
-                    violations.extend(await World(seed, stage).run())
+                    violations.extend(await _played(seed, stage))
 
         await asyncio.gather(*(work() for _ in range(STAGES)))
     return violations
+
+
+async def _played(seed: int, stage: Stage) -> list[str]:
+    """The violations of one world; to break down is one."""
+    try:
+        return await World(seed, stage).run()
+    except Exception as error:
+        return [f"seed {seed}: {type(error).__name__}: {error}"]
 
 
 async def _spare_the_disk(url: str) -> None:
@@ -73,7 +81,7 @@ def main() -> None:
     """Runs the worlds and prints what was violated."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--worlds", type=int, default=20)
+    parser.add_argument("--worlds", type=int, default=10_000)
     parser.add_argument("--share", help="one process's part, such as 0/2; prints its violations as JSON")
     options = parser.parse_args()
     if options.share:

@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from farthing_budget import ledger
+from farthing_budget import book, budgets, ledger, periods, settling
 from farthing_budget.book import NOTHING_LEFT_SAID, Book, Path
 from farthing_budget.operations import Kind, Lapse, Outcome, Reset, Settle, State, TopUp
-from farthing_budget.store import columns
+from farthing_budget.store import columns, rows
 from farthing_budget.store.postgres import PostgresLedger
+from farthing_budget.store.statements import READ_BALANCES
 from farthing_budget.store.terms import KnownTerms
 
 Plant = Callable[[Any], None]
@@ -185,6 +186,71 @@ def writes_a_batch_twice_after_a_broken_connection(patch: Any) -> None:
     patch.setattr(PostgresLedger, "_commit", fresh)
 
 
+def reckons_all_periods_in_utc(patch: Any) -> None:
+    zone = periods.time_zone
+    patch.setattr(periods, "time_zone", lambda name: zone("UTC"))
+    periods.period_bounds.cache_clear()
+
+
+def forgets_what_left_the_present_slot_of_a_window(patch: Any) -> None:
+    patch.setattr(budgets, "window_starts", lambda terms, now: [periods.period_bounds(terms, now)[0]])
+
+
+def changes_balances_that_it_did_not_lock(patch: Any) -> None:
+    patch.setattr(rows, "LOCK_BALANCES", READ_BALANCES)
+
+
+def says_done_before_it_is_durable(patch: Any) -> None:
+    commit, decide = PostgresLedger._commit, PostgresLedger._decide
+    decided: list[Any] = []
+
+    async def deciding(self: PostgresLedger, connection: Any, book: Book, operations: Sequence[Any]) -> Any:
+        found = await decide(self, connection, book, operations)
+        decided[:] = found[0]
+        return found
+
+    async def hasty(self: PostgresLedger, operations: Sequence[Any], *, look_up_all: bool) -> list[Any]:
+        try:
+            return await commit(self, operations, look_up_all=look_up_all)
+        except ConnectionError:
+            if len(decided) == len(operations):
+                return list(decided)
+            raise
+
+    patch.setattr(PostgresLedger, "_decide", deciding)
+    patch.setattr(PostgresLedger, "_commit", hasty)
+
+
+def tells_repeats_that_they_are_new(patch: Any) -> None:
+    again = ledger.again
+    patch.setattr(ledger, "again", lambda *arguments: again(*arguments)._replace(repeated=False))
+
+
+def charges_a_budget_on_a_model_for_every_line(patch: Any) -> None:
+    patch.setattr(settling, "_is_for", lambda line, selector: True)
+
+
+def lets_everybody_spend_as_if_it_were_critical(patch: Any) -> None:
+    place_of = book.place_of
+
+    def generous(*arguments: Any) -> Any:
+        place = place_of(*arguments)
+        place.plain, place.caps = None, tuple(cap._replace(limit=cap.critical) for cap in place.caps)
+        return place
+
+    patch.setattr(book, "place_of", generous)
+
+
+def forgets_the_usage_of_what_was_recorded_late(patch: Any) -> None:
+    use = Book.use
+
+    def forgetful(self: Book, scope: Any, request_id: str, usage: Any) -> None:
+        if self.entries[-1].note != "late":
+            use(self, scope, request_id, usage)
+
+    patch.setattr(Book, "use", forgetful)
+
+
 BUGS: tuple[Plant, ...] = (
     holds_a_tenth_of_what_was_asked,
     forgets_the_second_half_of_a_batch,
@@ -202,4 +268,12 @@ BUGS: tuple[Plant, ...] = (
     loses_an_entry_of_the_journal,
     never_notices_that_a_limit_was_lowered,
     writes_a_batch_twice_after_a_broken_connection,
+    reckons_all_periods_in_utc,
+    forgets_what_left_the_present_slot_of_a_window,
+    changes_balances_that_it_did_not_lock,
+    says_done_before_it_is_durable,
+    tells_repeats_that_they_are_new,
+    charges_a_budget_on_a_model_for_every_line,
+    lets_everybody_spend_as_if_it_were_critical,
+    forgets_the_usage_of_what_was_recorded_late,
 )

@@ -22,6 +22,7 @@ from farthing_budget.operations import (
     TopUp,
     Work,
 )
+from farthing_budget.periods import Period
 from farthing_budget.usage import Saving, UsageLine, UsageRecord
 from farthing_core.scopes import Scope
 
@@ -30,8 +31,9 @@ AMOUNTS = (0, 1, 1, 249, 250, 250, 500, 750, 1_000, 1_250)
 _KINDS = (
     ("reserve",) * 6
     + ("settle",) * 4
-    + ("release", "lapse", "lapse", "dispatch", "dispatch", "top up", "top up", "record", "adjust", "reset")
+    + ("release", "lapse", "lapse", "dispatch", "dispatch", "top up", "top up", "record", "adjust", "reset", "reset")
 )
+_LATER = ("settle", "release", "lapse", "dispatch", "top up")
 _MODELS = ("small", "large")
 _PROVIDERS = {"small": "north", "large": "south"}
 
@@ -59,8 +61,11 @@ class Callers:
         rng, kind = self._rng, self._rng.choice(_KINDS)
         # Corrections have ids of their own: settling a correction would be another story.
         request_id = rng.choice(self._ids[:8] if kind in ("adjust", "reset") else self._ids[8:])
+        granted = [each for each, first in self._sent.items() if isinstance(first, Reserve)]
+        if kind in _LATER and granted and rng.random() < 0.8:
+            request_id = rng.choice(granted)
         scope = self.scope_of(request_id)
-        if kind in ("reserve", "record", "adjust", "reset"):
+        if kind in ("reserve", "record", "adjust", "reset", "reset"):
             # An id stands for a request; once in a while it is used for two.
             name = f"{kind}/{request_id}" if kind == "record" and rng.random() < 0.3 else request_id
             if name not in self._sent:
@@ -77,7 +82,7 @@ class Callers:
         rng, budgets = self._rng, self._budget_ids()
         granted = [each for each in self._sent.values() if isinstance(each, Reserve)]
         if kind == "reset" and budgets:
-            return Reset(scope, request_id, rng.choice(budgets), "", b"z" * 32)
+            return Reset(scope, request_id, budgets[0] if rng.random() < 0.6 else rng.choice(budgets), "", b"z" * 32)
         if kind == "adjust" and granted:
             corrected = rng.choice(granted)
             amount, tokens = rng.choice((-250, -1, 1, 250)), rng.choice((-1, 0, 1))
@@ -112,16 +117,13 @@ class Callers:
         return UsageRecord("chat", tuple(lines), 0, Saving(), tags=tags)
 
 
-def budget_of(rng: Random, scope: str) -> dict[str, Any]:
-    """The terms of a budget, at random, in the model's words."""
-    from farthing_budget.periods import Period
-
-    period = rng.choice((Period.DAY, Period.DAY, Period.MONTH, Period.YEAR, Period.ROLLING))
-    only = rng.choice((None, None, None, ("model", "large"), ("provider", "north"), ("tag", "blue")))
-    limits = [rng.randrange(2_000, 9_000), None, None]
+def budget_of(rng: Random, scope: str, *, plain: bool) -> dict[str, Any]:
+    """The terms of a budget, at random, in the model's words. The ledger has a quick way for plain ones."""
+    period = rng.choice((Period.DAY, Period.DAY, Period.MONTH, Period.YEAR, *(() if plain else (Period.ROLLING,))))
+    limits = [250 * rng.randrange(3, 20) - rng.choice((0, 0, 1)), None, None]
     if rng.random() < 0.3:
-        limits[1] = rng.randrange(2_000, 9_000)
-    if rng.random() < 0.2:
+        limits[1] = 250 * rng.randrange(6, 30)
+    if not plain and rng.random() < 0.3:
         limits[2] = rng.randrange(3, 12)
     return {
         "scope": scope,
@@ -130,8 +132,8 @@ def budget_of(rng: Random, scope: str) -> dict[str, Any]:
         "start_month": rng.choice((1, 4)) if period is Period.YEAR else 1,
         "window_s": rng.choice((3_600, 86_400)) if period is Period.ROLLING else 0,
         "limits": tuple(limits),
-        "soft": rng.choice((0, 0, 0, 80)),
+        "soft": 0 if plain else rng.choice((0, 0, 80)),
         "critical": rng.choice((200, 200, 100, 150)),
         "degrades": rng.random() < 0.2,
-        "only": only,
+        "only": rng.choice((None, None, None, ("model", "large"), ("provider", "north"), ("tag", "blue"))),
     }

@@ -111,8 +111,8 @@ class Replica:
 class Stage:
     """Two replicas, the clock that both look at, and what a person would look into the books with."""
 
-    def __init__(self, clock: ManualClock, replicas: list[Replica], pool: asyncpg.Pool) -> None:
-        self.clock, self.replicas, self.pool = clock, replicas, pool
+    def __init__(self, clock: ManualClock, replicas: list[Replica], pool: asyncpg.Pool, watch: asyncpg.Connection) -> None:
+        self.clock, self.replicas, self.watch = clock, replicas, watch
         self.budgets, self.journal = PostgresBudgets(pool, clock), PostgresJournal(pool)
 
 
@@ -126,4 +126,7 @@ async def open_stage(database_url: str) -> AsyncIterator[Stage]:
             replicas.append(Replica(pool, clock))
             stack.push_async_callback(replicas[-1].stop)
             await replicas[-1].start()
-        yield Stage(clock, replicas, pool)
+        # A connection beside the pool is not reset after every look.
+        watch = await asyncpg.connect(database_url, server_settings={"search_path": "budget,public"})
+        stack.push_async_callback(watch.close)
+        yield Stage(clock, replicas, pool, watch)
