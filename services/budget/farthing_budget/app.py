@@ -21,6 +21,7 @@ from farthing_budget.delivering import Deliverer, delivering
 from farthing_budget.edge.alerts import AlertRpcs
 from farthing_budget.edge.budgets import BudgetRpcs
 from farthing_budget.edge.holds import HoldRpcs
+from farthing_budget.edge.invoices import InvoiceRpcs
 from farthing_budget.edge.journal import JournalRpcs
 from farthing_budget.edge.rate_limits import RateLimitRpcs
 from farthing_budget.edge.reports import ReportRpcs
@@ -38,6 +39,7 @@ from farthing_budget.store.budgets import PostgresBudgets
 from farthing_budget.store.deliveries import PostgresDeliveries
 from farthing_budget.store.exports import PostgresExports
 from farthing_budget.store.fallback import FallbackBuckets, NoBuckets
+from farthing_budget.store.invoices import PostgresInvoices
 from farthing_budget.store.journal import PostgresJournal
 from farthing_budget.store.lengths import PostgresLengths
 from farthing_budget.store.memory import MemoryBuckets
@@ -77,6 +79,7 @@ async def app(settings: Settings, mesh: Mesh) -> AppIterator:
                 JournalRpcs(journal=PostgresJournal(pool)),
                 UsageRpcs(usage=usage, clock=clock),
                 ReportRpcs(usage=usage, exports=PostgresExports(pool), budgets=budgets, clock=clock),
+                InvoiceRpcs(invoices=PostgresInvoices(pool), usage=usage, clock=clock),
                 rate_limit_rpcs,
             )
             binding = ServiceBinding(

@@ -139,6 +139,11 @@ def safe(text: str) -> str:
     return f"'{text}" if text.startswith(_FORMULA) else text
 
 
+def plain(cell: str) -> str:
+    """The text that `safe` was given."""
+    return cell[1:] if cell.startswith("'") and cell[1:].startswith(_FORMULA) else cell
+
+
 def usd(nanos: int) -> str:
     """An amount in dollars, exactly."""
     whole, rest = divmod(abs(nanos), NANOS_PER_USD)

@@ -220,7 +220,8 @@ def _lapse(book: Book, operation: Lapse) -> Outcome:
         return Outcome(book.change(hold, state=State.LAPSED, sized=None), NOTHING_LEFT_SAID)
     spent = {"spent_usd_nanos": hold.amount_usd_nanos, "spent_tokens": hold.tokens, "spent_requests": 1}
     suspense = {"suspense_usd_nanos": hold.amount_usd_nanos, "suspense_tokens": hold.tokens}
-    book.post(Kind.SUSPEND, hold, (hold.keys, {**ends, **spent, **suspense}))
+    model = hold.sized.sizing.model if hold.sized else ""
+    book.post(Kind.SUSPEND, hold, (hold.keys, {**ends, **spent, **suspense}), note=model)
     _forget(book, hold)
     book.tell("suspense", hold, hold.amount_usd_nanos)
     return Outcome(book.change(hold, state=State.SUSPENDED, sized=None), NOTHING_LEFT_SAID)

@@ -14,11 +14,13 @@ from farthing_budget.budgets import Budget, Change, Draft, Terms
 from farthing_budget.decisions import Decision, Need
 from farthing_budget.delivering import Due
 from farthing_budget.exports import ExportQuestion, ExportRow
+from farthing_budget.invoices import Invoice, Moments, Suspended
 from farthing_budget.journal import EntriesQuestion, Verification
 from farthing_budget.lane import Verdict
 from farthing_budget.operations import Entry, Hold, Operation, Work
 from farthing_budget.questions import UsageQuestion, UsageSum
 from farthing_budget.rate_limits import RateLimit, RateLimitDraft
+from farthing_budget.reconciling import Comparison, ImportKey
 from farthing_budget.reports import Allocated, AllocationQuestion
 from farthing_budget.sizing.counts import Counts
 from farthing_budget.sizing.learner import StreamKey
@@ -269,4 +271,24 @@ class LengthStore(Protocol):
 
         What is kept is bounded: of each organisation the keys changed last. What cannot be read is logged and left out.
         """
+        ...
+
+
+class InvoiceStore(Protocol):
+    """Keeps compared invoices, and knows what comparing them takes. Everything here may raise StoreUnavailable."""
+
+    async def find(self, key: ImportKey) -> Comparison | None:
+        """What the same request found before. Raises RequestIdReused for another body."""
+        ...
+
+    async def keep(self, key: ImportKey, invoice: Invoice, comparison: Comparison, *, now: datetime) -> Comparison:
+        """Keeps a comparison; gives the one that the same request made in the meantime, if it did. Raises RequestIdReused."""
+        ...
+
+    async def suspended(self, invoice: Invoice) -> list[Suspended]:
+        """What is in suspense of calls in the days of an invoice."""
+        ...
+
+    async def moments(self, invoice: Invoice) -> dict[str, Moments]:
+        """What the rates are worked out from that usage was charged at, by model."""
         ...

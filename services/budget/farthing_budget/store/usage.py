@@ -19,7 +19,7 @@ from farthing_budget.usage import FIGURES, Saving
 _SESSION = "SET LOCAL enable_seqscan = off; SET LOCAL jit = off; SET LOCAL work_mem = '64MB'"
 _SCOPE_KEY = """concat_ws('/', 'organizations', $1, 'workspaces/' || nullif(workspace, ''), 'projects/' || nullif(project, ''),
     'users/' || nullif(user_name, ''))"""
-_PLACES = " JOIN usage_places p ON p.organization = $1 AND p.rollup = facts.rollup AND p.place_number = facts.place_number"
+PLACES = " JOIN usage_places p ON p.organization = $1 AND p.rollup = facts.rollup AND p.place_number = facts.place_number"
 _TIME_KEYS = {
     Group.DAY: "to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD')",
     Group.HOUR: "to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:00\"Z\"')",
@@ -97,13 +97,13 @@ def grouped_sums(bound: Bound, parts: Sequence[Piece], question: UsageQuestion) 
     times = any(group in _TIME_KEYS for group in question.groups)
     at = ", at" if times else ""
     # First by place, which is a number, then by the names that are asked for: hardly anything is left to compare texts on.
-    facts = " UNION ALL ".join(_facts(bound, piece, question.places, at) for piece in parts)
+    facts = " UNION ALL ".join(facts_of(bound, piece, question.places, at) for piece in parts)
     selected = ", ".join(f"{key_of(group)} AS key{number}" for number, group in enumerate(question.groups))
     names = ", ".join(f"key{number}" for number in range(len(question.groups)))
     joined = any(DIMENSIONS_OF[group] for group in question.groups)
     return (
         f"SELECT {selected}{', ' if selected else ''}{_SUMS}, count(*) AS facts FROM ({facts}) AS facts"
-        + (_PLACES if joined else "")
+        + (PLACES if joined else "")
         + (", unnest(p.tags) AS tag" if Group.TAG in question.groups else "")
         + (f" GROUP BY {names}" if names else "")
     )
@@ -118,7 +118,8 @@ def key_of(group: Group) -> str:
     return _TIME_KEYS[group] if group in _TIME_KEYS else DIMENSIONS_OF[group][0]
 
 
-def _facts(bound: Bound, piece: Piece, places: dict[str, str], at: str) -> str:
+def facts_of(bound: Bound, piece: Piece, places: dict[str, str], at: str) -> str:
+    """A SELECT of the sums of a piece by place; `at` is ", at" where time is told apart too."""
     rollup = bound(piece.rollup.number)
     chosen = ""
     if places:

@@ -144,6 +144,7 @@ def _create_invoices() -> None:
             estimated_usd_nanos bigint NOT NULL,
             cause text NOT NULL,
             explanation text NOT NULL,
+            explained_usd_nanos bigint NOT NULL,
             PRIMARY KEY (organization, request_id, number)
         )
     """)

@@ -266,11 +266,11 @@ class _UsageGroupEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_UsageGroup
     USAGE_GROUP_WORKSPACE: _UsageGroup.ValueType  # 10
     """By workspace."""
     USAGE_GROUP_PROJECT: _UsageGroup.ValueType  # 11
-    """By project."""
+    """By the project's name; with WORKSPACE, projects of one name are told apart."""
     USAGE_GROUP_USER: _UsageGroup.ValueType  # 12
-    """By user."""
+    """By the user's name, in all projects; with PROJECT and WORKSPACE they are told apart."""
     USAGE_GROUP_TAG: _UsageGroup.ValueType  # 13
-    """By tag; a request counts once for each of its tags. With no other group than hour, day, model and provider."""
+    """By tag; a request counts once for each of its tags, and not at all without one. With no other group than hour, day, model and provider."""
 
 class UsageGroup(_UsageGroup, metaclass=_UsageGroupEnumTypeWrapper):
     """By what usage can be grouped."""
@@ -298,11 +298,11 @@ USAGE_GROUP_KEY: UsageGroup.ValueType  # 9
 USAGE_GROUP_WORKSPACE: UsageGroup.ValueType  # 10
 """By workspace."""
 USAGE_GROUP_PROJECT: UsageGroup.ValueType  # 11
-"""By project."""
+"""By the project's name; with WORKSPACE, projects of one name are told apart."""
 USAGE_GROUP_USER: UsageGroup.ValueType  # 12
-"""By user."""
+"""By the user's name, in all projects; with PROJECT and WORKSPACE they are told apart."""
 USAGE_GROUP_TAG: UsageGroup.ValueType  # 13
-"""By tag; a request counts once for each of its tags. With no other group than hour, day, model and provider."""
+"""By tag; a request counts once for each of its tags, and not at all without one. With no other group than hour, day, model and provider."""
 Global___UsageGroup: _TypeAlias = UsageGroup  # noqa: Y015
 
 class _ExportFormat:
@@ -318,7 +318,7 @@ class _ExportFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ExportFo
     EXPORT_FORMAT_CSV: _ExportFormat.ValueType  # 2
     """CSV with our own columns, one row an attempt."""
     EXPORT_FORMAT_INVOICE: _ExportFormat.ValueType  # 3
-    """CSV with one line a model and day: the lines of an invoice to the scope."""
+    """CSV with one line a model and day, over whole hours: the lines of an invoice to the scope, in columns that ImportInvoice reads."""
 
 class ExportFormat(_ExportFormat, metaclass=_ExportFormatEnumTypeWrapper):
     """How usage is exported."""
@@ -330,7 +330,7 @@ EXPORT_FORMAT_FOCUS: ExportFormat.ValueType  # 1
 EXPORT_FORMAT_CSV: ExportFormat.ValueType  # 2
 """CSV with our own columns, one row an attempt."""
 EXPORT_FORMAT_INVOICE: ExportFormat.ValueType  # 3
-"""CSV with one line a model and day: the lines of an invoice to the scope."""
+"""CSV with one line a model and day, over whole hours: the lines of an invoice to the scope, in columns that ImportInvoice reads."""
 Global___ExportFormat: _TypeAlias = ExportFormat  # noqa: Y015
 
 class _AlertKind:
@@ -2296,7 +2296,9 @@ class Entry(_message.Message):
     spent_tokens: _builtins.int
     """Change of spent tokens."""
     note: _builtins.str
-    """Why, of a correction or a reset; "overrun" of a settlement above what was authorised; "late" of one after suspense."""
+    """Why, of a correction or a reset; "overrun" of a settlement above what was authorised; "late" of one after suspense; of
+    SUSPEND the model, where the hold was sized by the ledger.
+    """
     corrects: _builtins.str
     """Of a correction: the request that is corrected."""
     @_builtins.property
@@ -2605,7 +2607,9 @@ class GetAllocationReportRequest(_message.Message):
     scope: _builtins.str
     """The scope whose spending is allocated."""
     group: Global___UsageGroup.ValueType
-    """To what; the next level below the scope when not set."""
+    """To what; the next level below the scope when not set, models for a user. TAG is refused: what has several tags would be allocated
+    several times. Workspaces, projects and users are scopes: those of one name under different parents are told apart.
+    """
     lines_max: _builtins.int
     """At most this many lines, 1 to 10,000; 1,000 when 0. What does not fit is summed into one line "(other)"."""
     @_builtins.property
@@ -2648,17 +2652,21 @@ class AllocationLine(_message.Message):
     VARIANCE_USD_NANOS_FIELD_NUMBER: _builtins.int
     SAVED_USD_NANOS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """The group; "(other)" for the rest."""
+    """The group; "(other)" for the rest, "(none)" for what belongs to none. Of a name that occurs several times, with its parents before it."""
     requests: _builtins.int
     """Requests."""
     cost_usd_nanos: _builtins.int
     """Cost in nanodollars."""
     share_ppm: _builtins.int
-    """Share of the whole cost, in parts per million; the shares add up to a million."""
+    """Share of the whole cost, in parts per million; the shares add up to a million. A line that got back more than it cost has none, and
+    nobody has one where nothing was spent.
+    """
     previous_cost_usd_nanos: _builtins.int
     """Cost in the range of the same length before, in nanodollars."""
     budget_usd_nanos: _builtins.int
-    """The budget of this group for the range, by its limit per day; absent when it has none, or when groups are not scopes."""
+    """The budget of this group for the range, its limit shared out evenly over its periods, the tightest where it has several; absent when
+    it has none, or when groups are not scopes.
+    """
     variance_usd_nanos: _builtins.int
     """Cost minus budget; absent with it."""
     saved_usd_nanos: _builtins.int
@@ -2713,7 +2721,7 @@ class GetAllocationReportResponse(_message.Message):
     """Of the cost, what stems from estimates, in nanodollars."""
     @_builtins.property
     def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___AllocationLine]:
-        """The lines, largest cost first; they add up to the totals."""
+        """The lines, largest cost first and "(other)" last; they add up to the totals."""
 
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
@@ -2892,7 +2900,7 @@ class ImportInvoiceRequest(_message.Message):
     """The invoice as CSV with a header: model, day and cost_usd (decimal), and if known input_tokens, output_tokens."""
     @_builtins.property
     def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___InvoiceLine]:
-        """Its lines. Either these or csv."""
+        """Its lines, over at most 100 days. Either these or csv."""
 
     @_builtins.property
     def model_names(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
@@ -2937,7 +2945,7 @@ class InvoiceDifference(_message.Message):
     billed_usd_nanos: _builtins.int
     """Billed, in nanodollars."""
     tracked_usd_nanos: _builtins.int
-    """Tracked, in nanodollars."""
+    """Tracked by usage, in nanodollars; money in suspense is none yet."""
     difference_usd_nanos: _builtins.int
     """Billed minus tracked."""
     cause: _builtins.str
@@ -2945,7 +2953,7 @@ class InvoiceDifference(_message.Message):
     explanation: _builtins.str
     """The cause, for people, with its figures."""
     estimated_usd_nanos: _builtins.int
-    """Of the tracked amount, what is an estimate or in suspense, in nanodollars."""
+    """Of the tracked amount, what is an estimate, and beside it what is in suspense, in nanodollars."""
     def __init__(
         self,
         *,
@@ -2981,7 +2989,7 @@ class ImportInvoiceResponse(_message.Message):
     tracked_usd_nanos: _builtins.int
     """Tracked in all, in nanodollars."""
     explained_usd_nanos: _builtins.int
-    """Of the difference, what the causes explain, in nanodollars."""
+    """Of the difference, what the causes account for by their own figures, in nanodollars."""
     @_builtins.property
     def differences(self) -> _containers.RepeatedCompositeFieldContainer[Global___InvoiceDifference]:
         """Per model and day, largest difference first."""
@@ -3932,7 +3940,9 @@ class QueryUsageRequest(_message.Message):
     page_token: _builtins.str
     """From the previous page."""
     by_cost: _builtins.bool
-    """Largest cost first, at most page_size rows and no further page, instead of by the grouping fields: the top spenders."""
+    """Largest cost first, at most page_size rows and no further page (page_token must be empty), instead of by the grouping fields: the top
+    spenders.
+    """
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """From this moment, rounded down to the hour; 30 days ago when absent."""
