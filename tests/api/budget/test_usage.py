@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import uuid
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -144,3 +146,118 @@ async def test_a_bad_record_is_refused_with_the_field(api: Any, usage: Any, fiel
         assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
         assert field in (caught.value.details() or "")
         assert await query(stub, PROJECT) == []
+
+
+async def write(stub: Any, *lines: Any, scope: str = f"{PROJECT}/users/ann", **facts: Any) -> None:
+    usage = budget_pb2.UsageRecord(lines=lines, **facts)
+    await stub.RecordUsage(budget_pb2.RecordUsageRequest(request_id=str(uuid.uuid4()), scope=scope, usage=usage))
+
+
+GROUPS = {
+    budget_pb2.USAGE_GROUP_MODEL: ("model", "m"),
+    budget_pb2.USAGE_GROUP_PROVIDER: ("provider", "p"),
+    budget_pb2.USAGE_GROUP_TASK: ("task", "chat"),
+    budget_pb2.USAGE_GROUP_SERVICE: ("service", "crawler"),
+    budget_pb2.USAGE_GROUP_DOMAIN: ("domain", "retail"),
+    budget_pb2.USAGE_GROUP_KEY: ("key_id", "k1"),
+    budget_pb2.USAGE_GROUP_WORKSPACE: ("workspace", "search"),
+    budget_pb2.USAGE_GROUP_PROJECT: ("project", "ranker"),
+    budget_pb2.USAGE_GROUP_USER: ("user", "ann"),
+    budget_pb2.USAGE_GROUP_SCOPE: ("scope", f"{PROJECT}/users/ann"),
+}
+
+
+async def test_usage_is_grouped_by_whatever_is_known_of_a_request(api: Any) -> None:
+    async with api("budget") as channel_of:
+        stub = stub_of(channel_of)
+        await write(stub, line("m", 5), task="chat", service="crawler", domain="retail", key_id="k1", tags=["a", "b"])
+        await write(stub, line("n", 7, provider="q"), scope="organizations/acme/workspaces/ads")
+        for group, (field, value) in GROUPS.items():
+            rows = {getattr(row, field): row.cost_usd_nanos for row in await query(stub, "organizations/acme", group)}
+            assert len(rows) == 2, field
+            assert rows[value] == 5, field
+        (hour,) = {row.hour for row in await query(stub, WORKSPACE, budget_pb2.USAGE_GROUP_HOUR)}
+        assert abs(datetime.fromisoformat(hour) - datetime.now(UTC)) < timedelta(hours=1, minutes=2)
+        tags = await query(stub, "organizations/acme", budget_pb2.USAGE_GROUP_TAG, budget_pb2.USAGE_GROUP_MODEL)
+        assert [(row.tag, row.model, row.requests, row.cost_usd_nanos) for row in tags] == [("a", "m", 1, 5), ("b", "m", 1, 5)]
+
+
+async def test_only_usage_that_matches_every_field_of_the_filter_counts(api: Any) -> None:
+    async with api("budget") as channel_of:
+        stub = stub_of(channel_of)
+        await write(stub, line("m", 1), task="chat", service="s1", domain="d1", key_id="k1", tags=["t"])
+        await write(stub, line("m", 10), task="chat", service="s2", domain="d1", key_id="k1", tags=["t"])
+        await write(stub, line("n", 100, provider="q"), task="code", service="s1", domain="d2", key_id="k2")
+
+        async def cost(*groups: int, **only: str) -> list[int]:
+            found = await query(stub, PROJECT, *groups, filter=budget_pb2.UsageFilter(**only))
+            return [row.cost_usd_nanos for row in found]
+
+        assert await cost(model="m") == [11]
+        assert await cost(provider="q") == [100]
+        assert await cost(task="chat", service="s1") == [1]
+        assert await cost(domain="d1", key_id="k1") == [11]
+        assert await cost(budget_pb2.USAGE_GROUP_TAG, service="s2") == [10]
+        assert await cost(model="m", key_id="k2") == []
+
+
+async def test_the_top_spenders_are_the_dearest_rows_and_have_one_page(api: Any) -> None:
+    async with api("budget") as channel_of:
+        stub = stub_of(channel_of)
+        for number in range(5):
+            await write(stub, line("m", 10 + number), scope=f"{PROJECT}/users/u{number}")
+        asked = budget_pb2.QueryUsageRequest(scope=PROJECT, group_by=[budget_pb2.USAGE_GROUP_USER], page_size=2, by_cost=True)
+        page = await stub.QueryUsage(asked)
+        assert [(row.user, row.cost_usd_nanos) for row in page.rows] == [("u4", 14), ("u3", 13)]
+        assert page.next_page_token == ""
+
+
+@pytest.mark.parametrize(
+    ("values", "field"),
+    [
+        ({"group_by": [budget_pb2.USAGE_GROUP_TAG, budget_pb2.USAGE_GROUP_USER]}, "group_by"),
+        ({"group_by": [budget_pb2.USAGE_GROUP_TAG, budget_pb2.USAGE_GROUP_KEY]}, "group_by"),
+        ({"group_by": [1], "by_cost": True, "page_token": "WyJtIl0="}, "page_token"),
+        ({"filter": budget_pb2.UsageFilter(task="a\x00")}, "filter.task"),
+        ({"filter": budget_pb2.UsageFilter(task="a" * 61)}, "filter.task"),
+    ],
+)
+async def test_questions_that_make_no_sense_are_refused_with_the_field(api: Any, values: dict[str, Any], field: str) -> None:
+    async with api("budget") as channel_of:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stub_of(channel_of).QueryUsage(budget_pb2.QueryUsageRequest(**{"scope": PROJECT, **values}))
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert field in (caught.value.details() or "")
+
+
+async def test_case_11_reported_zero_is_not_missing_and_every_figure_says_where_it_is_from(api: Any) -> None:
+    async with api("budget") as channel_of:
+        stub = stub_of(channel_of)
+        for source in ("REPORTED", "DERIVED", "ESTIMATED", "MISSING"):
+            given = line(source.lower(), 0 if source == "REPORTED" else 9)
+            given.tokens_source = getattr(budget_pb2, f"FIGURE_SOURCE_{source}")
+            given.output_tokens = 0
+            await write(stub, given)
+        rows = {row.model: row.estimated_attempts for row in await query(stub, PROJECT, budget_pb2.USAGE_GROUP_MODEL)}
+        assert rows == {"reported": 0, "derived": 0, "estimated": 1, "missing": 1}
+        asked = budget_pb2.ExportUsageRequest(scope=PROJECT, format=budget_pb2.EXPORT_FORMAT_CSV)
+        text = b"".join([part.chunk async for part in stub.ExportUsage(asked)]).decode()
+        exported = {row["model"]: (row["tokens_source"], row["output_tokens"]) for row in csv.DictReader(io.StringIO(text))}
+        assert exported == {name: (name, "0") for name in ("reported", "derived", "estimated", "missing")}
+        report = await stub.GetAllocationReport(budget_pb2.GetAllocationReportRequest(scope=PROJECT))
+        assert (report.cost_usd_nanos, report.estimated_usd_nanos) == (27, 18)
+
+
+async def test_case_15_a_cache_hit_costs_nothing_and_is_shown_as_avoided_cost_in_its_own_column(api: Any) -> None:
+    async with api("budget") as channel_of:
+        stub = stub_of(channel_of)
+        hit = line("m", 0, "cache_exact", provider="cache")
+        await write(stub, hit, baseline_usd_nanos=700, saving=budget_pb2.Saving(cache_usd_nanos=700))
+        await write(stub, line("m", 300), baseline_usd_nanos=700, saving=budget_pb2.Saving(route_usd_nanos=400))
+        rows = {row.provider: row for row in await query(stub, PROJECT, budget_pb2.USAGE_GROUP_PROVIDER)}
+        assert (rows["cache"].cost_usd_nanos, rows["cache"].saving.cache_usd_nanos, rows["cache"].requests) == (0, 700, 1)
+        assert (rows["p"].cost_usd_nanos, rows["p"].saving.cache_usd_nanos, rows["p"].saving.route_usd_nanos) == (300, 0, 400)
+        asked = budget_pb2.ExportUsageRequest(scope=PROJECT, format=budget_pb2.EXPORT_FORMAT_CSV)
+        text = b"".join([part.chunk async for part in stub.ExportUsage(asked)]).decode()
+        columns = {row["provider"]: row["saved_cache_usd_nanos"] for row in csv.DictReader(io.StringIO(text))}
+        assert columns == {"cache": "700", "p": "0"}
