@@ -26,7 +26,7 @@ def farthing(*arguments: str, cwd: Path | None = None, **environment: str) -> su
 
 def test_help_lists_the_commands() -> None:
     done = farthing("--help")
-    for command in ("serve", "demo", "replay", "call", "keys", "alerts", "prices", "health", "config", "migrate"):
+    for command in ("serve", "demo", "replay", "call", "usage", "keys", "alerts", "prices", "health", "config", "migrate"):
         assert command in done.stdout
 
 
@@ -106,6 +106,34 @@ def test_a_request_from_the_shell(serve: Any) -> None:
     assert '"baseline_model": "large"' in done.stderr
     bad = farthing("call", "x", "--scope", "acme", "--address", served.grpc)
     assert (bad.returncode, len(bad.stderr.strip().splitlines())) == (2, 1)
+
+
+def test_usage_is_a_table_or_a_file(serve: Any, tmp_path: Path) -> None:
+    served = serve()
+    assert farthing("call", "How do I reset my password?", "--address", served.grpc).returncode == 0
+    asked = ("usage", "--address", served.grpc)
+    table = farthing(*asked, "--by", "model,task,day", "--top", "3")
+    assert table.returncode == 0, table.stderr
+    (row,) = (line for line in table.stdout.splitlines() if "small" in line)
+    assert "chat" in row
+    assert "$0.0000" in row
+    for option, column in (("--csv", "cost_usd_nanos"), ("--focus", "BilledCost"), ("--invoice", "cost_usd")):
+        path = tmp_path / "usage.csv"
+        done = farthing(*asked, option, str(path))
+        assert done.returncode == 0, done.stderr
+        header, *lines = path.read_text().splitlines()
+        assert column in header.split(",")
+        assert [("small" in line) for line in lines] == [True]
+    assert "request_id,line" in farthing(*asked, "--csv", "-", "--model", "small").stdout
+    for bad in (
+        ("--by", "colour"),
+        ("--from", "soon"),
+        ("--csv", "a", "--focus", "b"),
+        ("--by", "tag,user"),
+        ("--scope", "acme"),
+    ):
+        done = farthing(*asked, *bad, cwd=tmp_path)
+        assert (done.returncode, len(done.stderr.strip().splitlines())) == (2, 1), bad
 
 
 def test_sigterm_ends_a_host_cleanly(serve: Any) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import io
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from uuid import NAMESPACE_URL, UUID, uuid5
@@ -118,7 +119,7 @@ async def read_rows(chunks: AsyncIterator[bytes]) -> AsyncIterator[Row]:
     """The lines of an export, by column. Chunks hold whole lines; the first begins with the header."""
     columns: list[str] = []
     async for chunk in chunks:
-        for line in csv.reader(chunk.decode().splitlines()):
+        for line in csv.reader(io.StringIO(chunk.decode(), newline="")):
             if columns:
                 yield dict(zip(columns, line, strict=True))
             else:

@@ -17,6 +17,7 @@ from farthing_runtime.cli.host import config, health, migrate, serve
 from farthing_runtime.cli.keys import keys_app
 from farthing_runtime.cli.prices import prices_app
 from farthing_runtime.cli.replay import replay
+from farthing_runtime.cli.usage import usage
 
 app = typer.Typer(
     name="farthing",
@@ -26,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
     rich_markup_mode="markdown",
 )
-for command in (serve, demo, replay, call, health, config, migrate):
+for command in (serve, demo, replay, call, usage, health, config, migrate):
     app.command()(command)
 app.add_typer(keys_app, name="keys", help="API keys of the HTTP edge.")
 app.add_typer(prices_app, name="prices", help="The price book.")

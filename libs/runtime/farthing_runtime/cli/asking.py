@@ -1,9 +1,12 @@
-"""One call of a running suite from the shell."""
+"""Calls of a running suite from the shell, and what their options say."""
 
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Any
+
+MOMENT = "A day (2026-07-01, at midnight UTC) or a moment (2026-07-01T12:00:00+00:00)."
 
 
 def ask(stub: Any, method: str, request: Any, *, address: str, timeout_s: float = 10.0) -> Any:
@@ -21,3 +24,20 @@ def ask(stub: Any, method: str, request: Any, *, address: str, timeout_s: float 
                 raise peer_failure(error, peer=address) from error
 
     return asyncio.run(go())
+
+
+def moment_of(text: str) -> Any:
+    """A moment of the command line; None for an empty text. Raises SettingsInvalid."""
+    from google.protobuf.timestamp_pb2 import Timestamp
+
+    from farthing_runtime.settings import SettingsInvalid
+
+    if not text:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise SettingsInvalid(field=text, problem="is no day and no moment") from error
+    stamp = Timestamp()
+    stamp.FromDatetime(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+    return stamp

@@ -10,13 +10,13 @@ from typing import Annotated, Any
 
 import typer
 
+from farthing_runtime.cli.asking import MOMENT, moment_of
 from farthing_runtime.cli.host import DEFAULT_ADDRESS, Address
 
 prices_app = typer.Typer(no_args_is_help=True)
 Model = Annotated[str, typer.Option(help="A model, as users name it.")]
 Provider = Annotated[str, typer.Option(help="A provider, as farthing.yaml names it.")]
 Usd = Annotated[str, typer.Option(help="Dollars per million tokens, as a decimal number.")]
-_MOMENT = "A day (2026-07-01, at midnight UTC) or a moment (2026-07-01T12:00:00+00:00)."
 
 
 @prices_app.command("list")
@@ -24,7 +24,7 @@ def list_prices(
     scope: Annotated[str, typer.Option(help="Whose prices: organizations/acme. Everybody's when empty.")] = "",
     model: Model = "",
     provider: Provider = "",
-    at: Annotated[str, typer.Option(help=f"In force then; now when empty. {_MOMENT}")] = "",
+    at: Annotated[str, typer.Option(help=f"In force then; now when empty. {MOMENT}")] = "",
     history: Annotated[bool, typer.Option("--history", help="All that the price book has written down, newest first.")] = False,
     address: Address = DEFAULT_ADDRESS,
 ) -> None:
@@ -37,7 +37,7 @@ def list_prices(
     table, token = Table(*names, caption="dollars per million tokens"), ""
     while True:
         request = router_pb2.ListPricesRequest(
-            scope=scope, model=model, provider=provider, at=_moment(at), history=history, page_token=token
+            scope=scope, model=model, provider=provider, at=moment_of(at), history=history, page_token=token
         )
         page = asyncio.run(_ask(address, "ListPrices", request))
         for price in page.prices:
@@ -62,8 +62,8 @@ def set_price(
     ] = None,
     discount_pct: Annotated[str, typer.Option(help="Percent off what the price would be, up to two decimals.")] = "",
     withdraw: Annotated[bool, typer.Option("--withdraw", help="Say that the book has no price for the time.")] = False,
-    start: Annotated[str, typer.Option("--from", help=f"From when; now when empty. {_MOMENT}")] = "",
-    end: Annotated[str, typer.Option("--until", help=f"Until before when; without end when empty. {_MOMENT}")] = "",
+    start: Annotated[str, typer.Option("--from", help=f"From when; now when empty. {MOMENT}")] = "",
+    end: Annotated[str, typer.Option("--until", help=f"Until before when; without end when empty. {MOMENT}")] = "",
     request_id: Annotated[str, typer.Option(help="A UUID that makes the call safe to repeat; a new one when empty.")] = "",
     address: Address = DEFAULT_ADDRESS,
 ) -> None:
@@ -80,8 +80,8 @@ def set_price(
         scope=scope,
         provider=provider,
         model=model,
-        effective_time=_moment(start) or _moment(datetime.now(UTC).isoformat()),
-        expire_time=_moment(end),
+        effective_time=moment_of(start) or moment_of(datetime.now(UTC).isoformat()),
+        expire_time=moment_of(end),
         source=source,
     )
     if discount_pct:
@@ -100,8 +100,8 @@ def set_price(
 @prices_app.command("rerate")
 def rerate_history(
     scope: Annotated[str, typer.Option(help="Whose usage, with everything below it.")],
-    start: Annotated[str, typer.Option("--from", help=f"From when. {_MOMENT}")],
-    end: Annotated[str, typer.Option("--to", help=f"Until before when; now when empty. {_MOMENT}")] = "",
+    start: Annotated[str, typer.Option("--from", help=f"From when. {MOMENT}")],
+    end: Annotated[str, typer.Option("--to", help=f"Until before when; now when empty. {MOMENT}")] = "",
     model: Model = "",
     provider: Provider = "",
     apply: Annotated[bool, typer.Option("--apply", help="Book each difference.")] = False,
@@ -111,7 +111,7 @@ def rerate_history(
     """Rates usage again at the prices now known for its moments; prints what differs, and books it with --apply."""
     from farthing_runtime.cli.rerate import print_report, run
 
-    begins, ends = _moment(start), _moment(end)
+    begins, ends = moment_of(start), moment_of(end)
     report = asyncio.run(
         run(
             address,
@@ -138,23 +138,6 @@ async def _ask(address: str, method: str, request: Any) -> Any:
             return await getattr(router_pb2_grpc.RouterServiceStub(channel), method)(request, timeout=30.0)
         except grpc.aio.AioRpcError as error:
             raise peer_failure(error, peer=address) from error
-
-
-def _moment(text: str) -> Any:
-    """A moment of the command line; None for an empty text. Raises SettingsInvalid."""
-    from google.protobuf.timestamp_pb2 import Timestamp
-
-    from farthing_runtime.settings import SettingsInvalid
-
-    if not text:
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise SettingsInvalid(field=text, problem="is no day and no moment") from error
-    stamp = Timestamp()
-    stamp.FromDatetime(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
-    return stamp
 
 
 def _bps(percent: str) -> int:
