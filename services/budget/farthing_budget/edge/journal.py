@@ -43,6 +43,21 @@ class JournalRpcs:
         proof = await self._journal.verify(parse_scope(request.scope).organization)
         return budget_pb2.VerifyLedgerResponse(entries=proof.entries, balances=proof.balances, differences=proof.differences)
 
+    async def ListOrganizations(self, request: Any, context: Any) -> Any:
+        """Lists organisations."""
+        size = request.page_size or _PAGE_SIZE
+        found = await self._journal.organizations(after=_after(request.page_token), count_max=size + 1)
+        token = messages.page_token((found[size - 1],)) if len(found) > size else ""
+        scopes = [f"organizations/{name}" for name in found[:size]]
+        return budget_pb2.ListOrganizationsResponse(scopes=scopes, next_page_token=token)
+
+
+def _after(token: str) -> str:
+    keys = messages.page_keys(token)
+    if keys is not None and len(keys) != 1:
+        raise FieldInvalid(field="page_token", problem="is not one of ours")
+    return keys[0] if keys else ""
+
 
 def _before(token: str) -> tuple[datetime, int] | None:
     keys = messages.page_keys(token)

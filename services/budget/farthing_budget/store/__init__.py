@@ -98,6 +98,10 @@ class JournalStore(Protocol):
         """A page of entries, newest first."""
         ...
 
+    async def organizations(self, *, after: str, count_max: int) -> list[str]:
+        """The organisations that have entries, in order, from behind `after`."""
+        ...
+
     async def verify(self, organization: str) -> Verification:
         """Recomputes every balance of an organisation from the journal, and what is held from the open holds, and compares."""
         ...

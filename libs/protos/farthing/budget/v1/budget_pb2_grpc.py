@@ -152,6 +152,11 @@ class BudgetServiceStub:
                 request_serializer=farthing_dot_budget_dot_v1_dot_budget__pb2.VerifyLedgerRequest.SerializeToString,
                 response_deserializer=farthing_dot_budget_dot_v1_dot_budget__pb2.VerifyLedgerResponse.FromString,
                 _registered_method=True)
+        self.ListOrganizations = channel.unary_unary(
+                '/farthing.budget.v1.BudgetService/ListOrganizations',
+                request_serializer=farthing_dot_budget_dot_v1_dot_budget__pb2.ListOrganizationsRequest.SerializeToString,
+                response_deserializer=farthing_dot_budget_dot_v1_dot_budget__pb2.ListOrganizationsResponse.FromString,
+                _registered_method=True)
         self.ListEntries = channel.unary_unary(
                 '/farthing.budget.v1.BudgetService/ListEntries',
                 request_serializer=farthing_dot_budget_dot_v1_dot_budget__pb2.ListEntriesRequest.SerializeToString,
@@ -400,6 +405,13 @@ class BudgetServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListOrganizations(self, request, context):
+        """Lists the organisations whose books are kept here, for those who look after all of them. Safe to retry.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListEntries(self, request, context):
         """Lists the entries of the journal, newest first. Safe to retry.
         """
@@ -602,6 +614,11 @@ def add_BudgetServiceServicer_to_server(servicer, server):
                     servicer.VerifyLedger,
                     request_deserializer=farthing_dot_budget_dot_v1_dot_budget__pb2.VerifyLedgerRequest.FromString,
                     response_serializer=farthing_dot_budget_dot_v1_dot_budget__pb2.VerifyLedgerResponse.SerializeToString,
+            ),
+            'ListOrganizations': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListOrganizations,
+                    request_deserializer=farthing_dot_budget_dot_v1_dot_budget__pb2.ListOrganizationsRequest.FromString,
+                    response_serializer=farthing_dot_budget_dot_v1_dot_budget__pb2.ListOrganizationsResponse.SerializeToString,
             ),
             'ListEntries': grpc.unary_unary_rpc_method_handler(
                     servicer.ListEntries,
@@ -1283,6 +1300,33 @@ class BudgetService:
             '/farthing.budget.v1.BudgetService/VerifyLedger',
             farthing_dot_budget_dot_v1_dot_budget__pb2.VerifyLedgerRequest.SerializeToString,
             farthing_dot_budget_dot_v1_dot_budget__pb2.VerifyLedgerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListOrganizations(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/farthing.budget.v1.BudgetService/ListOrganizations',
+            farthing_dot_budget_dot_v1_dot_budget__pb2.ListOrganizationsRequest.SerializeToString,
+            farthing_dot_budget_dot_v1_dot_budget__pb2.ListOrganizationsResponse.FromString,
             options,
             channel_credentials,
             insecure,

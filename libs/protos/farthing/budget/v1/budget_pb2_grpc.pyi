@@ -120,6 +120,8 @@ class BudgetServiceStub:
     """
     VerifyLedger: _grpc.UnaryUnaryMultiCallable[_budget_pb2.VerifyLedgerRequest, _budget_pb2.VerifyLedgerResponse]
     """Walks through the journal, recomputes every balance from it and compares. Read-only. Safe to retry."""
+    ListOrganizations: _grpc.UnaryUnaryMultiCallable[_budget_pb2.ListOrganizationsRequest, _budget_pb2.ListOrganizationsResponse]
+    """Lists the organisations whose books are kept here, for those who look after all of them. Safe to retry."""
     ListEntries: _grpc.UnaryUnaryMultiCallable[_budget_pb2.ListEntriesRequest, _budget_pb2.ListEntriesResponse]
     """Lists the entries of the journal, newest first. Safe to retry."""
     AdmitRequest: _grpc.UnaryUnaryMultiCallable[_budget_pb2.AdmitRequestRequest, _budget_pb2.AdmitRequestResponse]
@@ -247,6 +249,8 @@ class BudgetServiceAsyncStub(BudgetServiceStub):
     """
     VerifyLedger: _aio.UnaryUnaryMultiCallable[_budget_pb2.VerifyLedgerRequest, _budget_pb2.VerifyLedgerResponse]  # type: ignore[assignment]
     """Walks through the journal, recomputes every balance from it and compares. Read-only. Safe to retry."""
+    ListOrganizations: _aio.UnaryUnaryMultiCallable[_budget_pb2.ListOrganizationsRequest, _budget_pb2.ListOrganizationsResponse]  # type: ignore[assignment]
+    """Lists the organisations whose books are kept here, for those who look after all of them. Safe to retry."""
     ListEntries: _aio.UnaryUnaryMultiCallable[_budget_pb2.ListEntriesRequest, _budget_pb2.ListEntriesResponse]  # type: ignore[assignment]
     """Lists the entries of the journal, newest first. Safe to retry."""
     AdmitRequest: _aio.UnaryUnaryMultiCallable[_budget_pb2.AdmitRequestRequest, _budget_pb2.AdmitRequestResponse]  # type: ignore[assignment]
@@ -509,6 +513,14 @@ class BudgetServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_budget_pb2.VerifyLedgerResponse, _abc.Awaitable[_budget_pb2.VerifyLedgerResponse]]:
         """Walks through the journal, recomputes every balance from it and compares. Read-only. Safe to retry."""
+
+    @_abc_1.abstractmethod
+    def ListOrganizations(
+        self,
+        request: _budget_pb2.ListOrganizationsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_budget_pb2.ListOrganizationsResponse, _abc.Awaitable[_budget_pb2.ListOrganizationsResponse]]:
+        """Lists the organisations whose books are kept here, for those who look after all of them. Safe to retry."""
 
     @_abc_1.abstractmethod
     def ListEntries(
