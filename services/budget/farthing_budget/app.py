@@ -106,11 +106,10 @@ async def _rate_buckets(settings: Settings, clock: Clock, stack: AsyncExitStack)
     own = MemoryBuckets(clock, buckets_max=settings.rate_buckets_max, admissions_max=settings.rate_admissions_max)
     if not settings.redis_url:
         return own
-    from farthing_budget.store.redis import RedisBuckets, open_client
+    from farthing_budget.store.redis import open_buckets
 
-    client = open_client(settings.redis_url, timeout_s=settings.redis_timeout_s, connections_max=settings.redis_connections_max)
-    stack.push_async_callback(client.aclose)
-    fallback = FallbackBuckets(RedisBuckets(client, clock), own if settings.redis_away == "memory" else NoBuckets())
+    shared = await stack.enter_async_context(open_buckets(settings.redis_url, clock, timeout_s=settings.redis_timeout_s))
+    fallback = FallbackBuckets(shared, own if settings.redis_away == "memory" else NoBuckets())
     return await stack.enter_async_context(fallback.recovering(retry_interval_s=settings.redis_retry_s))
 
 

@@ -149,9 +149,8 @@ def corrected(charge: Charge, level: Level, *, mark: int, used: int) -> Level:
     if more > 0:
         more = min(more, bucket.brim // bucket.unit + 1)
         return Level(min(bucket.brim, level.filled + more * bucket.unit), level.at, level.total + more)
-    inside = mark - level.total + level.filled // bucket.unit
-    back = max(0, min(-more, inside))
-    return Level(level.filled - back * bucket.unit, level.at, level.total)
+    inside = level.filled - (level.total - mark) * bucket.unit
+    return Level(level.filled - max(0, min(-more * bucket.unit, inside)), level.at, level.total)
 
 
 def admitted(charges: Sequence[Charge], levels: Sequence[int]) -> Admitted:

@@ -36,7 +36,7 @@ class Settings(ServiceSettings):
         default=0.5, gt=0, le=1, description="How often changes of rate limits made elsewhere are looked for."
     )
     rate_limits_known_max: int = Field(
-        default=200_000, ge=1, description="Rate limits, and organisations with or without any, that a process remembers."
+        default=50_000, ge=1, description="Rate limits, and organisations with or without any, that a process remembers."
     )
     rate_buckets_max: int = Field(default=100_000, ge=100, description="Buckets of rate limits in memory.")
     rate_admissions_max: int = Field(
@@ -45,9 +45,8 @@ class Settings(ServiceSettings):
     redis_away: Literal["memory", "refuse"] = Field(
         default="memory", description="While Redis is away: rate limits in each process's memory, or no admission."
     )
-    redis_timeout_s: float = Field(default=0.25, gt=0, le=10, description="How long one answer of Redis may take.")
+    redis_timeout_s: float = Field(default=0.5, gt=0, le=10, description="How long one answer of Redis may take.")
     redis_retry_s: float = Field(default=1.0, gt=0, le=60, description="How often Redis is tried while it is away.")
-    redis_connections_max: int = Field(default=32, ge=1, le=1000, description="Connections to Redis.")
     alert_sweep_interval_s: float = Field(
         default=3600.0, gt=0, description="How often every budget is looked at for alerts; settlements raise them at once."
     )

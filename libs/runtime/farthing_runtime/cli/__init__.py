@@ -17,6 +17,7 @@ from farthing_runtime.cli.demo import demo
 from farthing_runtime.cli.host import config, health, migrate, serve
 from farthing_runtime.cli.keys import keys_app
 from farthing_runtime.cli.ledger import ledger_app
+from farthing_runtime.cli.limits import limits_app
 from farthing_runtime.cli.prices import prices_app
 from farthing_runtime.cli.replay import replay
 from farthing_runtime.cli.usage import usage
@@ -34,6 +35,7 @@ for command in (serve, demo, replay, call, usage, health, config, migrate):
 app.add_typer(keys_app, name="keys", help="API keys of the HTTP edge.")
 app.add_typer(budgets_app, name="budgets", help="Limits on what scopes may spend.")
 app.add_typer(ledger_app, name="ledger", help="The journal, and the proof that the balances are what it says.")
+app.add_typer(limits_app, name="limits", help="Rate limits.")
 app.add_typer(prices_app, name="prices", help="The price book.")
 app.add_typer(alerts_app, name="alerts", help="Alerts of budgets and costs, and the rules that raise them.")
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from farthing_runtime.cli.asking import MOMENT, moment_of
+from farthing_runtime.cli.asking import MOMENT, ask, moment_of
 from farthing_runtime.cli.host import DEFAULT_ADDRESS, Address
 
 prices_app = typer.Typer(no_args_is_help=True)
@@ -39,7 +39,7 @@ def list_prices(
         request = router_pb2.ListPricesRequest(
             scope=scope, model=model, provider=provider, at=moment_of(at), history=history, page_token=token
         )
-        page = asyncio.run(_ask(address, "ListPrices", request))
+        page = _ask(address, "ListPrices", request)
         for price in page.prices:
             table.add_row(*_cells(price))
         token = page.next_page_token
@@ -91,7 +91,7 @@ def set_price(
     else:
         price.rates.CopyFrom(_card(rates if file is None else _read(file)))
     request = router_pb2.UpsertPriceRequest(request_id=request_id or str(uuid.uuid4()), price=price)
-    made = asyncio.run(_ask(address, "UpsertPrice", request))
+    made = _ask(address, "UpsertPrice", request)
     typer.echo(made.price.price_id)
     if made.superseded_price_ids:
         typer.secho(f"takes precedence over {', '.join(made.superseded_price_ids)}", err=True, fg="yellow")
@@ -126,18 +126,10 @@ def rerate_history(
         raise typer.Exit(1)
 
 
-async def _ask(address: str, method: str, request: Any) -> Any:
-    import grpc
+def _ask(address: str, method: str, request: Any) -> Any:
     from farthing.router.v1 import router_pb2_grpc
 
-    from farthing_runtime.mesh import network_channel
-    from farthing_runtime.status import peer_failure
-
-    async with network_channel(address) as channel:
-        try:
-            return await getattr(router_pb2_grpc.RouterServiceStub(channel), method)(request, timeout=30.0)
-        except grpc.aio.AioRpcError as error:
-            raise peer_failure(error, peer=address) from error
+    return ask(router_pb2_grpc.RouterServiceStub, method, request, address=address)
 
 
 def _bps(percent: str) -> int:

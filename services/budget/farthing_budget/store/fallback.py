@@ -6,14 +6,17 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from itertools import islice
 from typing import Protocol
 
 import structlog
+from farthing_core.errors import FarthingError
 
 from farthing_budget.buckets import Admission, Admitted
 from farthing_budget.rate_limits import BucketsAway
 from farthing_budget.store import RateBuckets
 
+_TOLD_AT_ONCE = 128
 _log = structlog.get_logger()
 
 
@@ -53,14 +56,18 @@ class FallbackBuckets:
 
     async def take(self, admission: Admission) -> Admitted:
         """Takes of the shared buckets, or of this process's own."""
-        if not self._away.is_set():
-            try:
-                return await self._shared.take(admission)
-            except BucketsAway as error:
-                self._lose(error)
-        answer = await self._own.take(admission)
-        self.admitted_alone += 1
-        return answer
+        if self._away.is_set():
+            return await self._take_alone(admission)
+        try:
+            return await self._shared.take(admission)
+        except BucketsAway as error:
+            self._lose(error)
+        try:
+            return await self._take_alone(admission)
+        except FarthingError:
+            # The shared buckets may have admitted it all the same and only the answer was lost: nobody would end it.
+            self._tell_later(admission.organization, admission.request_id, 0)
+            raise
 
     async def finish(self, organization: str, request_id: str, tokens: int | None) -> None:
         """Ends an admission wherever it was made: the same request may have been admitted here and there."""
@@ -70,17 +77,16 @@ class FallbackBuckets:
                 return await self._shared.finish(organization, request_id, tokens)
             except BucketsAway as error:
                 self._lose(error)
-        self._unended[organization, request_id] = tokens
-        if len(self._unended) > self._unended_max:
-            self._unended.popitem(last=False)
+        self._tell_later(organization, request_id, tokens)
 
     async def recover(self) -> None:
         """Goes back to the shared buckets when they are in reach and have been told what ended. Raises BucketsAway."""
         await self._shared.reachable()
         while self._unended:
-            (organization, request_id), tokens = next(iter(self._unended.items()))
-            await self._shared.finish(organization, request_id, tokens)
-            self._unended.pop((organization, request_id), None)
+            told = list(islice(self._unended.items(), _TOLD_AT_ONCE))
+            await asyncio.gather(*(self._shared.finish(*key, tokens) for key, tokens in told))
+            for key, _ in told:
+                self._unended.pop(key, None)
         self._away.clear()
         _log.warning("redis is back: rate limits are shared again", admitted_alone=self.admitted_alone)
 
@@ -101,6 +107,16 @@ class FallbackBuckets:
             await asyncio.sleep(retry_interval_s)
             with suppress(BucketsAway):
                 await self.recover()
+
+    async def _take_alone(self, admission: Admission) -> Admitted:
+        answer = await self._own.take(admission)
+        self.admitted_alone += 1
+        return answer
+
+    def _tell_later(self, organization: str, request_id: str, tokens: int | None) -> None:
+        self._unended[organization, request_id] = tokens
+        if len(self._unended) > self._unended_max:
+            self._unended.popitem(last=False)
 
     def _lose(self, error: BucketsAway) -> None:
         if not self._away.is_set():

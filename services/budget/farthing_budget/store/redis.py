@@ -6,16 +6,18 @@ The arithmetic is that of `buckets.py`; every number is whole and below 2**53.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from hashlib import sha1
 from typing import Any
 
 from farthing_core.clock import Clock
+from farthing_runtime.batching import Batcher
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import NoScriptError, RedisError
 
 from farthing_budget.buckets import REMEMBERED_S, Admission, Admitted, Charge, Kind, refusal
 from farthing_budget.rate_limits import BucketsAway
@@ -23,75 +25,58 @@ from farthing_budget.refusals import RequestIdReused
 from farthing_budget.store.scripts import ADMIT, FINISH
 
 _AWAY = (RedisError, OSError, TimeoutError)
+_BATCH_MAX = 128
+_QUEUE_MAX = 10_000
+_CONNECTIONS_MAX = 4
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_Call = tuple[Sequence[str], tuple[int | str | bytes, ...]]
+"""The keys and the arguments of a script."""
+_End = tuple[str, str, int | None]
+"""(organisation, request_id, tokens used)."""
 
 
-def open_client(url: str, *, timeout_s: float, connections_max: int) -> Redis:
-    """A client whose every wait is bounded. It tries once more at once: a connection may have broken while nobody used it."""
+@asynccontextmanager
+async def open_buckets(url: str, clock: Clock, *, timeout_s: float) -> AsyncIterator[RedisBuckets]:
+    """Buckets in the Redis at a URL, until the block ends and all that waits is answered. Every wait for Redis is bounded."""
     pool = BlockingConnectionPool.from_url(
         url,
-        max_connections=connections_max,
+        max_connections=_CONNECTIONS_MAX,
         timeout=timeout_s,
         socket_timeout=timeout_s,
         socket_connect_timeout=timeout_s,
-        retry=Retry(NoBackoff(), 1),
+        retry=Retry(NoBackoff(), 1),  # a connection may have broken while nobody used it
     )
-    return Redis.from_pool(pool)
+    client = Redis.from_pool(pool)
+    try:
+        async with RedisBuckets(client, clock).running() as buckets:
+            yield buckets
+    finally:
+        await client.aclose()
 
 
 class RedisBuckets:
-    """The RateBuckets of all replicas."""
+    """The RateBuckets of all replicas. What is asked at the same time shares a round trip; may raise QueueFull when too many wait."""
 
     def __init__(self, client: Redis, clock: Clock) -> None:
         self._client: Any = client
         self._clock = clock
-        self._admit = self._client.register_script(ADMIT)
-        self._finish = self._client.register_script(FINISH)
+        self._takes: Batcher[Admission, Admitted] = Batcher(self._take, batch_size_max=_BATCH_MAX, queue_size_max=_QUEUE_MAX)
+        self._ends: Batcher[_End, None] = Batcher(self._finish, batch_size_max=_BATCH_MAX, queue_size_max=_QUEUE_MAX)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[RedisBuckets]:
+        """Talks to Redis until the block ends and all that waits is answered."""
+        async with self._takes.running(), self._ends.running():
+            yield self
 
     async def take(self, admission: Admission) -> Admitted:
         """Takes of every bucket or of none."""
-        now_us, organization, charges = self._now_us(), admission.organization, admission.charges
-        keys = [_admission(organization, admission.request_id)]
-        arguments: list[int | str | bytes] = [
-            now_us,
-            admission.fingerprint,
-            admission.request_id,
-            now_us + admission.ttl_s * 1_000_000,
-            now_us + max(REMEMBERED_S, admission.ttl_s) * 1_000_000,
-            json.dumps([_described(charge) for charge in charges], separators=(",", ":")),
-        ]
-        for bucket, asked in charges:
-            keys.append(_bucket(organization, bucket.name))
-            arguments += (bucket.rate, bucket.unit, bucket.tick_us, bucket.skew, now_us // bucket.tick_us)
-            arguments += (bucket.capacity, asked, bucket.kind[0])
-        try:
-            verdict, *numbers = await self._admit(keys=keys, args=arguments)
-        except _AWAY as error:
-            raise BucketsAway from error
-        if verdict == b"REUSED":
-            raise RequestIdReused(request_id=admission.request_id)
-        if verdict == b"REFUSED":
-            raise refusal(charges, [int(number) for number in numbers])
-        requests_left, tokens_left = (int(number) if int(number) >= 0 else None for number in numbers)
-        return Admitted(True, requests_left, tokens_left)
+        return await self._takes.submit(admission)
 
     async def finish(self, organization: str, request_id: str, tokens: int | None) -> None:
         """Ends an admission."""
-        now_us, key = self._now_us(), _admission(organization, request_id)
-        try:
-            described, ends_at_us = await self._client.hmget(key, "charges", "ends_at_us")
-            if described is None or int(ends_at_us) <= now_us:
-                return
-            keys = [key]
-            arguments: list[int | str] = [request_id, now_us, REMEMBERED_S * 1_000_000]
-            for charge in json.loads(described):
-                name, *numbers = charge
-                keys.append(_bucket(organization, name))
-                arguments += _correction(numbers, tokens, now_us)
-            await self._finish(keys=keys, args=arguments)
-        except _AWAY as error:
-            raise BucketsAway from error
+        await self._ends.submit((organization, request_id, tokens))
 
     async def reachable(self) -> None:
         """Raises BucketsAway when Redis does not take a write now."""
@@ -100,22 +85,102 @@ class RedisBuckets:
         except _AWAY as error:
             raise BucketsAway from error
 
+    async def _take(self, admissions: Sequence[Admission]) -> list[Admitted | BaseException]:
+        now_us = self._now_us()
+        calls = [_taking(admission, now_us) for admission in admissions]
+        answers = await self._evaluate(ADMIT, calls)
+        return [_verdict(*each) for each in zip(admissions, answers, strict=True)]
+
+    async def _finish(self, ends: Sequence[_End]) -> list[BaseException | None]:
+        now_us = self._now_us()
+        pipeline = self._client.pipeline(transaction=False)
+        for organization, request_id, _ in ends:
+            pipeline.hmget(_admission(organization, request_id), "charges", "ends_at_us")
+        try:
+            found = await pipeline.execute()
+        except _AWAY as error:
+            raise BucketsAway from error
+        known = [
+            (end, lines) for end, (lines, ends_at_us) in zip(ends, found, strict=True) if lines and int(ends_at_us) > now_us
+        ]
+        await self._evaluate(FINISH, [_ending(end, lines.decode(), now_us) for end, lines in known])
+        return [None] * len(ends)
+
+    async def _evaluate(self, script: str, calls: Sequence[_Call]) -> list[Any]:
+        """A script's answers to calls, in one round trip; in three when Redis does not have the script."""
+        try:
+            answers = await self._pipelined(script, calls)
+            missing = [number for number, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
+            if missing:
+                await self._client.script_load(script)
+                again = await self._pipelined(script, [calls[number] for number in missing])
+                for number, answer in zip(missing, again, strict=True):
+                    answers[number] = answer
+            for answer in answers:
+                if isinstance(answer, Exception):
+                    raise answer
+        except _AWAY as error:
+            raise BucketsAway from error
+        return answers
+
+    async def _pipelined(self, script: str, calls: Sequence[_Call]) -> list[Any]:
+        if not calls:
+            return []
+        name = sha1(script.encode(), usedforsecurity=False).hexdigest()
+        pipeline = self._client.pipeline(transaction=False)
+        for keys, arguments in calls:
+            pipeline.evalsha(name, len(keys), *keys, *arguments)
+        answers: list[Any] = await pipeline.execute(raise_on_error=False)
+        return answers
+
     def _now_us(self) -> int:
         return (self._clock.now() - _EPOCH) // _MICROSECOND
 
 
-def _described(charge: Charge) -> tuple[str | int, ...]:
-    """What the end of an admission has to know of a bucket; -1 where nothing is corrected."""
-    bucket = charge.bucket
-    asked = charge.asked if bucket.kind is Kind.TOKENS else -1
-    return bucket.name, bucket.rate, bucket.unit, bucket.tick_us, bucket.brim, bucket.skew, asked
+def _taking(admission: Admission, now_us: int) -> _Call:
+    organization, charges = admission.organization, admission.charges
+    keys = [_admission(organization, admission.request_id), *(_bucket(organization, bucket.name) for bucket, _ in charges)]
+    return keys, (
+        now_us,
+        admission.fingerprint,
+        admission.request_id,
+        now_us + admission.ttl_s * 1_000_000,
+        now_us + max(REMEMBERED_S, admission.ttl_s) * 1_000_000,
+        "\n".join(_line(charge, now_us) for charge in charges),
+    )
 
 
-def _correction(numbers: Sequence[int], tokens: int | None, now_us: int) -> tuple[int, ...]:
-    """What the script has to know of a bucket: how many more tokens were used than taken, or how many fewer."""
-    rate, unit, tick_us, brim, skew, asked = numbers
-    more = 0 if tokens is None or asked < 0 else min(tokens - asked, brim // unit + 1)
-    return rate, unit, tick_us, skew, now_us // tick_us, brim, more
+def _verdict(admission: Admission, answer: Sequence[bytes]) -> Admitted | BaseException:
+    verdict, *numbers = answer
+    if verdict == b"REUSED":
+        return RequestIdReused(request_id=admission.request_id)
+    if verdict == b"REFUSED":
+        return refusal(admission.charges, [int(number) for number in numbers])
+    requests_left, tokens_left = (int(number) if int(number) >= 0 else None for number in numbers)
+    return Admitted(True, requests_left, tokens_left)
+
+
+def _ending(end: _End, lines: str, now_us: int) -> _Call:
+    organization, request_id, tokens = end
+    charges = [line.split() for line in lines.split("\n")]
+    keys = [_admission(organization, request_id), *(_bucket(organization, name) for name, *_ in charges)]
+    corrections = "\n".join(_correction(numbers, tokens, now_us) for _, *numbers in charges)
+    return keys, (request_id, now_us, REMEMBERED_S * 1_000_000, corrections)
+
+
+def _line(charge: Charge, now_us: int) -> str:
+    """What the script has to know of a bucket; it is kept for the end of the admission."""
+    b = charge.bucket
+    at = now_us // b.tick_us
+    return f"{b.name} {b.kind[0]} {b.rate} {b.unit} {b.tick_us} {b.skew} {b.brim} {b.capacity} {charge.asked} {at}"
+
+
+def _correction(line: Sequence[str], tokens: int | None, now_us: int) -> str:
+    """What the other script has to know of it: how many more tokens were used than taken, or how many fewer."""
+    kind = line[0]
+    rate, unit, tick_us, skew, brim, _, asked, _ = map(int, line[1:])
+    more = 0 if tokens is None or kind != Kind.TOKENS[0] else min(tokens - asked, brim // unit + 1)
+    return f"{kind} {rate} {unit} {tick_us} {skew} {brim} {now_us // tick_us} {more}"
 
 
 def _admission(organization: str, request_id: str) -> str:

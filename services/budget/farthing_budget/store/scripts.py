@@ -34,7 +34,6 @@ end
 ADMIT = (
     _BUCKETS
     + """
-local HEADER, WIDTH = 6, 8
 local now_us, fingerprint, request_id = tonumber(ARGV[1]), ARGV[2], ARGV[3]
 local lease_ends_us, ends_us, charges = tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6]
 
@@ -44,40 +43,40 @@ if before[1] and tonumber(before[2]) > now_us then
   return {'ADMITTED', before[3], before[4]}
 end
 
-local found, all_fit = {}, true
-for i = 2, #KEYS do
-  local p = HEADER + (i - 2) * WIDTH
-  local b = {rate = tonumber(ARGV[p + 1]), unit = tonumber(ARGV[p + 2]), tick_us = tonumber(ARGV[p + 3]),
-    capacity = tonumber(ARGV[p + 6]), count = tonumber(ARGV[p + 7]), kind = ARGV[p + 8]}
-  if b.kind == 'C' then
-    redis.call('ZREMRANGEBYSCORE', KEYS[i], '-inf', ARGV[1])
-    b.filled = redis.call('ZCARD', KEYS[i])
+local buckets, all_fit = {}, true
+for kind, rate, unit, tick_us, skew, capacity, asked, at in
+    string.gmatch(charges, '%S+ (%u) (%d+) (%d+) (%d+) (%d+) %d+ (%d+) (%d+) (%d+)') do
+  local key = KEYS[#buckets + 2]
+  local b = {kind = kind, rate = tonumber(rate), unit = tonumber(unit), tick_us = tonumber(tick_us),
+    capacity = tonumber(capacity), asked = tonumber(asked)}
+  if kind == 'C' then
+    redis.call('ZREMRANGEBYSCORE', key, '-inf', ARGV[1])
+    b.filled = redis.call('ZCARD', key)
   else
-    b.filled, b.at, b.total = drained(KEYS[i], b.rate, tonumber(ARGV[p + 5]), tonumber(ARGV[p + 4]))
+    b.filled, b.at, b.total = drained(key, b.rate, tonumber(at), tonumber(skew))
   end
-  if b.filled + b.count * b.unit > b.capacity then all_fit = false end
-  found[i] = b
+  if b.filled + b.asked * b.unit > b.capacity then all_fit = false end
+  buckets[#buckets + 1] = b
 end
 if not all_fit then
   local answer = {'REFUSED'}
-  for i = 2, #KEYS do answer[i] = number(found[i].filled) end
+  for i, b in ipairs(buckets) do answer[i + 1] = number(b.filled) end
   return answer
 end
 
 local left, marks = {R = -1, T = -1, C = -1}, {}
 local ends_ms = math.ceil((ends_us - now_us) / 1000)
-for i = 2, #KEYS do
-  local b = found[i]
-  local after = floored(b.capacity - b.filled, b.unit) - b.count
+for i, b in ipairs(buckets) do
+  local key, after = KEYS[i + 1], floored(b.capacity - b.filled, b.unit) - b.asked
   if left[b.kind] < 0 or after < left[b.kind] then left[b.kind] = after end
   if b.kind == 'C' then
-    redis.call('ZADD', KEYS[i], number(lease_ends_us), request_id)
-    local keeps_ms = math.max(math.ceil((lease_ends_us - now_us) / 1000) + KEPT_MS, redis.call('PTTL', KEYS[i]))
-    redis.call('PEXPIRE', KEYS[i], number(keeps_ms))
-    marks[i - 1] = '0'
+    redis.call('ZADD', key, number(lease_ends_us), request_id)
+    local keeps_ms = math.max(math.ceil((lease_ends_us - now_us) / 1000) + KEPT_MS, redis.call('PTTL', key))
+    redis.call('PEXPIRE', key, number(keeps_ms))
+    marks[i] = '0'
   else
-    keep(KEYS[i], b.filled + b.count * b.unit, b.at, b.total + b.count, b.rate, b.tick_us, ends_ms)
-    marks[i - 1] = number(b.total + b.count)
+    keep(key, b.filled + b.asked * b.unit, b.at, b.total + b.asked, b.rate, b.tick_us, ends_ms)
+    marks[i] = number(b.total + b.asked)
   end
 end
 redis.call('HSET', KEYS[1], 'fingerprint', fingerprint, 'ends_at_us', number(ends_us), 'requests_left', number(left.R),
@@ -90,8 +89,7 @@ return {'ADMITTED', number(left.R), number(left.T)}
 FINISH = (
     _BUCKETS
     + """
-local HEADER, WIDTH = 3, 7
-local request_id, now_us, remembered_us = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local request_id, now_us, remembered_us, corrections = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
 local marks, ends_us = unpack(redis.call('HMGET', KEYS[1], 'marks', 'ends_at_us'))
 if redis.call('HDEL', KEYS[1], 'marks', 'charges') == 0 then return 0 end
 if tonumber(ends_us) > now_us + remembered_us then
@@ -99,21 +97,22 @@ if tonumber(ends_us) > now_us + remembered_us then
   redis.call('PEXPIRE', KEYS[1], number(math.ceil(remembered_us / 1000) + KEPT_MS))
 end
 
-local next_mark = string.gmatch(marks, '%d+')
-for i = 2, #KEYS do
-  local p, mark = HEADER + (i - 2) * WIDTH, tonumber(next_mark())
-  local rate, unit, more = tonumber(ARGV[p + 1]), tonumber(ARGV[p + 2]), tonumber(ARGV[p + 7])
-  if rate == 0 then
+local next_mark, i = string.gmatch(marks, '%d+'), 1
+for kind, rate, unit, tick_us, skew, brim, at, more in
+    string.gmatch(corrections, '(%u) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%-?%d+)') do
+  local mark = tonumber(next_mark())
+  i, rate, unit, more = i + 1, tonumber(rate), tonumber(unit), tonumber(more)
+  if kind == 'C' then
     redis.call('ZREM', KEYS[i], request_id)
   elseif more ~= 0 then
-    local filled, at, total = drained(KEYS[i], rate, tonumber(ARGV[p + 5]), tonumber(ARGV[p + 4]))
+    local filled, now, total = drained(KEYS[i], rate, tonumber(at), tonumber(skew))
     if more > 0 then
-      filled, total = math.min(tonumber(ARGV[p + 6]), filled + more * unit), total + more
+      filled, total = math.min(tonumber(brim), filled + more * unit), total + more
     else
-      local inside = mark - total + floored(filled, unit)
-      filled = filled - math.max(0, math.min(-more, inside)) * unit
+      local inside = filled - (total - mark) * unit
+      filled = filled - math.max(0, math.min(-more * unit, inside))
     end
-    keep(KEYS[i], filled, at, total, rate, tonumber(ARGV[p + 3]), 0)
+    keep(KEYS[i], filled, now, total, rate, tonumber(tick_us), 0)
   end
 end
 return 1
