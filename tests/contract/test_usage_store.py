@@ -287,6 +287,12 @@ async def test_a_correction_is_reported_where_the_request_was(house: House) -> N
     assert len(found) == 2
     (tagged,) = await house.usage.sums(replace(question, groups=(Group.TAG,)))
     assert (tagged.keys, tagged.cost_usd_nanos) == (("team:red",), 75)
+    # Also of a request that is settled in the same batch.
+    again = Reserve(scope, str(uuid.uuid4()), 500, 100, 600, b"r")
+    adjust = Adjust(scope, str(uuid.uuid4()), again.request_id, "", 7, 0, "a later bill", b"a")
+    await ledger.commit([again, Settle(scope, again.request_id, record, b"s"), adjust])
+    found = {each.keys[0]: each for each in await house.usage.sums(question)}
+    assert (found["dear"].cost_usd_nanos, found["dear"].requests, len(found)) == (45 + 70 + 7, 2, 2)
 
 
 async def test_suspense_and_rates_are_known_for_the_days_of_an_invoice(house: House) -> None:
@@ -318,9 +324,9 @@ async def test_an_export_is_whole_and_in_order_though_it_takes_many_pages(house:
     rng = random.Random(7)
     for _ in range(4):
         await house.write([a_record(rng) for _ in range(400)])
-        house.clock.advance(3_000)
+        house.clock.advance(43_000)
     pages: list[list[Any]] = []
-    async for page in PostgresExports(house.pool).pages(ExportQuestion(ACME, START, START + timedelta(days=1))):
+    async for page in PostgresExports(house.pool).pages(ExportQuestion(ACME, START, START + timedelta(days=4))):
         pages.append(page)
         await house.write([a_record(rng)])  # adding does not disturb what is under way
     rows = [row for page in pages for row in page][: sum(len(each.record.lines) for each in house.written[:1_600])]

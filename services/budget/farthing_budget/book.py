@@ -277,6 +277,11 @@ class Book:
         (self.new_holds if key in self.new_holds else self.changed_holds)[key] = changed
         return changed
 
+    def origin(self, scope: Scope, request_id: str) -> UsageOrigin | None:
+        """What a settled reservation was, settled in this batch or before; None where nobody knows any more."""
+        made = (usage.origin for place, used_by, usage in self.usage if used_by == request_id and place == scope)
+        return self.origins.get((scope.organization, request_id)) or next(made, None)
+
     def use(self, scope: Scope, request_id: str, usage: UsageRecord) -> None:
         """Writes down what a request used."""
         self.usage.append((scope, request_id, usage))

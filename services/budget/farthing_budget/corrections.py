@@ -11,7 +11,7 @@ from farthing_budget.refusals import BudgetNotFound, ReservationNotFound, Reserv
 from farthing_budget.usage import Saving, UsageLine, UsageOrigin, UsageRecord
 
 _UNKNOWN = UsageOrigin("", "", "", "", (), "(correction)", "", "")
-"""Of a reservation whose usage has been erased since, or that was settled in this very batch."""
+"""Of a reservation whose usage has been erased since."""
 
 
 def adjust(book: Book, operation: Adjust) -> Outcome:
@@ -43,7 +43,7 @@ def adjust(book: Book, operation: Adjust) -> Outcome:
     hold.settled_usd_nanos, hold.settled_tokens = operation.amount_usd_nanos, operation.tokens
     book.add(hold)
     if operation.reservation_id:
-        was = book.origins.get((scope.organization, operation.reservation_id), _UNKNOWN)
+        was = book.origin(scope, operation.reservation_id) or _UNKNOWN
         book.use(scope, operation.request_id, _correction(operation, was))
     return Outcome(hold, NOTHING_LEFT_SAID, entry=entry)
 

@@ -122,7 +122,7 @@ def scope_names(path: str) -> tuple[str, str, str]:
     return workspace, project, user
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=16_384)
 def place_number(place: Place) -> int:
     """The number of a place: the first 64 bits of the hash of its values, each behind its length in bytes."""
     *names, tags = place

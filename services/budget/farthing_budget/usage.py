@@ -75,6 +75,20 @@ class UsageLine:
 
 
 @dataclass(frozen=True, slots=True)
+class UsageOrigin:
+    """What a settled request was: a later correction of it is reported in the same places."""
+
+    task: str
+    service: str
+    domain: str
+    key_id: str
+    tags: tuple[str, ...]
+    model: str
+    provider: str
+    deployment: str
+
+
+@dataclass(frozen=True, slots=True)
 class UsageRecord:
     """One finished request."""
 
@@ -104,6 +118,13 @@ class UsageRecord:
             if serves(line.outcome):
                 return index
         return len(self.lines) - 1
+
+    @property
+    def origin(self) -> UsageOrigin:
+        """What a correction of it is reported as."""
+        line = self.lines[self.served]
+        of_line = line.model, line.provider, line.deployment
+        return UsageOrigin(self.task, self.service, self.domain, self.key_id, self.tags, *of_line)
 
     def checked(self) -> UsageRecord:
         """This record; raises FieldInvalid for sums that no balance could hold."""
@@ -165,17 +186,3 @@ FIGURES = (
     "unpriced_usd_nanos",
 )
 """What sums of usage consist of, in the order of `UsageRecord.figures` and of the roll-ups' columns."""
-
-
-@dataclass(frozen=True, slots=True)
-class UsageOrigin:
-    """What a settled request was: a later correction of it is reported in the same places."""
-
-    task: str
-    service: str
-    domain: str
-    key_id: str
-    tags: tuple[str, ...]
-    model: str
-    provider: str
-    deployment: str

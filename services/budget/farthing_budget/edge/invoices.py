@@ -16,7 +16,7 @@ from farthing_budget.questions import Group, UsageFilter, UsageQuestion
 from farthing_budget.reconciling import Comparison, ImportKey, Known, compare
 from farthing_budget.store import InvoiceStore, UsageStore
 
-_SUMS_MAX = 500_000
+_SUMS_MAX = 200_000
 
 
 class InvoiceRpcs:
@@ -41,7 +41,11 @@ class InvoiceRpcs:
 
     async def _known(self, invoice: Invoice) -> Known:
         groups, only = (Group.MODEL, Group.HOUR), UsageFilter(provider=invoice.provider)
-        sums = await self._usage.sums(UsageQuestion(invoice.scope, *invoice.hours, groups, _SUMS_MAX, only=only))
+        sums = await self._usage.sums(UsageQuestion(invoice.scope, *invoice.hours, groups, _SUMS_MAX + 1, only=only))
+        if len(sums) > _SUMS_MAX:
+            raise FieldInvalid(
+                field="lines", problem=f"are of days with more than {_SUMS_MAX} hours of single models: take fewer days"
+            )
         moments = await self._invoices.moments(invoice)
         rates = {model: rates_of(each) for model, each in moments.items()}
         return Known(sums, rates=rates, suspended=await self._invoices.suspended(invoice))

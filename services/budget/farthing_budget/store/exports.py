@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import timedelta
 
 import asyncpg
 from farthing_core.scopes import parse_scope
@@ -12,6 +13,11 @@ from farthing_budget.store.connection import reaching
 from farthing_budget.store.usage import Bound
 
 _ROWS_A_PAGE = 500
+_WINDOW = timedelta(days=1)
+_BOUNDS = """
+    SELECT min(recorded_at) AS first, max(recorded_at) AS last FROM usage
+    WHERE organization = $1 AND recorded_at >= $2 AND recorded_at < $3
+"""
 _COLUMNS = ", ".join(ExportRow._fields)
 
 
@@ -27,6 +33,18 @@ class PostgresExports:
 
     async def pages(self, question: ExportQuestion) -> AsyncIterator[list[ExportRow]]:
         """The rows of a range."""
+        scope = parse_scope(question.scope)
+        with reaching():
+            bounds = await self._pool.fetchrow(_BOUNDS, scope.organization, question.start, question.end)
+        start, last = bounds["first"], bounds["last"]
+        # A day at a time: where little belongs to the scope, no query looks for it through more rows than a day has.
+        while start is not None and start <= last:
+            end = min(start + _WINDOW, question.end)
+            async for rows in self._window(question._replace(start=start, end=end)):
+                yield rows
+            start = end if end < question.end else None
+
+    async def _window(self, question: ExportQuestion) -> AsyncIterator[list[ExportRow]]:
         last: ExportRow | None = None
         while True:
             bound = Bound()

@@ -384,7 +384,8 @@ class BudgetServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ExportUsage(self, request, context):
-        """Exports usage, one row an attempt: FOCUS 1.2 columns or plain CSV, in chunks of whole lines. Safe to retry.
+        """Exports usage, one row an attempt: FOCUS 1.2 columns or plain CSV, in chunks of whole lines. Give a long export a deadline of its own.
+        Safe to retry.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -113,7 +113,9 @@ class BudgetServiceStub:
     the top spenders: the chargeback report. Safe to retry.
     """
     ExportUsage: _grpc.UnaryStreamMultiCallable[_budget_pb2.ExportUsageRequest, _budget_pb2.ExportUsageResponse]
-    """Exports usage, one row an attempt: FOCUS 1.2 columns or plain CSV, in chunks of whole lines. Safe to retry."""
+    """Exports usage, one row an attempt: FOCUS 1.2 columns or plain CSV, in chunks of whole lines. Give a long export a deadline of its own.
+    Safe to retry.
+    """
     ImportInvoice: _grpc.UnaryUnaryMultiCallable[_budget_pb2.ImportInvoiceRequest, _budget_pb2.ImportInvoiceResponse]
     """Reads a provider's invoice, compares it with what was tracked per model and day, and names probable causes of each difference. Safe to
     retry with the same request_id. Statuses: INVALID_ARGUMENT (REQUEST_ID_REUSED).
@@ -242,7 +244,9 @@ class BudgetServiceAsyncStub(BudgetServiceStub):
     the top spenders: the chargeback report. Safe to retry.
     """
     ExportUsage: _aio.UnaryStreamMultiCallable[_budget_pb2.ExportUsageRequest, _budget_pb2.ExportUsageResponse]  # type: ignore[assignment]
-    """Exports usage, one row an attempt: FOCUS 1.2 columns or plain CSV, in chunks of whole lines. Safe to retry."""
+    """Exports usage, one row an attempt: FOCUS 1.2 columns or plain CSV, in chunks of whole lines. Give a long export a deadline of its own.
+    Safe to retry.
+    """
     ImportInvoice: _aio.UnaryUnaryMultiCallable[_budget_pb2.ImportInvoiceRequest, _budget_pb2.ImportInvoiceResponse]  # type: ignore[assignment]
     """Reads a provider's invoice, compares it with what was tracked per model and day, and names probable causes of each difference. Safe to
     retry with the same request_id. Statuses: INVALID_ARGUMENT (REQUEST_ID_REUSED).
@@ -494,7 +498,9 @@ class BudgetServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _budget_pb2.ExportUsageRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_budget_pb2.ExportUsageResponse], _abc.AsyncIterator[_budget_pb2.ExportUsageResponse]]:
-        """Exports usage, one row an attempt: FOCUS 1.2 columns or plain CSV, in chunks of whole lines. Safe to retry."""
+        """Exports usage, one row an attempt: FOCUS 1.2 columns or plain CSV, in chunks of whole lines. Give a long export a deadline of its own.
+        Safe to retry.
+        """
 
     @_abc_1.abstractmethod
     def ImportInvoice(
