@@ -34,9 +34,11 @@ def test_help_lists_the_commands() -> None:
 def test_config_prints_what_differs_and_hides_passwords(tmp_path: Path) -> None:
     assert "Every setting is at its default" in farthing("config", cwd=tmp_path).stdout
     url = "postgresql://u:secret@db/farthing"
-    done = farthing("config", cwd=tmp_path, FARTHING_DATABASE_URL=url, FARTHING_CACHE_SIMILARITY_MIN="0.9")
+    secrets = {"FARTHING_DATABASE_URL": url, "FARTHING_BUDGET_SMTP_PASSWORD": "a secret"}
+    done = farthing("config", cwd=tmp_path, FARTHING_CACHE_SIMILARITY_MIN="0.9", **secrets)
     assert "FARTHING_CACHE_SIMILARITY_MIN" in done.stdout
     assert "u:***@db" in done.stdout
+    assert "FARTHING_BUDGET_SMTP_PASSWORD" in done.stdout
     assert "secret" not in done.stdout
 
 

@@ -6,7 +6,7 @@ Raising is idempotent (a unique key in the database decides), so any number of p
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 
@@ -160,31 +160,41 @@ class Alerter:
 
 @asynccontextmanager
 async def alerting(alerter: Alerter, watch: Watch, *, poll_s: float, sweep_interval_s: float) -> AsyncIterator[None]:
-    """Alerts until the block ends: at once when the watch calls, and by itself every so often; the first sweep comes at the start."""
+    """Alerts until the block ends: at once when the watch calls, and by itself every so often; the first sweep comes at the start.
+
+    Sweeps go on beside: one over very many budgets keeps nobody waiting for what was settled just now.
+    """
     loop = asyncio.get_running_loop()
 
-    async def work() -> None:
-        next_sweep = next_refresh = loop.time()
+    async def turns() -> None:
+        next_refresh = loop.time()
         while True:
-            try:
-                if loop.time() >= next_refresh:
-                    await alerter.refresh()
-                    next_refresh = loop.time() + poll_s
-                if loop.time() >= next_sweep:
-                    await alerter.sweep()
-                    next_sweep = loop.time() + sweep_interval_s
-                await alerter.turn()
-            except Exception as error:  # whatever it is, alerting must go on; it is all done again
-                _log.warning("alerting failed; it is tried again", error=type(error).__name__)
-                await asyncio.sleep(_PAUSE_S)
-                continue
-            with suppress(TimeoutError):
-                await asyncio.wait_for(watch.called.wait(), max(0.0, min(next_refresh, next_sweep) - loop.time()))
+            if loop.time() >= next_refresh and await _done(alerter.refresh):
+                next_refresh = loop.time() + poll_s
+            if await _done(alerter.turn):
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(watch.called.wait(), max(0.0, next_refresh - loop.time()))
 
-    task = asyncio.create_task(work())
+    async def sweeps() -> None:
+        while True:
+            if await _done(alerter.sweep):
+                await asyncio.sleep(sweep_interval_s)
+
+    tasks = [asyncio.create_task(turns()), asyncio.create_task(sweeps())]
     try:
         yield
     finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _done(step: Callable[[], Awaitable[None]]) -> bool:
+    """Whether a step succeeded. Whatever it fails of, alerting must go on: after a pause it is all done again."""
+    try:
+        await step()
+    except Exception as error:
+        _log.warning("alerting failed; it is tried again", error=type(error).__name__)
+        await asyncio.sleep(_PAUSE_S)
+        return False
+    return True

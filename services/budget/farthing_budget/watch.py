@@ -16,7 +16,7 @@ from farthing_budget.book import Book
 from farthing_budget.budgets import Measure, Terms
 from farthing_budget.thresholds import crossings, gathered, too_fast
 
-_ORGANIZATIONS_MAX = 5_000
+_ORGANIZATIONS_MAX = 10_000
 _BUDGETS_MAX = 20_000
 _LOOK_S = 10
 _LOOK_AGAIN_S = 600

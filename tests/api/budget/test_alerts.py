@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import asyncpg
 import grpc
 import pytest
 from aiohttp import web
@@ -197,6 +198,46 @@ async def test_slack_and_e_mail_get_it_in_their_own_format(api: Any) -> None:
     head = letter.content.decode().split("\r\n\r\n", 1)[0]
     assert "\nBcc:" not in head
     assert f"Message-ID: <{alert.alert_id}." in head.replace("\r\n ", " ")
+
+
+async def test_a_delivery_that_is_given_up_names_no_secret_in_answers_and_logs(api: Any, capfd: Any) -> None:
+    environment = QUICK | {"FARTHING_BUDGET_ALERT_ATTEMPTS_MAX": "1"}
+    async with api("budget", environment=environment) as channel_of:
+        stub = stub_of(channel_of)
+        await make_budget(stub, PROJECT, 100)
+        channels = [webhook("http://127.0.0.1:1/hush?token=hush", "hush hush hush hush"), slack("http://127.0.0.1:1/hush")]
+        await make_rule(stub, channels=channels, percents=[50])
+        await spend(stub, 60)
+        (alert,) = await raised(stub, 1, state="GIVEN_UP")
+        assert {each.error for each in alert.deliveries} == {"no connection"}
+    told = capfd.readouterr()
+    assert "could not be delivered" in told.out + told.err
+    assert "hush" not in str(alert.deliveries).replace("http://127.0.0.1:1/hush?…", "") + told.out + told.err
+
+
+async def test_alerting_goes_on_after_every_connection_broke(api: Any, database_url: str) -> None:
+    async with receiving() as receiver, api("budget", environment=QUICK) as channel_of:
+        stub = stub_of(channel_of)
+        await make_budget(stub, PROJECT, 100)
+        await make_rule(stub, channels=[webhook(f"{receiver.url}/hook")], percents=[50, 80])
+        await spend(stub, 60)
+        await raised(stub, 1, state="DELIVERED")
+        connection = await asyncpg.connect(database_url)
+        await connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        await connection.close()
+
+        async def spent() -> bool:
+            try:
+                await spend(stub, 30)
+            except grpc.aio.AioRpcError:  # one call may find a connection broken
+                return False
+            return True
+
+        await until(spent)
+        await raised(stub, 2, state="DELIVERED")
+        assert [json.loads(body)["threshold"] for _, _, body in receiver.received] == [50, 80]
 
 
 async def test_a_redirect_is_a_failure_and_is_not_followed(api: Any) -> None:
