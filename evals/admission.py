@@ -81,11 +81,13 @@ def cases(*, quick: bool) -> list[Case]:
     found = [Case("all", speed, share) for speed in SPEEDS for share in (*AMPLE, *SCARCE)]
     if quick:
         return found
-    found += [Case("all", speed, share, replicas=16) for speed in SPEEDS for share in (1.02, *SCARCE)]
-    found += [Case("all", speed, share, replicas=2) for speed in SPEEDS for share in (1.02, 0.02)]
-    found += [Case("x3 from half", speed, share) for speed in SPEEDS for share in (1.02, *SCARCE)]
+    found += [Case("all", speed, share, replicas=16) for speed in SPEEDS for share in (1.02, 0.02, 0.10)]
+    found += [Case("all", 50, share, replicas=2) for share in (1.02, 0.02)]
+    found += [Case("x3 from half", speed, share) for speed in SPEEDS for share in (0.10, 0.50)] + [
+        Case("x3 from half", 50, 1.02)
+    ]
     found += [Case(part, speed, share) for part in ("first 500", "5 minutes") for speed in SPEEDS for share in (1.02, *SCARCE)]
-    return found + [Case("all", speed, share, policy) for policy in _BASELINES for speed in SPEEDS for share in (1.02, 0.10)]
+    return found + [Case("all", 50, share, policy) for policy in _BASELINES for share in (1.02, 1.20, 0.10)]
 
 
 def tokens_max_of(requests: Sequence[Request]) -> int:
@@ -201,8 +203,9 @@ def main() -> None:
     path = options.judge or options.data / _TRACE
     with ProcessPoolExecutor(_PROCESSES) as processes:
         asked = cases(quick=options.quick)
-        results = list(processes.map(run, [path] * len(asked), asked))
-    in_postgres = asyncio.run(decided_in_postgres(read_trace(path)[:_DATABASE_REQUESTS], speed=50, share=0.5))
+        longest_first = sorted(range(len(asked)), key=lambda number: -asked[number].share)
+        found = processes.map(run, [path] * len(asked), [asked[number] for number in longest_first])
+        results = [result for _, result in sorted(zip(longest_first, found, strict=True))]
     print_table(
         ("requests", "speed", "budget", "holds", "replicas", "denied %", "of clairvoyant %", "cut %", "above limit $"),
         [
@@ -220,6 +223,7 @@ def main() -> None:
             for each in results
         ],
     )
+    in_postgres = asyncio.run(decided_in_postgres(read_trace(path)[:_DATABASE_REQUESTS], speed=50, share=0.5))
     print(f"through Postgres: {in_postgres[0]} decisions, {in_postgres[1]} of them not as in memory")
     print_figures("admission", figures_of(results, in_postgres))
 

@@ -26,7 +26,7 @@ from farthing_budget.periods import Period, PeriodTerms
 from farthing_budget.refusals import BudgetExhausted
 from farthing_budget.sizing.counts import Counts
 from farthing_budget.sizing.learner import Learner, stream_key
-from farthing_budget.sizing.pool import NO_RISK, add, bound, subtract, worst
+from farthing_budget.sizing.pool import NO_RISK, add, bound, change, worst
 from farthing_budget.sizing.sizer import Sizer
 from farthing_budget.store.columns import packed_risk
 from farthing_budget.store.rows import risk_of
@@ -193,7 +193,7 @@ def test_no_stream_adds_more_to_a_bound_than_its_own_and_the_last_leaves_nothing
         pool = grown
     chance.shuffle(risks)
     for risk in risks:
-        pool = subtract(pool, risk)
+        pool = add(pool, change(risk, NO_RISK))
     assert pool == NO_RISK
 
 

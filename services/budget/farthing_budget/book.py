@@ -28,7 +28,7 @@ from farthing_budget.operations import (
     Work,
 )
 from farthing_budget.refusals import RequestIdReused, ReservationNotFound, ReservationReleased, ReservationSettled
-from farthing_budget.sizing.pool import NO_RISK, Risk, add, subtract, worst
+from farthing_budget.sizing.pool import NO_RISK, Risk, add, change, worst
 from farthing_budget.sizing.sizer import Lesson, Sizer
 from farthing_budget.usage import UsageOrigin, UsageRecord
 
@@ -221,7 +221,8 @@ class Book:
         gone = hold.sized.risk if hold.sized is not None else NO_RISK
         if gone is risk or not (gone or risk):
             return
-        pools = [add(subtract(self.balances[key].risk, gone), risk) for key in hold.keys]
+        moved = change(gone, risk)
+        pools = [add(self.balances[key].risk, moved) for key in hold.keys]
         if risk and any(worst(pool) > NANOS_MAX for pool in pools):
             raise FieldInvalid(field="sizing", problem=f"would bring what open holds may yet cost above {NANOS_MAX}")
         for key, pool in zip(hold.keys, pools, strict=True):

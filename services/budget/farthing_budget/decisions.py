@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum
+from functools import reduce
 from typing import NamedTuple
 
 from farthing_budget.budgets import Balance, BalanceKey, Exhaustion, Measure, Terms
@@ -69,12 +70,9 @@ class Place:
 
         Where a quicker upper bound is within what is to spare, that will do.
         """
-        risk = newcomer
-        for balance in self.counted:
-            if balance.risk:
-                risk = add(risk, balance.risk)
-        most = worst(risk)
-        return most if most <= spare else bound(risk)
+        pools = [balance.risk for balance in self.counted if balance.risk]
+        most = worst(newcomer, *pools)
+        return most if most <= spare else bound(reduce(add, pools, newcomer))
 
 
 def place_of(terms: Terms, keys: Sequence[BalanceKey], counted: Sequence[Balance]) -> Place:

@@ -17,7 +17,7 @@ from farthing_budget.refusals import BudgetExhausted
 from farthing_budget.sizing.bins import BINS, TOKENS_MAX, bin_end, bin_of
 from farthing_budget.sizing.counts import Counts, unpacked
 from farthing_budget.sizing.learner import Learner, StreamKey, stream_key
-from farthing_budget.sizing.pool import NO_RISK, add, bound, subtract, worst
+from farthing_budget.sizing.pool import NO_RISK, add, bound, change, worst
 from farthing_budget.sizing.sizer import Sizer
 from farthing_budget.usage import Saving, UsageLine, UsageRecord
 from farthing_core.clock import ManualClock
@@ -244,7 +244,7 @@ def test_pools_come_back_to_nothing_whatever_the_order() -> None:
         pool = add(pool, risk)
     random.Random(5).shuffle(risks)
     for risk in risks:
-        pool = subtract(pool, risk)
+        pool = add(pool, change(risk, NO_RISK))
     assert pool == NO_RISK
 
 

@@ -197,7 +197,7 @@ class Learner:
         entry.hazards = hazards(entry.counts, entry.running, above, shrink=SHRINK)
         entry.gains = [log((1.0 - 0.5 * hazard) / (1.0 - hazard)) for hazard in (min(_HAZARD_MAX, h) for h in entry.hazards[0])]
         entry.risks.clear()
-        entry.events_left = 1 + min(entry.seen // 32, 32)
+        entry.events_left = 1 + min(entry.seen // 32, 64)
 
 
 def stream_key(*, scope: str, model: str, task: str, input_tokens: int, tokens_max: int) -> StreamKey:

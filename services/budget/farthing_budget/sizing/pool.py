@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from math import ceil, floor, log
 from operator import add as _plus
+from operator import neg as _negated
 from operator import sub as _minus
 
 TAIL = 0.01
@@ -37,18 +38,18 @@ _SPANS = tuple((start, start + 1, start + 1 + len(THETAS)) for start in range(0,
 
 
 def add(pool: Pool, risk: Risk) -> Pool:
-    """The pool with one more stream, or with all the streams of another pool."""
+    """The pool with one more stream, with all the streams of another pool, or with a `change` of one of its streams."""
     if not pool or not risk:
         return pool or risk
-    return tuple(map(_plus, pool, risk))
+    added = tuple(map(_plus, pool, risk))
+    return added if any(added) else NO_RISK
 
 
-def subtract(pool: Pool, risk: Risk) -> Pool:
-    """The pool without a stream: with the same risk that was added for it, exactly as it was before."""
-    if not risk:
-        return pool
-    rest = tuple(map(_minus, pool, risk))
-    return rest if any(rest) else NO_RISK
+def change(before: Risk, after: Risk) -> Risk:
+    """What to add to a pool in which a stream has another risk than before, or none any more (`after` is NO_RISK)."""
+    if not before:
+        return after
+    return tuple(map(_minus, after, before)) if after else tuple(map(_negated, before))
 
 
 def bound(pool: Pool) -> int:
@@ -56,9 +57,9 @@ def bound(pool: Pool) -> int:
     return max([_bound(pool, span) for span in _SPANS]) if pool else 0
 
 
-def worst(pool: Pool) -> int:
-    """Σb, in nanodollars: never below `bound`, and much quicker to have."""
-    return max([pool[span[0]] for span in _SPANS]) if pool else 0
+def worst(*pools: Pool) -> int:
+    """Σb of all of these together, in nanodollars: never below their `bound`, and much quicker to have."""
+    return max([sum([pool[first] for pool in pools if pool]) for first, _, _ in _SPANS])
 
 
 def part_of(worst_usd_nanos: int, ks: Iterable[float]) -> Risk:
