@@ -41,6 +41,8 @@ _LEARNED = "learned"
 _BASELINES: tuple[str | int, ...] = ("q97", 4_096, 16_384)
 _DATABASE_REQUESTS = 1_500
 _PROCESSES = 2
+_REQUESTS_MAX = 40_000
+"""Of a longer trace only the cases that the main figures are taken from are replayed."""
 
 
 class Case(NamedTuple):
@@ -201,8 +203,9 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="only the cases that the main figures are taken from")
     options = parser.parse_args()
     path = options.judge or options.data / _TRACE
+    trace = read_trace(path)
     with ProcessPoolExecutor(_PROCESSES) as processes:
-        asked = cases(quick=options.quick)
+        asked = [each for each in cases(quick=options.quick or len(trace) > _REQUESTS_MAX) if part_of(trace, each.part)]
         longest_first = sorted(range(len(asked)), key=lambda number: -asked[number].share)
         found = processes.map(run, [path] * len(asked), [asked[number] for number in longest_first])
         results = [result for _, result in sorted(zip(longest_first, found, strict=True))]
@@ -223,7 +226,7 @@ def main() -> None:
             for each in results
         ],
     )
-    in_postgres = asyncio.run(decided_in_postgres(read_trace(path)[:_DATABASE_REQUESTS], speed=50, share=0.5))
+    in_postgres = asyncio.run(decided_in_postgres(trace[:_DATABASE_REQUESTS], speed=50, share=0.5))
     print(f"through Postgres: {in_postgres[0]} decisions, {in_postgres[1]} of them not as in memory")
     print_figures("admission", figures_of(results, in_postgres))
 

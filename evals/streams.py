@@ -50,7 +50,9 @@ def read_trace(path: Path) -> list[Request]:
         rows = [(datetime.fromisoformat(row["timestamp"]), row) for row in csv.DictReader(lines)]
     rows.sort(key=lambda each: each[0])
     return [
-        Request((at - rows[0][0]).total_seconds(), int(row["input_tokens"]), int(row["output_tokens"]), row["service"])
+        Request(
+            (at - rows[0][0]).total_seconds(), int(row["input_tokens"]), int(row["output_tokens"]), row.get("service") or ""
+        )
         for at, row in rows
         if int(row["output_tokens"]) > 0
     ]

@@ -99,7 +99,7 @@ def hazards(counts: Counts, running: Sequence[float], above: Sequence[Sequence[f
     """By memory and bin, the share of the streams in a bin that end there. What is above counts like `shrink` exposures."""
     return [
         [
-            (end + shrink * prior) / (gone + 0.5 * max(0.0, now) + shrink)
+            (end + shrink * prior) / (gone + 0.5 * now + shrink)
             for end, gone, now, prior in zip(ends, left, running, priors, strict=True)
         ]
         for ends, left, priors in zip(counts.ended, counts.left, above, strict=True)

@@ -68,6 +68,10 @@ class _Entry:
     gains: list[float] = field(default_factory=lambda: [0.0] * BINS)
     doubt: float = 0.0
 
+    def stop(self, index: int) -> None:
+        """A stream runs in this bin no more."""
+        self.running[index] = max(0.0, self.running[index] * KEEPS[-1] - 1.0)
+
 
 class Learner:
     """Hazards of a bounded number of keys, those longest unused forgotten first. Not for use from several threads.
@@ -95,7 +99,7 @@ class Learner:
                 entry.counts.retract(index)
                 self._fresh_of(entry.line[0]).retract(index)
         for entry in line:
-            entry.running[before] = entry.running[before] * KEEPS[-1] - 1.0
+            entry.stop(before)
             entry.running[after] += 1.0
 
     def ended(self, key: StreamKey, index: int) -> None:
@@ -103,12 +107,12 @@ class Learner:
         line = self._seen(key)
         self._left(line, index, ended=True)
         for entry in line:
-            entry.running[index] = entry.running[index] * KEEPS[-1] - 1.0
+            entry.stop(index)
 
     def stopped(self, key: StreamKey, index: int) -> None:
         """A stream was stopped in this bin by its max_tokens, its client or a cut: how long it would have been is not known."""
         for entry in self._seen(key):
-            entry.running[index] -= 1.0
+            entry.stop(index)
 
     def risk(self, key: StreamKey, index: int, *, tokens_max: int, price: int) -> Risk:
         """What a stream that owns everything up to the end of this bin may still cost, at this price in nanodollars per million tokens."""
