@@ -189,6 +189,20 @@ async def test_tokens_stay_as_they_were_taken_when_nobody_says_what_was_used(hou
     assert (await house.refused(rule, tokens=201)).facts["left"] == "200"
 
 
+async def test_a_bucket_that_was_forgotten_has_nothing_to_give_back(redis_url: str) -> None:
+    clock, rule = ManualClock(START), limit(tpm=1_000)
+    memory = MemoryBuckets(clock, buckets_max=1, admissions_max=100)
+    async with open_buckets(redis_url, clock, timeout_s=10.0) as redis:
+        for keeper in (memory, redis):
+            admission = ask(rule, tokens=800)
+            await keeper.take(admission)
+            await keeper.take(ask(limit(tpm=5)))  # pushes the other out where there is room for one
+            with Redis.from_url(redis_url) as client:
+                client.delete(*client.keys("*:bucket:*") or ["none"])
+            await keeper.finish("acme", admission.request_id, 100)
+            assert (await keeper.take(ask(rule, tokens=600))).tokens_left == 400
+
+
 async def test_an_overdraft_is_paid_back_by_the_following_minute(house: House) -> None:
     rule, request_id = limit(tpm=1_000), str(uuid.uuid4())
     await house.take(rule, tokens=100, request_id=request_id)

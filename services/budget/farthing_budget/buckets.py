@@ -149,7 +149,8 @@ def corrected(charge: Charge, level: Level, *, mark: int, used: int) -> Level:
     if more > 0:
         more = min(more, bucket.brim // bucket.unit + 1)
         return Level(min(bucket.brim, level.filled + more * bucket.unit), level.at, level.total + more)
-    inside = level.filled - (level.total - mark) * bucket.unit
+    # A bucket that was forgotten meanwhile knows nothing of the mark, and has nothing to give.
+    inside = min(level.filled, level.filled - (level.total - mark) * bucket.unit)
     return Level(level.filled - max(0, min(-more * bucket.unit, inside)), level.at, level.total)
 
 

@@ -105,8 +105,12 @@ class FallbackBuckets:
         while True:
             await self._away.wait()
             await asyncio.sleep(retry_interval_s)
-            with suppress(BucketsAway):
+            try:
                 await self.recover()
+            except BucketsAway:
+                continue
+            except Exception as error:  # whatever it is, this must go on: the buckets would never be shared again
+                _log.warning("redis answers but is not used yet", error=type(error).__name__)
 
     async def _take_alone(self, admission: Admission) -> Admitted:
         answer = await self._own.take(admission)

@@ -109,7 +109,7 @@ for kind, rate, unit, tick_us, skew, brim, at, more in
     if more > 0 then
       filled, total = math.min(tonumber(brim), filled + more * unit), total + more
     else
-      local inside = filled - (total - mark) * unit
+      local inside = math.min(filled, filled - (total - mark) * unit)
       filled = filled - math.max(0, math.min(-more * unit, inside))
     end
     keep(KEYS[i], filled, now, total, rate, tonumber(tick_us), 0)
