@@ -227,7 +227,7 @@ def tells_repeats_that_they_are_new(patch: Any) -> None:
 
 
 def charges_a_budget_on_a_model_for_every_line(patch: Any) -> None:
-    patch.setattr(settling, "_is_for", lambda line, selector: True)
+    patch.setattr(settling, "is_for", lambda line, selector: True)
 
 
 def lets_everybody_spend_as_if_it_were_critical(patch: Any) -> None:

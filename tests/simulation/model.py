@@ -225,6 +225,8 @@ class Model:
             self._charge(known, operation, now)
         else:
             self._end(known, operation, known.charged, ((0, 0),) * len(known.charged))
+            request_id = operation.request_id
+            self.requests[request_id] = self.requests[request_id]._replace(cost=(0, 0))  # it uses up nothing, no tokens either
         return "ok"
 
     def _charge(self, known: Request, operation: Any, now: datetime) -> None:

@@ -30,7 +30,7 @@ from farthing_budget.operations import (
 from farthing_budget.refusals import RequestIdReused, ReservationNotFound, ReservationReleased, ReservationSettled
 from farthing_budget.sizing.pool import NO_RISK, Risk, add, change, worst
 from farthing_budget.sizing.sizer import Lesson, Sizer
-from farthing_budget.usage import UsageOrigin, UsageRecord
+from farthing_budget.usage import PaidLine, UsageOrigin, UsageRecord
 
 NOTHING_LEFT_SAID = Left()
 _FULL = {
@@ -57,8 +57,8 @@ class Book:
     """The holds that a batch names, the terms on their paths, the balances of both, and what the batch makes of them.
 
     `terms` is by (organisation, scope); `named` holds budgets that operations name, by (organisation, budget). Of reservations that are
-    corrected, `origins` is what they were, by (organisation, request), and `paid` what each of their balances paid, in nanodollars and
-    tokens. Every balance that counts on a path, or that a known hold is charged to, must be in `balances`.
+    corrected, `origins` is what they were and `paid` what each of their attempts cost, by (organisation, request). Every balance that
+    counts on a path, or that a known hold is charged to, must be in `balances`.
     """
 
     now: datetime
@@ -68,7 +68,7 @@ class Book:
     sizer: Sizer
     named: Mapping[tuple[str, str], Terms] = field(default_factory=dict)
     origins: Mapping[tuple[str, str], UsageOrigin] = field(default_factory=dict)
-    paid: Mapping[tuple[str, str, BalanceKey], tuple[int, int]] = field(default_factory=dict)
+    paid: Mapping[tuple[str, str], Sequence[PaidLine]] = field(default_factory=dict)
     new_holds: dict[tuple[str, str], Hold] = field(default_factory=dict)
     changed_holds: dict[tuple[str, str], Hold] = field(default_factory=dict)
     changed_balances: set[BalanceKey] = field(default_factory=set)

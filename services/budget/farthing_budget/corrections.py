@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from farthing_core.scopes import parse_scope
 
 from farthing_budget.book import NOTHING_LEFT_SAID, Book, again
 from farthing_budget.budgets import BalanceKey, Terms
 from farthing_budget.operations import Adjust, Charge, Entry, Hold, Kind, Outcome, Reset, State
 from farthing_budget.refusals import BudgetNotFound, ReservationNotFound, ReservationOpen
-from farthing_budget.usage import Saving, UsageLine, UsageOrigin, UsageRecord
+from farthing_budget.settling import is_for
+from farthing_budget.usage import PaidLine, Saving, UsageLine, UsageOrigin, UsageRecord
 
 _UNKNOWN = UsageOrigin("", "", "", "", (), "(correction)", "", "")
 """Of a reservation whose usage has been erased since."""
@@ -79,18 +82,16 @@ def reset(book: Book, operation: Reset) -> Outcome:
 
 def _shares(book: Book, hold: Hold, deltas: dict[str, int]) -> list[tuple[tuple[BalanceKey, ...], dict[str, int]]]:
     """What of a correction lands where: budgets on a model or a provider take their part of it, as they paid their part of the whole."""
-    whole = tuple(charge.key for charge in hold.charges if charge.selector is None)
-    shares = [(whole, deltas)]
+    shares = [(tuple(charge.key for charge in hold.charges if charge.selector is None), deltas)]
     for charge in hold.charges:
         if charge.selector is not None:
-            usd_nanos, tokens = _paid(book, hold, charge.key)
-            usd_share = _part(deltas["spent_usd_nanos"], usd_nanos, hold.settled_usd_nanos)
-            shares.append(
-                (
-                    (charge.key,),
-                    {"spent_usd_nanos": usd_share, "spent_tokens": _part(deltas["spent_tokens"], tokens, hold.settled_tokens)},
-                )
-            )
+            lines = [line for line in _paid(book, hold) if is_for(line, charge.selector)]
+            usd_nanos, tokens = sum(line.cost_usd_nanos for line in lines), sum(line.tokens for line in lines)
+            part = {
+                "spent_usd_nanos": _part(deltas["spent_usd_nanos"], usd_nanos, hold.settled_usd_nanos),
+                "spent_tokens": _part(deltas["spent_tokens"], tokens, hold.settled_tokens),
+            }
+            shares.append(((charge.key,), part))
     return shares
 
 
@@ -99,13 +100,17 @@ def _part(amount: int, paid: int, total: int) -> int:
     return -(-amount * paid // total) if total else amount
 
 
-def _paid(book: Book, hold: Hold, key: BalanceKey) -> tuple[int, int]:
-    """What one balance paid for a hold, in nanodollars and tokens."""
-    usd_nanos, tokens = book.paid.get((hold.organization, hold.request_id, key), (0, 0))
-    for entry in book.entries:
-        if entry.request_id == hold.request_id and key in entry.keys:
-            usd_nanos, tokens = usd_nanos + entry.spent_usd_nanos, tokens + entry.spent_tokens
-    return usd_nanos, tokens
+def _paid(book: Book, hold: Hold) -> Sequence[PaidLine]:
+    """What the attempts of a settled request cost; it may have been settled in this very batch."""
+    known = book.paid.get((hold.organization, hold.request_id))
+    if known is not None:
+        return known
+    return [
+        PaidLine(line.model, line.provider, line.cost_usd_nanos, line.input_tokens + line.output_tokens)
+        for scope, request_id, usage in book.usage
+        if (scope.organization, request_id) == (hold.organization, hold.request_id)
+        for line in usage.lines
+    ]
 
 
 def _terms(book: Book, organization: str, budget_id: str) -> Terms:

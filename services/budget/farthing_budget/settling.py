@@ -5,7 +5,7 @@ from __future__ import annotations
 from farthing_budget.book import Book
 from farthing_budget.budgets import BalanceKey, Selector
 from farthing_budget.operations import Charge, Hold, Kind, Work
-from farthing_budget.usage import UsageLine, UsageRecord
+from farthing_budget.usage import PaidLine, UsageLine, UsageRecord
 
 
 def settled_work(usage: UsageRecord) -> Work:
@@ -32,7 +32,7 @@ def settle_lines(book: Book, hold: Hold, usage: UsageRecord, *, kind: Kind = Kin
     changes: list[tuple[tuple[BalanceKey, ...], dict[str, int]]] = [(hold.keys, ends)] if ends else []
     charged = []
     for charge in (*hold.charges, *surprising):
-        lines = [line for line in usage.lines if _is_for(line, charge.selector)]
+        lines = [line for line in usage.lines if is_for(line, charge.selector)]
         if lines:
             cost = sum(line.cost_usd_nanos for line in lines)
             tokens = sum(line.input_tokens + line.output_tokens for line in lines)
@@ -42,7 +42,8 @@ def settle_lines(book: Book, hold: Hold, usage: UsageRecord, *, kind: Kind = Kin
     return tuple(charged)
 
 
-def _is_for(line: UsageLine, selector: Selector | None) -> bool:
+def is_for(line: UsageLine | PaidLine, selector: Selector | None) -> bool:
+    """Whether a budget of this selector pays for an attempt."""
     return selector is None or selector.name == (line.model if selector.kind == "model" else line.provider)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 from farthing_core.errors import FieldInvalid
 from farthing_core.money import NANOS_MAX
@@ -186,3 +187,12 @@ FIGURES = (
     "unpriced_usd_nanos",
 )
 """What sums of usage consist of, in the order of `UsageRecord.figures` and of the roll-ups' columns."""
+
+
+class PaidLine(NamedTuple):
+    """What one attempt of a settled request cost, as budgets on a model or a provider paid for it."""
+
+    model: str
+    provider: str
+    cost_usd_nanos: int
+    tokens: int

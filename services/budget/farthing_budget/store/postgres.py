@@ -26,7 +26,7 @@ from farthing_budget.sizing.sizer import Sizer
 from farthing_budget.store import columns, rows
 from farthing_budget.store.charges import ChargeSets
 from farthing_budget.store.connection import LaneConnection, away_errors, reaching
-from farthing_budget.store.corrected import origins_of, paid_by
+from farthing_budget.store.corrected import corrected_usage
 from farthing_budget.store.notices import write_notices
 from farthing_budget.store.statements import (
     ENTRIES_OF_HOLD,
@@ -238,9 +238,7 @@ class PostgresLedger:
                 raise _TermsMoved
         by_id = {(each.organization, each.budget_id): each for on_scope in terms.values() for each in on_scope} if named else {}
         corrected = [holds[each] for each in sorted(_corrected(operations)) if each in holds]
-        origins, paid = (
-            (await origins_of(connection, corrected), await paid_by(connection, corrected)) if corrected else ({}, {})
-        )
+        origins, paid = await corrected_usage(connection, corrected)
         return Book(now, holds, terms, balances, self._sizer, named=by_id, origins=origins, paid=paid)
 
 

@@ -100,7 +100,8 @@ WRITE_SUMS = """
         unpriced_usd_nanos = u.unpriced_usd_nanos + excluded.unpriced_usd_nanos
 """
 ORIGINS = """
-    SELECT u.organization, u.request_id, u.task, u.service, u.domain, u.key_id, u.tags, u.model, u.provider, u.deployment, u.outcome
+    SELECT u.organization, u.request_id, u.task, u.service, u.domain, u.key_id, u.tags, u.model, u.provider, u.deployment, u.outcome,
+        u.cost_usd_nanos, u.input_tokens + u.output_tokens AS tokens
     FROM usage u JOIN unnest($1::text[], $2::timestamptz[], $3::uuid[]) AS asked (organization, recorded_at, request_id)
         USING (organization, recorded_at, request_id)
     ORDER BY u.organization, u.request_id, u.line
