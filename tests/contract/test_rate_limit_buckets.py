@@ -291,6 +291,19 @@ async def test_a_repeated_end_does_nothing_twice(house: House) -> None:
     await house.refused(rule)
 
 
+async def test_who_gives_up_while_asking_and_says_so_holds_nothing(house: House) -> None:
+    rule = limit(concurrent=20)
+    admissions = [ask(rule) for _ in range(200)]
+    asking = [asyncio.create_task(house.one.take(each)) for each in admissions]
+    for _ in range(2):
+        await asyncio.sleep(0)
+    for task in asking:
+        task.cancel()
+    await asyncio.gather(*(house.one.finish("acme", each.request_id, None) for each in admissions))
+    await asyncio.gather(*asking, return_exceptions=True)
+    assert await admitted_of((house.one, house.other), 64, rule) == 20
+
+
 async def test_an_end_that_nobody_knows_is_let_be(house: House) -> None:
     await house.finish(str(uuid.uuid4()), 5)
 

@@ -30,10 +30,10 @@ _QUEUE_MAX = 10_000
 _CONNECTIONS_MAX = 4
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_Call = tuple[Sequence[str], tuple[int | str | bytes, ...]]
-"""The keys and the arguments of a script."""
-_End = tuple[str, str, int | None]
-"""(organisation, request_id, tokens used)."""
+_ADMIT_SHA, _FINISH_SHA = (sha1(script.encode(), usedforsecurity=False).hexdigest() for script in (ADMIT, FINISH))
+_Command = tuple[int | str | bytes, ...]
+_Key = tuple[str, str]
+"""(organisation, request_id)."""
 
 
 @asynccontextmanager
@@ -61,22 +61,33 @@ class RedisBuckets:
     def __init__(self, client: Redis, clock: Clock) -> None:
         self._client: Any = client
         self._clock = clock
-        self._takes: Batcher[Admission, Admitted] = Batcher(self._take, batch_size_max=_BATCH_MAX, queue_size_max=_QUEUE_MAX)
-        self._ends: Batcher[_End, None] = Batcher(self._finish, batch_size_max=_BATCH_MAX, queue_size_max=_QUEUE_MAX)
+        # Admissions and the first look at their ends are one queue, so that an end never overtakes its admission.
+        self._asks: Batcher[Admission | _Key, Any] = Batcher(self._ask, batch_size_max=_BATCH_MAX, queue_size_max=_QUEUE_MAX)
+        self._ends: Batcher[_Command, Any] = Batcher(self._finish, batch_size_max=_BATCH_MAX, queue_size_max=_QUEUE_MAX)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[RedisBuckets]:
         """Talks to Redis until the block ends and all that waits is answered."""
-        async with self._takes.running(), self._ends.running():
+        async with self._asks.running(), self._ends.running():
             yield self
 
     async def take(self, admission: Admission) -> Admitted:
         """Takes of every bucket or of none."""
-        return await self._takes.submit(admission)
+        verdict, *numbers = await self._asks.submit(admission)
+        if verdict == b"REUSED":
+            raise RequestIdReused(request_id=admission.request_id)
+        if verdict == b"REFUSED":
+            raise refusal(admission.charges, [int(number) for number in numbers])
+        requests_left, tokens_left = (int(number) if int(number) >= 0 else None for number in numbers)
+        return Admitted(True, requests_left, tokens_left)
 
     async def finish(self, organization: str, request_id: str, tokens: int | None) -> None:
         """Ends an admission."""
-        await self._ends.submit((organization, request_id, tokens))
+        key = (organization, request_id)
+        lines, ends_at_us = await self._asks.submit(key)
+        now_us = self._now_us()
+        if lines is not None and int(ends_at_us) > now_us:
+            await self._ends.submit(_ending(key, lines.decode(), tokens, now_us))
 
     async def reachable(self) -> None:
         """Raises BucketsAway when Redis does not take a write now."""
@@ -85,35 +96,23 @@ class RedisBuckets:
         except _AWAY as error:
             raise BucketsAway from error
 
-    async def _take(self, admissions: Sequence[Admission]) -> list[Admitted | BaseException]:
+    async def _ask(self, asked: Sequence[Admission | _Key]) -> list[Any]:
         now_us = self._now_us()
-        calls = [_taking(admission, now_us) for admission in admissions]
-        answers = await self._evaluate(ADMIT, calls)
-        return [_verdict(*each) for each in zip(admissions, answers, strict=True)]
+        return await self._run(
+            ADMIT, [_taking(each, now_us) if isinstance(each, Admission) else _looking(each) for each in asked]
+        )
 
-    async def _finish(self, ends: Sequence[_End]) -> list[BaseException | None]:
-        now_us = self._now_us()
-        pipeline = self._client.pipeline(transaction=False)
-        for organization, request_id, _ in ends:
-            pipeline.hmget(_admission(organization, request_id), "charges", "ends_at_us")
-        try:
-            found = await pipeline.execute()
-        except _AWAY as error:
-            raise BucketsAway from error
-        known = [
-            (end, lines) for end, (lines, ends_at_us) in zip(ends, found, strict=True) if lines and int(ends_at_us) > now_us
-        ]
-        await self._evaluate(FINISH, [_ending(end, lines.decode(), now_us) for end, lines in known])
-        return [None] * len(ends)
+    async def _finish(self, endings: Sequence[_Command]) -> list[Any]:
+        return await self._run(FINISH, endings)
 
-    async def _evaluate(self, script: str, calls: Sequence[_Call]) -> list[Any]:
-        """A script's answers to calls, in one round trip; in three when Redis does not have the script."""
+    async def _run(self, script: str, commands: Sequence[_Command]) -> list[Any]:
+        """The answers to commands, in one round trip; in three when Redis does not have the script yet."""
         try:
-            answers = await self._pipelined(script, calls)
+            answers = await self._pipelined(commands)
             missing = [number for number, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
             if missing:
                 await self._client.script_load(script)
-                again = await self._pipelined(script, [calls[number] for number in missing])
+                again = await self._pipelined([commands[number] for number in missing])
                 for number, answer in zip(missing, again, strict=True):
                     answers[number] = answer
             for answer in answers:
@@ -123,13 +122,10 @@ class RedisBuckets:
             raise BucketsAway from error
         return answers
 
-    async def _pipelined(self, script: str, calls: Sequence[_Call]) -> list[Any]:
-        if not calls:
-            return []
-        name = sha1(script.encode(), usedforsecurity=False).hexdigest()
+    async def _pipelined(self, commands: Sequence[_Command]) -> list[Any]:
         pipeline = self._client.pipeline(transaction=False)
-        for keys, arguments in calls:
-            pipeline.evalsha(name, len(keys), *keys, *arguments)
+        for command in commands:
+            pipeline.execute_command(*command)
         answers: list[Any] = await pipeline.execute(raise_on_error=False)
         return answers
 
@@ -137,10 +133,14 @@ class RedisBuckets:
         return (self._clock.now() - _EPOCH) // _MICROSECOND
 
 
-def _taking(admission: Admission, now_us: int) -> _Call:
+def _taking(admission: Admission, now_us: int) -> _Command:
     organization, charges = admission.organization, admission.charges
     keys = [_admission(organization, admission.request_id), *(_bucket(organization, bucket.name) for bucket, _ in charges)]
-    return keys, (
+    return (
+        "EVALSHA",
+        _ADMIT_SHA,
+        len(keys),
+        *keys,
         now_us,
         admission.fingerprint,
         admission.request_id,
@@ -150,22 +150,16 @@ def _taking(admission: Admission, now_us: int) -> _Call:
     )
 
 
-def _verdict(admission: Admission, answer: Sequence[bytes]) -> Admitted | BaseException:
-    verdict, *numbers = answer
-    if verdict == b"REUSED":
-        return RequestIdReused(request_id=admission.request_id)
-    if verdict == b"REFUSED":
-        return refusal(admission.charges, [int(number) for number in numbers])
-    requests_left, tokens_left = (int(number) if int(number) >= 0 else None for number in numbers)
-    return Admitted(True, requests_left, tokens_left)
+def _looking(key: _Key) -> _Command:
+    return "HMGET", _admission(*key), "charges", "ends_at_us"
 
 
-def _ending(end: _End, lines: str, now_us: int) -> _Call:
-    organization, request_id, tokens = end
+def _ending(key: _Key, lines: str, tokens: int | None, now_us: int) -> _Command:
+    organization, request_id = key
     charges = [line.split() for line in lines.split("\n")]
-    keys = [_admission(organization, request_id), *(_bucket(organization, name) for name, *_ in charges)]
+    keys = [_admission(*key), *(_bucket(organization, name) for name, *_ in charges)]
     corrections = "\n".join(_correction(numbers, tokens, now_us) for _, *numbers in charges)
-    return keys, (request_id, now_us, REMEMBERED_S * 1_000_000, corrections)
+    return "EVALSHA", _FINISH_SHA, len(keys), *keys, request_id, now_us, REMEMBERED_S * 1_000_000, corrections
 
 
 def _line(charge: Charge, now_us: int) -> str:
