@@ -6,6 +6,7 @@ import uuid
 from collections.abc import AsyncIterator
 from typing import Any
 
+import asyncpg
 import grpc
 import pytest
 from farthing.budget.v1 import budget_pb2, budget_pb2_grpc
@@ -154,6 +155,22 @@ async def test_a_budget_may_ask_that_the_worst_case_is_held(api: Any) -> None:
         assert not (await stub.UpdateBudget(change)).budget.limit_terms.hold_worst_case
         hold = (await stub.ReserveBudget(reserve(4_096, tokens=4_096, sizing=sizing))).reservation
         assert (hold.amount_usd_nanos, hold.output_tokens_held) == (64, 64)
+
+
+async def test_what_a_service_learned_is_kept_when_it_ends(suite: Any, database_url: str) -> None:
+    sizing = budget_pb2.Sizing(output_usd_nanos_per_million_tokens=1_000_000, output_tokens_max=4_096, model="m", task="chat")
+    async with suite("budget", environment={"FARTHING_BUDGET_SHARING_INTERVAL_S": "3600"}) as running:
+        stub, request_id = stub_of(running.mesh.channel), new_id()
+        await create(stub, 10**12)
+        await stub.ReserveBudget(reserve(4_096, request_id, tokens=4_096, sizing=sizing))
+        ended = settle(request_id, 30)
+        ended.usage.lines[0].output_tokens = 30
+        await stub.SettleReservation(ended)
+    connection = await asyncpg.connect(database_url)
+    kept = await connection.fetch("SELECT scope, model, task FROM budget.answer_lengths ORDER BY task DESC, input_bucket DESC")
+    await connection.close()
+    project = USER.rpartition("/users/")[0]
+    assert [tuple(row) for row in kept] == [(project, "m", "chat"), (project, "m", "chat"), (ORGANIZATION, "m", "")]
 
 
 async def test_a_sized_hold_is_topped_up_by_output_tokens(api: Any) -> None:
