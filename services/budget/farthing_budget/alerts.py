@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from email.errors import MessageError
+from email.headerregistry import Address
 from enum import IntEnum
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 from farthing_core.errors import FieldInvalid
 from farthing_core.money import usd_text
@@ -55,10 +57,9 @@ class Channel:
     def checked(self, *, field: str) -> Channel:
         """This channel; raises FieldInvalid, naming what is below `field`, for one that nothing can be sent to."""
         if self.kind == "email":
-            if not self.target.isprintable() or any(character in ' ,;:<>"\\' for character in self.target):
-                raise FieldInvalid(field=f"{field}.email.address", problem="must be one plain e-mail address")
+            _check_address(self.target, field=f"{field}.email.address")
             return self
-        _checked_url(self.target, field=f"{field}.{self.kind}.url")
+        _check_url(self.target, field=f"{field}.{self.kind}.url")
         if self.kind == "webhook" and len(self.secret) < SECRET_CHARACTERS_MIN:
             raise FieldInvalid(
                 field=f"{field}.webhook.secret", problem=f"must have at least {SECRET_CHARACTERS_MIN} characters"
@@ -66,7 +67,17 @@ class Channel:
         return self
 
 
-def _checked_url(url: str, *, field: str) -> SplitResult:
+def _check_address(address: str, *, field: str) -> None:
+    problem = "must be one plain e-mail address"
+    if not address.isprintable() or any(character in ' ,;:<>"\\' for character in address):
+        raise FieldInvalid(field=field, problem=problem)
+    try:
+        Address(addr_spec=address)
+    except (ValueError, MessageError) as error:
+        raise FieldInvalid(field=field, problem=problem) from error
+
+
+def _check_url(url: str, *, field: str) -> None:
     problem = "must be an http or https URL of printable characters, without credentials"
     if not url.isprintable() or " " in url or "\\" in url:
         raise FieldInvalid(field=field, problem=problem)
@@ -77,7 +88,6 @@ def _checked_url(url: str, *, field: str) -> SplitResult:
         raise FieldInvalid(field=field, problem=problem) from error
     if not named or "@" in parts.netloc or parts.fragment:
         raise FieldInvalid(field=field, problem=problem)
-    return parts
 
 
 @dataclass(frozen=True, slots=True)

@@ -349,6 +349,7 @@ async def test_rules_are_listed_changed_and_deleted_within_their_organisation(ap
         ({"channels": [slack("https:///services")]}, "channels[0].slack.url"),
         ({"channels": [email("ann@example.test\r\nBcc: eve@evil.test")]}, "address"),
         ({"channels": [email("ann")]}, "address"),
+        ({"channels": [email("ann..bell@example.test")]}, "channels[0].email.address"),
     ],
 )
 async def test_what_no_rule_can_be_is_refused_by_its_field(suite: Any, values: dict[str, Any], named: str) -> None:
