@@ -10,7 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent.parent
 
 
-def test_nothing_acknowledged_is_lost_or_doubled_by_kills_of_the_ledger_and_of_its_postgres() -> None:
+def test_case_13_nothing_acknowledged_is_lost_or_doubled_by_kills_of_the_ledger_and_of_its_postgres() -> None:
     command = [sys.executable, "-m", "evals.kills", "--kills", "10", "--seed", "7"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=110, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

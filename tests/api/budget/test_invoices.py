@@ -36,7 +36,7 @@ def line(cost: int, *, model: str = "m", day: str = "", **values: Any) -> Any:
     return budget_pb2.InvoiceLine(model=model, day=day or today(), cost_usd_nanos=cost, **values)
 
 
-async def test_an_invoice_is_compared_with_what_was_tracked_of_its_provider(api: Any) -> None:
+async def test_case_16_an_invoice_is_compared_with_what_was_tracked_of_its_provider(api: Any) -> None:
     async with api("budget") as channel_of:
         stub = stub_of(channel_of)
         for _ in range(2):
@@ -59,7 +59,7 @@ async def test_an_invoice_is_compared_with_what_was_tracked_of_its_provider(api:
         assert found.explained_usd_nanos == 200_000_005
 
 
-async def test_an_exported_invoice_reconciles_with_itself(api: Any) -> None:
+async def test_case_16_an_exported_invoice_reconciles_with_itself(api: Any) -> None:
     async with api("budget") as channel_of:
         stub = stub_of(channel_of)
         for number, model in enumerate(("m", "n", "m")):

@@ -130,7 +130,7 @@ async def server(session_dir: Path) -> AsyncIterator[Cluster]:
         await asyncio.to_thread(cluster.stop_if_last)
 
 
-async def test_case_09_postgres_stopped_under_load_costs_nobody_anything(suite: Any, server: Cluster) -> None:
+async def test_case_9_postgres_stopped_under_load_costs_nobody_anything(suite: Any, server: Cluster) -> None:
     async with suite("budget", database_url=server.url("farthing")) as running:
         stub = budget_pb2_grpc.BudgetServiceStub(running.mesh.channel("budget"))
         budget_id, crowd = await create(stub), Crowd(stub)
@@ -171,7 +171,7 @@ class SlowWire:
             writer.close()
 
 
-async def test_case_09_half_a_second_a_round_trip_makes_larger_batches_and_loses_nothing(
+async def test_case_9_half_a_second_a_round_trip_makes_larger_batches_and_loses_nothing(
     suite: Any, server: Cluster, session_dir: Path
 ) -> None:
     wire, folder = SlowWire(str(server.socket_dir / ".s.PGSQL.5432")), session_dir / uuid.uuid4().hex[:8]
@@ -230,7 +230,7 @@ _FILL = """
 """
 
 
-async def test_case_09_a_full_disk_refuses_what_writes_answers_what_reads_and_recovers_by_itself(
+async def test_case_9_a_full_disk_refuses_what_writes_answers_what_reads_and_recovers_by_itself(
     suite: Any, server: Cluster
 ) -> None:
     url = server.url("farthing")
@@ -254,7 +254,7 @@ async def test_case_09_a_full_disk_refuses_what_writes_answers_what_reads_and_re
         await prove(stub, crowd, budget_id)
 
 
-async def test_case_09_rows_that_somebody_will_not_let_go_make_the_ledger_busy_and_not_dead(
+async def test_case_9_rows_that_somebody_will_not_let_go_make_the_ledger_busy_and_not_dead(
     suite: Any, database_url: str
 ) -> None:
     async with suite("budget") as running:
