@@ -42,9 +42,12 @@ class Deferred:
         """How many pieces are under way."""
         return len(self._tasks)
 
-    async def run(self, what: str, work: Callable[[], Awaitable[None]], *, request_id: str) -> None:
-        """Starts a piece of work and returns at once; waits for it where too much is outstanding already."""
-        task = asyncio.create_task(self._persist(what, work, request_id))
+    async def run(self, what: str, work: Callable[[], Awaitable[None]], *, request_id: str, may_fail: bool = False) -> None:
+        """Starts a piece of work and returns at once; waits for it where too much is outstanding already.
+
+        While its peer is out of reach it is tried again for as long as this process lives, or `attempts_max` times where it may fail.
+        """
+        task = asyncio.create_task(self._persist(what, work, request_id, may_fail=may_fail))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         if len(self._tasks) > self._outstanding_max:
@@ -62,17 +65,23 @@ class Deferred:
         if not task.cancelled():
             task.exception()  # a caller who has gone away does not look
 
-    async def _persist(self, what: str, work: Callable[[], Awaitable[None]], request_id: str) -> None:
-        backoff_s = self._backoff_s
-        for attempt in range(1, self._attempts_max + 1):
+    async def _persist(self, what: str, work: Callable[[], Awaitable[None]], request_id: str, *, may_fail: bool) -> None:
+        backoff_s, attempts = self._backoff_s, 0
+        while True:
+            attempts += 1
             try:
                 return await work()
             except FarthingError as error:
-                if attempt == self._attempts_max or not getattr(error, "unreachable", False):
-                    _log.error("deferred work failed", what=what, request_id=request_id, attempts=attempt, error=error.message)
+                lost = may_fail and attempts >= self._attempts_max
+                if lost or not getattr(error, "unreachable", False):
+                    _log.error("deferred work failed", what=what, request_id=request_id, attempts=attempts, error=error.message)
                     return None
+                if attempts == self._attempts_max:
+                    _log.error(
+                        "deferred work is still waiting for its peer", what=what, request_id=request_id, error=error.message
+                    )
             except Exception as error:
-                _log.error("deferred work failed", what=what, request_id=request_id, attempts=attempt, exc_info=error)
+                _log.error("deferred work failed", what=what, request_id=request_id, attempts=attempts, exc_info=error)
                 return None
             await asyncio.sleep(backoff_s)
             backoff_s = min(backoff_s * 2, self._backoff_s_max)

@@ -113,7 +113,7 @@ class Purchases:
             )
 
         journey.defer(StepName.REMEMBER, f"for {ttl_s} s")
-        await self._deferred.run("remember", remember, request_id=journey.ask.request_id)
+        await self._deferred.run("remember", remember, request_id=journey.ask.request_id, may_fail=True)
         return None
 
     async def _end_without_answer(self, journey: Journey, error: BaseException) -> None:

@@ -25,7 +25,9 @@ class Settings(ServiceSettings):
     )
     deferred_max: int = Field(default=2000, ge=1, description="Settlements and stores under way beside the answers' path.")
     deferred_attempts_max: int = Field(
-        default=12, ge=1, description="How often a settlement is tried while its peer is unavailable."
+        default=12,
+        ge=1,
+        description="How often storing an answer is tried while the cache is unavailable. Settlements are tried until they are done.",
     )
     deferred_grace_s: float = Field(
         default=15.0, ge=0, description="How long outstanding settlements are waited for at shutdown."
