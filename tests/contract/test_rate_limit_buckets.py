@@ -20,6 +20,7 @@ from farthing_budget.refusals import RequestIdReused
 from farthing_budget.store.memory import MemoryBuckets
 from farthing_budget.store.redis import open_buckets
 from farthing_core.clock import ManualClock
+from farthing_runtime.redis_client import open_redis
 from redis import Redis
 
 START = datetime(2026, 3, 15, 12, tzinfo=UTC)
@@ -48,24 +49,36 @@ class House:
 
 @pytest.fixture(scope="module")
 def redis_cluster(session_dir: Path, start_redis: Callable[..., subprocess.Popen[bytes]]) -> Iterator[str]:
-    """The URL of a cluster of one: it refuses a script whose keys are of several slots."""
-    path = session_dir / "cluster.sock"
-    options = ["--cluster-enabled", "yes", "--cluster-config-file", "cluster.conf", "--bind", "127.0.0.1"]
-    for _ in range(20):
-        # A cluster cannot do without two ports, which somebody else may have.
-        server = start_redis(path, *options, "--port", str(random.randint(20_000, 30_000)))
-        if server.poll() is None:
-            break
+    """The URL of a cluster of three: it refuses a script whose keys are of several slots."""
+    servers, ports = [], list[int]()
     try:
-        deadline = time.monotonic() + 10
-        with Redis.from_url(f"unix://{path}") as client:
-            client.execute_command("CLUSTER", "ADDSLOTS", *range(16_384))
-            while b"cluster_state:ok" not in client.execute_command("CLUSTER", "INFO") and time.monotonic() < deadline:
-                time.sleep(0.01)
-        yield f"unix://{path}"
+        for number in range(3):
+            path = session_dir / f"cluster-{number}.sock"
+            options = ["--cluster-enabled", "yes", "--cluster-config-file", f"cluster-{number}.conf", "--bind", "127.0.0.1"]
+            for port in random.sample(range(20_000, 30_000), 20):
+                # A cluster cannot do without two ports, which somebody else may have.
+                servers.append(start_redis(path, *options, "--port", str(port)))
+                if servers[-1].poll() is None:
+                    ports.append(port)
+                    break
+        _join(ports)
+        yield f"redis+cluster://127.0.0.1:{ports[0]}"
     finally:
-        server.terminate()
-        server.wait(timeout=10)
+        for server in servers:
+            server.terminate()
+            server.wait(timeout=10)
+
+
+def _join(ports: list[int]) -> None:
+    with contextlib.ExitStack() as stack:
+        nodes = [stack.enter_context(Redis(port=port)) for port in ports]
+        for number, node in enumerate(nodes):
+            node.execute_command("CLUSTER", "ADDSLOTS", *range(number * 5_462, min((number + 1) * 5_462, 16_384)))
+            node.execute_command("CLUSTER", "MEET", "127.0.0.1", ports[0])
+        deadline = time.monotonic() + 30
+        while any(b"cluster_state:ok" not in node.execute_command("CLUSTER", "INFO") for node in nodes):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
 
 
 @pytest.fixture(params=["memory", "redis_server", "redis_cluster"])
@@ -76,8 +89,9 @@ async def house(request: pytest.FixtureRequest) -> AsyncIterator[House]:
         yield House(clock, memory, memory)
         return
     url = request.getfixturevalue(request.param)
-    with Redis.from_url(url) as client:
-        client.flushall()
+    client = open_redis(url, timeout_s=10.0)
+    await client.flushall()
+    await client.aclose()
     async with open_buckets(url, clock, timeout_s=10.0) as one, open_buckets(url, clock, timeout_s=10.0) as other:
         yield House(clock, one, other)
 
@@ -306,6 +320,14 @@ async def test_who_gives_up_while_asking_and_says_so_holds_nothing(house: House)
 
 async def test_an_end_that_nobody_knows_is_let_be(house: House) -> None:
     await house.finish(str(uuid.uuid4()), 5)
+
+
+async def test_organisations_do_not_share_what_they_are_asked_together(house: House) -> None:
+    rules = {f"org{number}": limit(concurrent=1) for number in range(30)}
+    for expected in (30, 0):
+        asked = [house.one.take(ask(rule, organization=name)) for name, rule in rules.items()]
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        assert sum(isinstance(answer, Admitted) for answer in answers) == expected
 
 
 async def test_an_admission_of_another_organisation_is_not_ended(house: House) -> None:

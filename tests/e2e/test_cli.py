@@ -47,6 +47,7 @@ def test_config_prints_what_differs_and_hides_passwords(tmp_path: Path) -> None:
     [
         ({"FARTHING_GRPC_PORT": "seven"}, "", "FARTHING_GRPC_PORT"),
         ({"FARTHING_PEERS": "budget"}, "", "FARTHING_PEERS"),
+        ({"FARTHING_REDIS_URL": "localhost:6379"}, "", "FARTHING_REDIS_URL"),
         ({"FARTHING_CACHE_SIMILARITY_MIN": "7"}, "", "FARTHING_CACHE_SIMILARITY_MIN"),
         ({}, "version: 1\ncolour: red\n", "colour"),
         ({}, "version: 2\n", "version"),

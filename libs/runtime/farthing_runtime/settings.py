@@ -41,7 +41,10 @@ class HostSettings(BaseSettings):
         default="", description="A Postgres (15 or newer, with pgvector). Empty: an embedded one in data_dir."
     )
     redis_url: str = Field(
-        default="", description="A Redis for what replicas share. Empty: memory, which is right for one process."
+        default="",
+        pattern=r"^$|^(redis|rediss)(\+cluster)?://.+|^unix://.+",
+        description="A Redis (redis://, rediss://, unix://) or Redis Cluster (redis+cluster://, any node) for what replicas share. "
+        "Empty: memory, which is right for one process.",
     )
     config_file: Path | None = Field(default=None, description="farthing.yaml. Empty: ./farthing.yaml when it exists.")
     grpc_host: str = Field(default="127.0.0.1", description="Address on which gRPC is served.")

@@ -91,11 +91,11 @@ async def _batchers(
 async def _hot_entries(settings: Settings, clock: Clock, stack: AsyncExitStack) -> HotEntries:
     if not settings.redis_url:
         return MemoryHotEntries(clock, bytes_max=settings.hot_bytes_max)
-    from redis.asyncio import Redis
+    from farthing_runtime.redis_client import open_redis
 
     from farthing_cache.store.redis import RedisHotEntries
 
-    client = Redis.from_url(settings.redis_url, socket_timeout=0.5, socket_connect_timeout=0.5)
+    client = open_redis(settings.redis_url, timeout_s=0.5)
     stack.push_async_callback(client.aclose)
     return RedisHotEntries(client, clock)
 

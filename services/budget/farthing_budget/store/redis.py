@@ -14,20 +14,16 @@ from typing import Any
 
 from farthing_core.clock import Clock
 from farthing_runtime.batching import Batcher
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, RedisError
+from farthing_runtime.redis_client import AWAY, open_redis
+from redis.exceptions import NoScriptError
 
 from farthing_budget.buckets import REMEMBERED_S, Admission, Admitted, Charge, Kind, refusal
 from farthing_budget.rate_limits import BucketsAway
 from farthing_budget.refusals import RequestIdReused
 from farthing_budget.store.scripts import ADMIT, FINISH
 
-_AWAY = (RedisError, OSError, TimeoutError)
 _BATCH_MAX = 128
 _QUEUE_MAX = 10_000
-_CONNECTIONS_MAX = 4
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _ADMIT_SHA, _FINISH_SHA = (sha1(script.encode(), usedforsecurity=False).hexdigest() for script in (ADMIT, FINISH))
@@ -39,15 +35,7 @@ _Key = tuple[str, str]
 @asynccontextmanager
 async def open_buckets(url: str, clock: Clock, *, timeout_s: float) -> AsyncIterator[RedisBuckets]:
     """Buckets in the Redis at a URL, until the block ends and all that waits is answered. Every wait for Redis is bounded."""
-    pool = BlockingConnectionPool.from_url(
-        url,
-        max_connections=_CONNECTIONS_MAX,
-        timeout=timeout_s,
-        socket_timeout=timeout_s,
-        socket_connect_timeout=timeout_s,
-        retry=Retry(NoBackoff(), 1),  # a connection may have broken while nobody used it
-    )
-    client = Redis.from_pool(pool)
+    client = open_redis(url, timeout_s=timeout_s)
     try:
         async with RedisBuckets(client, clock).running() as buckets:
             yield buckets
@@ -58,8 +46,8 @@ async def open_buckets(url: str, clock: Clock, *, timeout_s: float) -> AsyncIter
 class RedisBuckets:
     """The RateBuckets of all replicas. What is asked at the same time shares a round trip; may raise QueueFull when too many wait."""
 
-    def __init__(self, client: Redis, clock: Clock) -> None:
-        self._client: Any = client
+    def __init__(self, client: Any, clock: Clock) -> None:
+        self._client = client
         self._clock = clock
         # Admissions and the first look at their ends are one queue, so that an end never overtakes its admission.
         self._asks: Batcher[Admission | _Key, Any] = Batcher(self._ask, batch_size_max=_BATCH_MAX, queue_size_max=_QUEUE_MAX)
@@ -93,7 +81,7 @@ class RedisBuckets:
         """Raises BucketsAway when Redis does not take a write now."""
         try:
             await self._client.set("farthing:budget:reachable", "1", px=1_000)
-        except _AWAY as error:
+        except AWAY as error:
             raise BucketsAway from error
 
     async def _ask(self, asked: Sequence[Admission | _Key]) -> list[Any]:
@@ -118,7 +106,7 @@ class RedisBuckets:
             for answer in answers:
                 if isinstance(answer, Exception):
                     raise answer
-        except _AWAY as error:
+        except AWAY as error:
             raise BucketsAway from error
         return answers
 

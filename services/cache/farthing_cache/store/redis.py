@@ -11,12 +11,10 @@ from typing import Any
 
 import structlog
 from farthing_core.clock import Clock
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from farthing_runtime.redis_client import AWAY
 
 from farthing_cache.store import Hot
 
-_AWAY = (RedisError, OSError, TimeoutError)
 _STAMP_BYTES = 8
 _log = structlog.get_logger()
 
@@ -24,15 +22,15 @@ _log = structlog.get_logger()
 class RedisHotEntries:
     """The HotEntries of all replicas."""
 
-    def __init__(self, client: Redis, clock: Clock) -> None:
-        self._client: Any = client
+    def __init__(self, client: Any, clock: Clock) -> None:
+        self._client = client
         self._clock = clock
 
     async def get(self, organization: str, key: bytes) -> Hot | None:
         """An entry that has not expired."""
         try:
             epoch, raw = await self._client.mget(_epoch(organization), _name(organization, key))
-        except _AWAY as error:
+        except AWAY as error:
             _log.warning("redis is away: look-ups go to Postgres", error=type(error).__name__)
             return None
         if raw is None or raw[_STAMP_BYTES : 2 * _STAMP_BYTES] != _packed(epoch):
@@ -49,14 +47,14 @@ class RedisHotEntries:
             epoch = await self._client.get(_epoch(organization))
             stamp = int(hot.expires_at.timestamp() * 1000).to_bytes(_STAMP_BYTES, "big")
             await self._client.set(_name(organization, key), stamp + _packed(epoch) + hot.payload, px=left_ms)
-        except _AWAY as error:
+        except AWAY as error:
             _log.warning("redis is away: an entry is kept in Postgres only", error=type(error).__name__)
 
     async def drop(self, organization: str) -> None:
         """Makes an organisation's entries unfindable."""
         try:
             await self._client.incr(_epoch(organization))
-        except _AWAY as error:
+        except AWAY as error:
             _log.warning("redis is away: entries were not dropped there", error=type(error).__name__)
 
     async def clear(self) -> None:
