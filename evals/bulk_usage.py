@@ -172,6 +172,8 @@ def _of_finest(rollup: Rollup) -> list[str]:
     """A roll-up from the finest sums: its places, each with those that go into it, and then its sums."""
     values = [name if name in rollup.dimensions else "''" for name in DIMENSIONS[:-1]]
     tags = "ARRAY[tag]" if rollup.by_tag else "tags" if "tags" in rollup.dimensions else "'{}'::text[]"
+    alone = ", unnest(tags) AS tag" if rollup.by_tag else ""
+    tagged = " WHERE tags <> '{}'" if rollup.of_tagged else ""
     text = " || ".join(f"octet_length({value}) || ':' || {value}" for value in (*DIMENSIONS[:-1], "tag_text"))
     number = f"('x' || encode(substring(sha256(convert_to({text}, 'UTF8')) FROM 1 FOR 8), 'hex'))::bit(64)::bigint"
     named = ", ".join(f"{value} AS {name}" for value, name in zip(values, DIMENSIONS, strict=False))
@@ -180,7 +182,7 @@ def _of_finest(rollup: Rollup) -> list[str]:
         f"""
         CREATE TEMP TABLE into_places AS SELECT finest, {number} AS place_number, {_DIMENSIONS}
         FROM (SELECT *, {_TAG_TEXT} AS tag_text FROM (
-            SELECT finest, {named}, {tags} AS tags FROM finest_places{", unnest(tags) AS tag" if rollup.by_tag else ""}
+            SELECT finest, {named}, {tags} AS tags FROM finest_places{alone}{tagged}
         ) AS named) AS measured
         """,
         "ANALYZE into_places",

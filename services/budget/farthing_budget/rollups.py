@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from enum import IntEnum
 from functools import lru_cache
 from hashlib import sha256
+from operator import add
 from typing import Any
 
 from farthing_core.scopes import Scope
@@ -34,18 +35,14 @@ class Grain(IntEnum):
 class Rollup:
     """Sums of a grain by some dimensions. `number` is how the database knows it; it is never given to another.
 
-    One `by_tag` counts usage once for each of its tags, alone, and what has none not at all.
+    One `by_tag` counts usage once for each of its tags, alone; one `of_tagged` counts only usage that has tags.
     """
 
     number: int
     grain: Grain
     dimensions: frozenset[str]
     by_tag: bool = False
-
-    def at(self, moment: datetime) -> datetime:
-        """The start of the hour or day of a moment."""
-        hour = moment.replace(minute=0, second=0, microsecond=0)
-        return hour if self.grain is Grain.HOUR else hour.replace(hour=0)
+    of_tagged: bool = False
 
     def of(self, place: Place) -> list[Place]:
         """Where it counts what belongs to a place."""
@@ -53,11 +50,19 @@ class Rollup:
         tags = place[-1]
         if self.by_tag:
             return [(*kept, (tag,)) for tag in tags]
+        if self.of_tagged and not tags:
+            return []
         return [(*kept, tags if "tags" in self.dimensions else ())]
 
 
-def _rollup(number: int, grain: Grain, dimensions: str, *, by_tag: bool = False) -> Rollup:
-    return Rollup(number, grain, frozenset(dimensions.split()), by_tag)
+def _start(grain: Grain, moment: datetime) -> datetime:
+    """The start of the hour or day of a moment."""
+    hour = moment.replace(minute=0, second=0, microsecond=0)
+    return hour if grain is Grain.HOUR else hour.replace(hour=0)
+
+
+def _rollup(number: int, grain: Grain, dimensions: str, *, by_tag: bool = False, of_tagged: bool = False) -> Rollup:
+    return Rollup(number, grain, frozenset(dimensions.split()), by_tag, of_tagged)
 
 
 _SCOPE = "workspace project user_name"
@@ -71,7 +76,7 @@ ROLLUPS = (
     _rollup(4, Grain.DAY, "workspace project model provider task service domain"),
     _rollup(5, Grain.HOUR, "workspace project model provider"),
     _rollup(6, Grain.DAY, _ALL),
-    _rollup(9, Grain.DAY, f"{_ALL} tags"),
+    _rollup(9, Grain.DAY, f"{_ALL} tags", of_tagged=True),
     _rollup(7, Grain.HOUR, f"{_ALL} tags"),
 )
 
@@ -88,12 +93,14 @@ class Piece:
 def pieces(start: datetime, end: datetime, dimensions: Iterable[str], *, hourly: bool) -> list[Piece]:
     """Which roll-ups answer for a range of whole hours: its days from one by day where that is smaller, its edges from one by hour."""
     wanted = frozenset(dimensions)
-    fitting = [each for each in ROLLUPS if wanted <= each.dimensions and (not each.by_tag or "tags" in wanted)]
+    fitting = [
+        each for each in ROLLUPS if wanted <= each.dimensions and ("tags" in wanted or not (each.by_tag or each.of_tagged))
+    ]
     by_hour = next(each for each in fitting if each.grain is Grain.HOUR)
     if hourly or fitting[0] is by_hour:
         return [Piece(by_hour, start, end)]
-    first = fitting[0].at(start + timedelta(hours=23))
-    last = fitting[0].at(end)
+    first = _start(Grain.DAY, start + timedelta(hours=23))
+    last = _start(Grain.DAY, end)
     if first >= last:
         return [Piece(by_hour, start, end)]
     found = [Piece(by_hour, start, first), Piece(fitting[0], first, last), Piece(by_hour, last, end)]
@@ -122,7 +129,6 @@ def scope_names(path: str) -> tuple[str, str, str]:
     return workspace, project, user
 
 
-@lru_cache(maxsize=16_384)
 def place_number(place: Place) -> int:
     """The number of a place: the first 64 bits of the hash of its values, each behind its length in bytes."""
     *names, tags = place
@@ -148,20 +154,21 @@ def summed(usage: Iterable[tuple[Scope, str, UsageRecord]], now: datetime) -> tu
             _add(by_place, (scope.organization, place_of(scope, record, line)), figures)
     sums: Sums = {}
     places: Places = {}
+    starts = {grain: _start(grain, now) for grain in Grain}
     # What happened in one place was added up first: a busy place costs no more than an idle one.
     for (organization, place), total in by_place.items():
-        for rollup in ROLLUPS:
-            for its in rollup.of(place):
-                number = place_number(its)
-                places[organization, rollup.number, number] = its
-                _add(sums, (organization, rollup.number, rollup.at(now), number), total)
+        for rollup, number, its in _targets(place):
+            places[organization, rollup.number, number] = its
+            _add(sums, (organization, rollup.number, starts[rollup.grain], number), total)
     return sums, places
+
+
+@lru_cache(maxsize=16_384)
+def _targets(place: Place) -> tuple[tuple[Rollup, int, Place], ...]:
+    """Where each roll-up counts what belongs to a place."""
+    return tuple((rollup, place_number(its), its) for rollup in ROLLUPS for its in rollup.of(place))
 
 
 def _add(sums: dict[Any, list[int]], key: Any, figures: Sequence[int]) -> None:
     total = sums.get(key)
-    if total is None:
-        sums[key] = list(figures)
-        return
-    for index, value in enumerate(figures):
-        total[index] += value
+    sums[key] = list(figures) if total is None else [*map(add, total, figures)]
