@@ -6,13 +6,14 @@ names: whole days from one by day, the hours at its edges from one by hour.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import IntEnum
 from functools import lru_cache
 from hashlib import sha256
 from operator import add
+from sys import intern
 from typing import Any
 
 from farthing_core.scopes import Scope
@@ -111,12 +112,8 @@ def place_of(scope: Scope, record: UsageRecord, line: UsageLine) -> Place:
     """Where a line belongs, in every dimension."""
     return (
         *scope_names(scope.path),
-        line.model,
-        line.provider,
-        record.task,
-        record.service,
-        record.domain,
-        record.key_id,
+        # Places are remembered, and few names make up many of them.
+        *map(intern, (line.model, line.provider, record.task, record.service, record.domain, record.key_id)),
         tuple(sorted(record.tags)),
     )
 
@@ -140,33 +137,36 @@ def _measured(values: Iterable[str]) -> str:
     return "".join(f"{len(value.encode())}:{value}" for value in values)
 
 
+Target = tuple[Rollup, int]
+"""A roll-up, and the number of the place where it counts."""
 Sums = dict[tuple[str, int, datetime, int], list[int]]
 """Figures by (organisation, roll-up, start of the hour or day, place)."""
-Places = dict[tuple[str, int, int], Place]
-"""Places by (organisation, roll-up, number)."""
 
 
-def summed(usage: Iterable[tuple[Scope, str, UsageRecord]], now: datetime) -> tuple[Sums, Places]:
-    """What a batch adds to every roll-up, and the places that it adds to."""
-    by_place: dict[tuple[str, Place], list[int]] = {}
+def placed(place: Place) -> list[tuple[Target, Place]]:
+    """Where each roll-up counts what belongs to a place."""
+    return [((rollup, place_number(its)), its) for rollup in ROLLUPS for its in rollup.of(place)]
+
+
+def by_place(usage: Iterable[tuple[Scope, str, UsageRecord]]) -> dict[tuple[str, Place], list[int]]:
+    """What happened in each place of an organisation, added up: a busy place costs no more than an idle one."""
+    totals: dict[tuple[str, Place], list[int]] = {}
     for scope, _, record in usage:
         for line, figures in record.figures():
-            _add(by_place, (scope.organization, place_of(scope, record, line)), figures)
+            _add(totals, (scope.organization, place_of(scope, record, line)), figures)
+    return totals
+
+
+def summed(
+    totals: Mapping[tuple[str, Place], Sequence[int]], targets: Mapping[tuple[str, Place], tuple[Target, ...]], now: datetime
+) -> Sums:
+    """What is added to every roll-up."""
     sums: Sums = {}
-    places: Places = {}
     starts = {grain: _start(grain, now) for grain in Grain}
-    # What happened in one place was added up first: a busy place costs no more than an idle one.
-    for (organization, place), total in by_place.items():
-        for rollup, number, its in _targets(place):
-            places[organization, rollup.number, number] = its
+    for (organization, place), total in totals.items():
+        for rollup, number in targets[organization, place]:
             _add(sums, (organization, rollup.number, starts[rollup.grain], number), total)
-    return sums, places
-
-
-@lru_cache(maxsize=16_384)
-def _targets(place: Place) -> tuple[tuple[Rollup, int, Place], ...]:
-    """Where each roll-up counts what belongs to a place."""
-    return tuple((rollup, place_number(its), its) for rollup in ROLLUPS for its in rollup.of(place))
+    return sums
 
 
 def _add(sums: dict[Any, list[int]], key: Any, figures: Sequence[int]) -> None:

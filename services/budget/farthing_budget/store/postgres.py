@@ -40,7 +40,7 @@ from farthing_budget.store.statements import (
 )
 from farthing_budget.store.terms import KnownTerms, read_epochs
 from farthing_budget.store.untold import Untold
-from farthing_budget.store.usage_rows import PlaceKey, UsageWriter
+from farthing_budget.store.usage_rows import Fresh, UsageWriter
 from farthing_budget.watch import Watch
 
 _TRIES = 5
@@ -57,7 +57,7 @@ class _RequestKnown(Exception):
 
 _CONFLICTS = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError, _TermsMoved)
 _Ids = list[tuple[str, str]]
-_Written = tuple[list[tuple[str, int]], list[PlaceKey]]
+_Written = tuple[list[tuple[str, int]], Fresh]
 
 
 _NEW = Reserve | Record | Adjust | Reset
@@ -216,7 +216,7 @@ class PostgresLedger:
             await columns.copy_entries(connection, book.entries, numbers)
         if book.notices:
             await write_notices(connection, book.notices)
-        return new, await self._usage.write(connection, book) if book.usage else []
+        return new, await self._usage.write(connection, book) if book.usage else {}
 
     async def _locked_book(self, connection: asyncpg.Connection, operations: Sequence[Operation], asked: _Ids) -> Book:
         holds = await _holds(connection, asked)

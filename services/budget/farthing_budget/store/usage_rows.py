@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections import ChainMap
+from collections.abc import Sequence
 from typing import Any
 
 import asyncpg
 
 from farthing_budget.book import Book
-from farthing_budget.rollups import summed
+from farthing_budget.rollups import Place, Target, by_place, placed, summed
 from farthing_budget.store.statements import WRITE_PLACES, WRITE_SUMS
 
 USAGE_COLUMNS = (
@@ -47,37 +48,44 @@ USAGE_COLUMNS = (
     "saved_prompt_usd_nanos",
     "saved_route_usd_nanos",
 )
-_KNOWN_MAX = 50_000
-PlaceKey = tuple[str, int, int]
+_KNOWN_MAX = 20_000
+Fresh = dict[tuple[str, Place], tuple[Target, ...]]
+"""Places of an organisation that were not known, and where roll-ups count them."""
 
 
 class UsageWriter:
-    """Writes what batches recorded. Knows which places are in the database already."""
+    """Writes what batches recorded. Knows the places that are in the database already."""
 
     def __init__(self) -> None:
-        self._known: set[PlaceKey] = set()
+        self._known: Fresh = {}
 
-    async def write(self, connection: asyncpg.Connection, book: Book) -> list[PlaceKey]:
+    async def write(self, connection: asyncpg.Connection, book: Book) -> Fresh:
         """Writes what a batch recorded. Returns what `written` is told after the commit.
 
         Places, then sums, each in one order for everybody and after all else: batches wait for one another instead of deadlocking, and
         not for long.
         """
         await connection.copy_records_to_table("usage", records=_usage_records(book), columns=USAGE_COLUMNS)
-        sums, places = summed(book.usage, book.now)
-        new = sorted(places.keys() - self._known)
+        totals = by_place(book.usage)
+        fresh: Fresh = {}
+        new: dict[tuple[str, int, int], Place] = {}
+        for key in totals.keys() - self._known.keys():
+            found = placed(key[1])
+            fresh[key] = tuple(target for target, _ in found)
+            new |= {(key[0], rollup.number, number): its for (rollup, number), its in found}
         if new:
             await connection.execute(
-                WRITE_PLACES, *_columns([(*key, *places[key][:-1], json.dumps(places[key][-1])) for key in new])
+                WRITE_PLACES, *_columns([(*key, *new[key][:-1], json.dumps(new[key][-1])) for key in sorted(new)])
             )
+        sums = summed(totals, ChainMap(fresh, self._known), book.now)
         await connection.execute(WRITE_SUMS, *_columns([(*key, *sums[key]) for key in sorted(sums)]))
-        return new
+        return fresh
 
-    def written(self, places: Iterable[PlaceKey]) -> None:
+    def written(self, fresh: Fresh) -> None:
         """These places are in the database for good."""
         if len(self._known) > _KNOWN_MAX:
             self._known.clear()
-        self._known.update(places)
+        self._known.update(fresh)
 
 
 def _usage_records(book: Book) -> list[tuple[Any, ...]]:
