@@ -23,8 +23,13 @@ import asyncpg
 import grpc
 import uvloop
 from farthing.budget.v1 import budget_pb2, budget_pb2_grpc
+from farthing_budget.edge.reports import ReportRpcs
+from farthing_budget.edge.usage import UsageRpcs
 from farthing_budget.operations import Operation, Record
+from farthing_budget.store.budgets import PostgresBudgets
+from farthing_budget.store.exports import PostgresExports
 from farthing_budget.store.postgres import open_ledger
+from farthing_budget.store.usage import PostgresUsage
 from farthing_budget.usage import FIGURES, Saving, Source, UsageLine, UsageRecord
 from farthing_core.clock import ManualClock
 from farthing_core.scopes import parse_scope
@@ -155,8 +160,8 @@ async def _export(stub: Any, days: int) -> tuple[int, float]:
     return rows, time.perf_counter() - began
 
 
-async def measure(rows: int, rounds: int) -> tuple[dict[str, tuple[float, float, int]], dict[str, int], float, int]:
-    """Cold ms, median warm ms and lines of each question; rows of the tables; exported rows/s; differences in the sample."""
+async def measure(rows: int, rounds: int) -> tuple[dict[str, tuple[float, float, float, int]], dict[str, int], float, int]:
+    """Cold, warm and in-process ms and lines of each question; rows of tables; exported rows/s; differences in the sample."""
     with tempfile.TemporaryDirectory(prefix="farthing-") as temporary:
         folder = Path(temporary)
         async with embedded_postgres(folder) as url:
@@ -164,15 +169,16 @@ async def measure(rows: int, rounds: int) -> tuple[dict[str, tuple[float, float,
             differences = await sample_differences(url)
             await _fill(url, rows)
             counts = await _counts(url)
-        found: dict[str, tuple[float, float, int]] = {}
+        found: dict[str, tuple[float, float, float, int]] = {}
         cold = {name: await _cold(folder, name) for name in ("by_model_30d", "hourly_chart", "chargeback")}
-        async with _stub(folder) as stub:
+        async with _stub(folder) as stub, _in_process(folder) as rpcs:
             for name in QUESTIONS:
                 samples = [await _ask(stub, name) for _ in range(rounds + 1)]
+                inside = [await _ask(rpcs, name) for _ in range(rounds + 1)]
                 answer = samples[0][1]
                 lines = len(answer.rows if hasattr(answer, "rows") else answer.lines)
-                median = statistics.median(took for took, _ in samples[1:])
-                found[name] = (cold.get(name, samples[0][0]), median, lines)
+                over_tcp, within = (statistics.median(took for took, _ in each[1:]) for each in (samples, inside))
+                found[name] = (cold.get(name, samples[0][0]), over_tcp, within, lines)
             exported, took_s = await _export(stub, 3)
         return found, counts, exported / took_s, differences
 
@@ -181,6 +187,26 @@ async def _cold(folder: Path, name: str) -> float:
     """The first question after Postgres and the service started."""
     async with _stub(folder) as stub:
         return (await _ask(stub, name))[0]
+
+
+class _Rpcs:
+    """The service's own code, called as a stub is."""
+
+    def __init__(self, *groups: Any) -> None:
+        self._groups = groups
+
+    def __getattr__(self, method: str) -> Any:
+        (call,) = (getattr(group, method) for group in self._groups if hasattr(group, method))
+        return lambda request, timeout: call(request, None)
+
+
+@asynccontextmanager
+async def _in_process(folder: Path) -> AsyncIterator[Any]:
+    clock = ManualClock(_NOW)
+    async with embedded_postgres(folder) as url, open_pool(url, schema="budget", size_max=2) as pool:
+        usage, budgets = PostgresUsage(pool), PostgresBudgets(pool, clock)
+        reports = ReportRpcs(usage=usage, exports=PostgresExports(pool), budgets=budgets, clock=clock)
+        yield _Rpcs(UsageRpcs(usage=usage, clock=clock), reports)
 
 
 @asynccontextmanager
@@ -215,12 +241,12 @@ def main() -> None:
     options = parser.parse_args()
     found, counts, export_rows_per_s, differences = uvloop.run(measure(options.rows, options.rounds))
     print_table(
-        ("question", "cold ms", "warm ms", "lines"),
-        [(name, f"{cold:.0f}", f"{warm:.0f}", lines) for name, (cold, warm, lines) in found.items()],
+        ("question", "cold ms", "warm ms", "in process ms", "lines"),
+        [(name, f"{cold:.0f}", f"{warm:.0f}", f"{inside:.0f}", lines) for name, (cold, warm, inside, lines) in found.items()],
     )
     print_table(("what", "count"), list(counts.items()))
     print(f"sums made in bulk that differ from the ledger's own: {differences}")
-    figures: dict[str, float | int | None] = {f"{name}_ms": round(warm, 1) for name, (_, warm, _) in found.items()}
+    figures: dict[str, float | int | None] = {f"{name}_ms": round(warm, 1) for name, (_, warm, _, _) in found.items()}
     figures |= {f"{name}_cold_ms": round(found[name][0], 1) for name in ("by_model_30d", "hourly_chart", "chargeback")}
     print_figures(
         "usage",
