@@ -27,6 +27,7 @@ from farthing_budget.lane import Lane
 from farthing_budget.operations import Reserve
 from farthing_budget.settings import Settings
 from farthing_budget.store.postgres import open_ledger
+from farthing_budget.watch import Watch
 from farthing_core.clock import SystemClock
 from farthing_core.scopes import parse_scope
 from farthing_runtime.catalog import CATALOG
@@ -175,7 +176,7 @@ async def measure(rounds: int, seconds: float) -> tuple[dict[str, list[tuple[int
         await _budgets(stubs[0], "acme", _LIMIT)
         pool = await stack.enter_async_context(open_pool(url, schema="budget", size_max=4))
         crowd = await stack.enter_async_context(asyncpg.create_pool(url, min_size=16, max_size=16))
-        ledger = await stack.enter_async_context(open_ledger(pool, SystemClock()))
+        ledger = await stack.enter_async_context(open_ledger(pool, SystemClock(), watch=Watch()))
         linger_s = Settings.model_fields["linger_s"].default
         lane = Lane(ledger.commit, batch_size_max=512, queue_size_max=20_000, linger_s=linger_s)
         await stack.enter_async_context(lane.running())
