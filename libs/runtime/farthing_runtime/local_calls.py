@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Generator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator
+from contextlib import suppress
 from typing import Any, NoReturn, Protocol
 
 import grpc
@@ -246,7 +247,19 @@ class LocalStreamCall(_LocalCall, grpc.aio.UnaryStreamCall):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self._responses: AsyncIterator[Any] | None = None
+        self._responses: AsyncGenerator[Any, None] | None = None
+        self._closing: asyncio.Task[None] | None = None
+
+    def cancel(self) -> bool:
+        """Ends the call, also between two responses: there the handler waits to be asked for the next, and is told that nobody will."""
+        under_way = super().cancel()
+        if under_way and self._task is None and self._responses is not None and self._closing is None:
+            self._closing = asyncio.get_running_loop().create_task(self._close(self._responses))
+        return under_way
+
+    async def _close(self, responses: AsyncGenerator[Any, None]) -> None:
+        with suppress(RuntimeError):  # its caller asked for the next response in the meantime, and learns of the end by that
+            await responses.aclose()
 
     def _behaviour(self, handler: grpc.RpcMethodHandler) -> Any:
         return handler.unary_stream
@@ -263,7 +276,7 @@ class LocalStreamCall(_LocalCall, grpc.aio.UnaryStreamCall):
         except StopAsyncIteration:
             return grpc.aio.EOF
 
-    async def _run(self) -> AsyncIterator[Any]:
+    async def _run(self) -> AsyncGenerator[Any, None]:
         produced: Any = None
         try:
             handler, request, context = self._begin()

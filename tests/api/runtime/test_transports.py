@@ -229,6 +229,4 @@ async def test_cancelling_a_stream_closes_its_handler(called: Any) -> None:
 
         await read_two()
         call.cancel()
-        if hasattr(call, "_responses"):
-            await call._responses.aclose()
         await asyncio.wait_for(servicer.closed.wait(), 5)
