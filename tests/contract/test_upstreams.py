@@ -161,24 +161,25 @@ async def test_usage_that_is_missing_is_told_from_usage_of_zero(provider: Any) -
 
 
 @pytest.mark.parametrize(
-    ("behaviour", "retryable", "retry_after_s"),
+    ("behaviour", "retryable", "retry_after_s", "may_be_billed"),
     [
-        ("overloaded", True, 7.0),
-        ("broken", True, None),
-        ("forbidden", False, None),
-        ("garbage", True, None),
-        ("empty", True, None),
-        ("reset", True, None),
-        ("hangs", False, None),
+        ("overloaded", True, 7.0, False),
+        ("broken", True, None, False),
+        ("forbidden", False, None, False),
+        ("garbage", True, None, True),
+        ("empty", True, None, True),
+        ("reset", True, None, True),
+        ("hangs", False, None, True),
     ],
 )
-async def test_a_fault_is_named_and_says_whether_to_ask_again(
-    provider: Any, behaviour: str, retryable: bool, retry_after_s: float | None
+async def test_a_fault_is_named_and_says_whether_to_ask_again_and_whether_it_may_be_billed(
+    provider: Any, behaviour: str, retryable: bool, retry_after_s: float | None, may_be_billed: bool
 ) -> None:
     _, wire, call = provider
     with pytest.raises(UpstreamFailed) as caught:
         await wire.complete(call(behaviour))
     assert (caught.value.retryable, caught.value.retry_after_s) == (retryable, retry_after_s)
+    assert caught.value.may_be_billed == may_be_billed
     assert "sk-secret" not in caught.value.message
 
 

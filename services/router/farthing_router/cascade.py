@@ -28,7 +28,7 @@ from farthing_router.judging import Judged, judge
 from farthing_router.payloads import Reported
 from farthing_router.planning import Candidate, OutputLengths, Role
 from farthing_router.tokens import Tokens, TokensSource
-from farthing_router.upstream import Call, Upstream, UpstreamAnswer, UpstreamFailed, UpstreamPiece
+from farthing_router.upstream import Call, Upstream, UpstreamAnswer, UpstreamFailed, UpstreamPiece, UpstreamRejected
 
 _BACKOFF_S = 0.2
 _BACKOFF_S_MAX = 8.0
@@ -141,8 +141,11 @@ class Cascade:
             began_s = self._clock.monotonic_s()
             try:
                 answer = await self._upstream.complete(call)
+            except UpstreamRejected as error:
+                self._rejected(errand, candidate, error, began_s)
+                return None
             except UpstreamFailed as error:
-                self._failed(errand, candidate, error.message, began_s)
+                self._failed(errand, candidate, error, began_s)
                 if not error.retryable or not await self._pause(errand, number, error.retry_after_s, model):
                     return None
                 continue
@@ -168,12 +171,15 @@ class Cascade:
                             heard.take(item)
                             yield replace(item, model=candidate.model)
                 return
+            except UpstreamRejected as error:
+                self._rejected(errand, candidate, error, began_s)
+                return
             except UpstreamFailed as error:
                 if heard.any:
                     live.broken = error.message
                     live.partial = self._bought(errand, candidate, model, heard.answer(), began_s, first_us)
                     return
-                self._failed(errand, candidate, error.message, began_s)
+                self._failed(errand, candidate, error, began_s)
                 if not error.retryable or not await self._pause(errand, number, error.retry_after_s, model):
                     return
 
@@ -228,8 +234,14 @@ class Cascade:
         errand.bought.append(bought)
         return bought
 
-    def _failed(self, errand: Errand, candidate: Candidate, why: str, began_s: float) -> None:
-        none = Tokens(source=TokensSource.MISSING)
+    def _rejected(self, errand: Errand, candidate: Candidate, error: UpstreamRejected, began_s: float) -> None:
+        """Nobody else is asked: who refuses a request as malformed speaks for all. What was bought before is delivered and charged."""
+        errand.rejected, errand.calls_left = error, 0
+        self._failed(errand, candidate, error, began_s)
+
+    def _failed(self, errand: Errand, candidate: Candidate, error: UpstreamFailed | UpstreamRejected, began_s: float) -> None:
+        errand.may_be_billed |= isinstance(error, UpstreamFailed) and error.may_be_billed
+        why, none = error.message, Tokens(source=TokensSource.MISSING)
         latency_us = self._since_us(began_s)
         errand.failures.append(
             Attempt(
@@ -253,8 +265,11 @@ class Cascade:
                     confidence=opinion.confidence if opinion else None,
                 )
             )
+        if served is None and errand.rejected is not None:
+            errand.rejected.facts["may_be_billed"] = str(errand.may_be_billed)
+            raise errand.rejected
         if served is None:
-            raise AllAttemptsFailed(attempts=attempts)
+            raise AllAttemptsFailed(attempts=attempts, may_be_billed=errand.may_be_billed)
         escalated = served.candidate.role is Role.ESCALATION
         failed_us = sum(each.latency_us for each in attempts if each.outcome is AttemptOutcome.FAILED)
         return Finished(served.answer, served.candidate.model, tuple(attempts), escalated, failed_us + waited_us(errand))

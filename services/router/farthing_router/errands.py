@@ -12,15 +12,16 @@ from farthing_router.judging import Opinion
 from farthing_router.planning import Candidate, Role, Route
 from farthing_router.price_book import Prices
 from farthing_router.tokens import Tokens
-from farthing_router.upstream import UpstreamAnswer, UpstreamPiece
+from farthing_router.upstream import UpstreamAnswer, UpstreamPiece, UpstreamRejected
 
 
 class AllAttemptsFailed(FarthingError):
-    """Nobody answered: what each attempt said, and what was billed all the same."""
+    """Nobody answered: what each attempt said, what was billed all the same, and whether more may have been."""
 
-    def __init__(self, *, attempts: list[Attempt]) -> None:
+    def __init__(self, *, attempts: list[Attempt], may_be_billed: bool = False) -> None:
         said = "; ".join(f"{attempt.model}: {attempt.reason}" for attempt in attempts) or "no call was possible in time"
-        super().__init__(f"every attempt failed ({said})", cost_usd_nanos=sum(attempt.cost_usd_nanos for attempt in attempts))
+        cost = sum(attempt.cost_usd_nanos for attempt in attempts)
+        super().__init__(f"every attempt failed ({said})", cost_usd_nanos=cost, may_be_billed=may_be_billed)
 
 
 class StreamBroken(FarthingError):
@@ -81,7 +82,11 @@ class Bought:
 
 @dataclass(slots=True)
 class Errand:
-    """One request on its route. Its prices are those of the moment it set out; `service_tier` is what it asks providers for."""
+    """One request on its route. Its prices are those of the moment it set out; `service_tier` is what it asks providers for.
+
+    `may_be_billed`: some attempt failed of which nobody knows what it costs. `rejected`: what a provider said that would not take the
+    request; nobody else is asked then.
+    """
 
     route: Route
     prices: Prices
@@ -95,6 +100,8 @@ class Errand:
     calls_left: int
     failures: list[Attempt] = field(default_factory=list)
     bought: list[Bought] = field(default_factory=list)
+    may_be_billed: bool = False
+    rejected: UpstreamRejected | None = None
 
 
 @dataclass(slots=True)

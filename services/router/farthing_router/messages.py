@@ -18,6 +18,7 @@ from farthing_router.tokens import Tokens, TokensSource, service_tier
 from farthing_router.upstream import UpstreamPiece
 
 _JSON_FIELDS = ("tools_json", "response_format_json", "extra_json")
+_MORE_ANSWERS = ("n", "best_of")
 
 
 def wish(request: Any) -> Wish:
@@ -76,9 +77,12 @@ def prompt_bytes(messages: Any, parameters: Any) -> int:
 
 
 def check_json(messages: Any, parameters: Any) -> None:
-    """Raises FieldInvalid for a JSON field that is none."""
+    """Raises FieldInvalid for a JSON field that is none, and for parameters that ask for more answers than were planned and paid for."""
     for name in _JSON_FIELDS:
-        _must_be_json(getattr(parameters, name), f"parameters.{name}", list if name == "tools_json" else dict)
+        parsed = _must_be_json(getattr(parameters, name), f"parameters.{name}", list if name == "tools_json" else dict)
+        for many in _MORE_ANSWERS if parsed and name == "extra_json" else ():
+            if parsed.get(many) not in (None, 1):
+                raise FieldInvalid(field=f"parameters.{name}", problem=f"{many} must be 1: one answer a request")
     for number, message in enumerate(messages):
         if message.extra_json:
             _must_be_json(message.extra_json, f"messages[{number}].extra_json", dict)
@@ -86,15 +90,16 @@ def check_json(messages: Any, parameters: Any) -> None:
             _must_be_json(message.content_parts_json, f"messages[{number}].content_parts_json", list)
 
 
-def _must_be_json(text: str, field: str, kind: type) -> None:
+def _must_be_json(text: str, field: str, kind: type) -> Any:
     if not text:
-        return
+        return None
     try:
         parsed = orjson.loads(text)
     except orjson.JSONDecodeError as error:
         raise FieldInvalid(field=field, problem="is not JSON") from error
     if not isinstance(parsed, kind):
         raise FieldInvalid(field=field, problem=f"must be a JSON {'array' if kind is list else 'object'}")
+    return parsed
 
 
 def route(given: Route) -> Any:

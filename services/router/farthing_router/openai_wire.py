@@ -46,7 +46,7 @@ class OpenAIWire:
                 if piece := whole.take(event):
                     yield piece
             else:
-                raise UpstreamFailed(what="the stream ended without its end marker", retryable=True)
+                raise UpstreamFailed(what="the stream ended without its end marker", retryable=True, may_be_billed=True)
         yield whole.answer()
 
     @asynccontextmanager
@@ -67,17 +67,20 @@ class OpenAIWire:
                     await _refuse(response, deployment.name)
                 yield response
         except TimeoutError as error:
-            raise UpstreamFailed(what=f"no answer within {call.timeout_s:.1f} s", retryable=False) from error
+            what = f"no answer within {call.timeout_s:.1f} s"
+            raise UpstreamFailed(what=what, retryable=False, may_be_billed=True) from error
         except (aiohttp.ClientError, ConnectionError) as error:
-            raise UpstreamFailed(what=f"connection failed ({type(error).__name__})", retryable=True) from error
+            # Only where no connection came about is it certain that the provider never saw the request.
+            seen = not isinstance(error, aiohttp.ClientConnectorError)
+            what = f"connection failed ({type(error).__name__})"
+            raise UpstreamFailed(what=what, retryable=True, may_be_billed=seen) from error
 
 
 def request_body(call: Call, *, stream: bool) -> bytes:
     """The JSON of a request: what is known by name, what is not spliced in untouched."""
     given = call.parameters
-    body: dict[str, Any] = {"model": call.deployment.upstream_model, "messages": [_message(each) for each in call.conversation]}
-    if given.extra_json:
-        body.update(orjson.loads(given.extra_json))
+    body: dict[str, Any] = orjson.loads(given.extra_json) if given.extra_json else {}
+    body |= {"model": call.deployment.upstream_model, "messages": [_message(each) for each in call.conversation]}
     body["max_tokens"] = call.output_tokens_max
     for name in ("temperature", "top_p", "seed"):
         if given.HasField(name):
@@ -90,6 +93,7 @@ def request_body(call: Call, *, stream: bool) -> bytes:
         body["response_format"] = orjson.Fragment(given.response_format_json)
     if "max_completion_tokens" in body:
         body["max_completion_tokens"] = body.pop("max_tokens")
+    body.pop("stream", None)
     if stream:
         body["stream"] = True
         body["stream_options"] = {**(body.get("stream_options") or {}), "include_usage": True}
@@ -102,7 +106,7 @@ async def sse_events(chunks: Any) -> AsyncGenerator[bytes, None]:
     async for chunk in chunks:
         buffer += chunk
         if len(buffer) > _ANSWER_BYTES_MAX:
-            raise UpstreamFailed(what="an event of the stream is too large", retryable=False)
+            raise UpstreamFailed(what="an event of the stream is too large", retryable=False, may_be_billed=True)
         *lines, buffer = buffer.split(b"\n")
         for line in lines:
             line = line.rstrip(b"\r")
@@ -144,7 +148,7 @@ class _Assembly:
             delta = choice.get("delta") or {}
             self._finish_reason = choice.get("finish_reason") or self._finish_reason
         except (orjson.JSONDecodeError, AttributeError, TypeError, KeyError) as error:
-            raise UpstreamFailed(what="the stream is no OpenAI stream", retryable=True) from error
+            raise UpstreamFailed(what="the stream is no OpenAI stream", retryable=True, may_be_billed=True) from error
         content = delta.get("content") or ""
         extra = {name: value for name, value in delta.items() if name not in _KNOWN_MESSAGE_FIELDS and value}
         if not content and not extra:
@@ -215,7 +219,7 @@ def _answer(raw: bytes) -> UpstreamAnswer:
             usage=_with_tier(read_usage(parsed), parsed),
         )
     except (orjson.JSONDecodeError, KeyError, IndexError, TypeError, AttributeError) as error:
-        raise UpstreamFailed(what="the answer is no OpenAI answer", retryable=True) from error
+        raise UpstreamFailed(what="the answer is no OpenAI answer", retryable=True, may_be_billed=True) from error
 
 
 def _with_tier(said: Reported | None, body: dict[str, Any]) -> Reported | None:
@@ -257,7 +261,7 @@ def _short(error: Any) -> str:
 
 async def _read(response: aiohttp.ClientResponse, bytes_max: int) -> bytes:
     if (response.content_length or 0) > bytes_max:
-        raise UpstreamFailed(what="the answer is too large", retryable=False)
+        raise UpstreamFailed(what="the answer is too large", retryable=False, may_be_billed=True)
     raw = await response.content.read(bytes_max) if response.content_length is None else await response.read()
     if response.content_length is None:
         while len(raw) < bytes_max and (more := await response.content.read(bytes_max - len(raw))):

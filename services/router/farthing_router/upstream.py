@@ -13,12 +13,16 @@ from farthing_router.payloads import Reported
 
 
 class UpstreamFailed(FarthingError):
-    """A provider gave no answer: down, overloaded, too slow, or talking nonsense. `retryable` says whether asking again may help."""
+    """A provider gave no answer: down, overloaded, too slow, or talking nonsense. `retryable` says whether asking again may help.
 
-    def __init__(self, *, what: str, retryable: bool, retry_after_s: float | None = None) -> None:
+    `may_be_billed` says that the provider got the request and nobody knows what became of it.
+    """
+
+    def __init__(self, *, what: str, retryable: bool, retry_after_s: float | None = None, may_be_billed: bool = False) -> None:
         super().__init__(what)
         self.retryable = retryable
         self.retry_after_s = retry_after_s
+        self.may_be_billed = may_be_billed
 
 
 class UpstreamRejected(FarthingError):

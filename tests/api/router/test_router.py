@@ -31,6 +31,7 @@ RECORDINGS = Recordings(
         Recorded("small", "easy", "Press the green button, then wait a moment.", 10, 8),
         Recorded("small", "hard", "I'm not sure.", 10, 4),
         Recorded("large", "hard", "Because the second clause overrides the first.", 10, 8),
+        Recorded("small", "only small", "I'm not sure.", 10, 4),
         Recorded("large", "only large", "The large model knows this one well enough.", 10, 8),
     ]
 )
@@ -121,6 +122,23 @@ async def test_what_a_provider_refuses_is_passed_on_in_its_words(router: Any) ->
     assert "no recorded answer" in (caught.value.details() or "")
 
 
+async def test_what_was_bought_is_delivered_and_charged_though_a_dearer_model_refuses_the_request(router: Any) -> None:
+    answer = await generated(router, "only small")
+    assert (answer.model, answer.cost_usd_nanos) == ("small", 10 * 1_000 + 4 * 2_000)
+    assert [attempt.model for attempt in answer.attempts] == ["large", "small"]
+    route = await planned(router, "only small")
+    request = router_pb2.StreamGenerateRequest(request_id=ID, scope=SCOPE, route=route, messages=conversation("only small"))
+    events = [event async for event in router.StreamGenerate(request)]
+    assert events[-1].finished.cost_usd_nanos == 10 * 1_000 + 4 * 2_000
+
+
+async def test_a_candidate_says_what_its_answer_costs_and_whether_anybody_bills_for_it(router: Any) -> None:
+    small, large = (await planned(router, "easy")).candidates
+    rates = [each.output_usd_nanos_per_million_tokens for each in (small, large)]
+    assert (rates, small.hosted, large.hosted) == ([2 * 10**9, 20 * 10**9], True, True)
+    assert small.worst_case_usd_nanos - small.output_tokens_max * 2_000 >= 10 * 1_000
+
+
 @pytest.mark.parametrize("router", [Behaviour(fail_rate=1.0)], indirect=True)
 async def test_when_everybody_fails_it_says_what_each_said(router: Any) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -148,6 +166,15 @@ async def test_a_route_that_no_planner_made_is_refused(router: Any, change: Any,
         )
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert field in (caught.value.details() or "")
+
+
+@pytest.mark.parametrize("extra", ['{"n": 2}', '{"best_of": 3}'])
+async def test_more_answers_than_one_are_refused_since_only_one_is_planned_and_paid_for(router: Any, extra: str) -> None:
+    request = router_pb2.PlanRouteRequest(scope=SCOPE, messages=conversation("easy"))
+    request.parameters.extra_json = extra
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await router.PlanRoute(request)
+    assert "one answer a request" in (caught.value.details() or "")
 
 
 async def test_json_fields_that_are_none_are_refused(router: Any) -> None:
