@@ -44,7 +44,14 @@ class RequestInvalid(FarthingFailure):
 
 
 class BudgetExhausted(FarthingFailure):
-    """A budget on the path of the scope has no room for this request."""
+    """A budget on the path of the scope has no room for this request, or lets only open models answer and none can.
+
+    The facts name the budget and what else could be done; `output_tokens_delivered` is among them where a stream was cut off.
+    """
+
+
+class RateLimited(FarthingFailure):
+    """A rate limit on the path of the scope lets no more in for now."""
 
 
 class NotAllowed(FarthingFailure):
@@ -66,6 +73,11 @@ class StreamBroken(FarthingFailure):
         super().__init__("the stream ended before the answer did", code="UNKNOWN", reason="STREAM_BROKEN")
 
 
+_REASONS: dict[str, type[FarthingFailure]] = {
+    "BUDGET_EXHAUSTED": BudgetExhausted,
+    "BUDGET_DEGRADED": BudgetExhausted,
+    "RATE_LIMITED": RateLimited,
+}
 _KINDS: dict[str, type[FarthingFailure]] = {
     "INVALID_ARGUMENT": RequestInvalid,
     "FAILED_PRECONDITION": RequestInvalid,
@@ -92,8 +104,9 @@ def failure_of(error: Any) -> FarthingFailure:
         elif detail.Is(error_details_pb2.RetryInfo.DESCRIPTOR):
             retry = error_details_pb2.RetryInfo()
             detail.Unpack(retry)
-            retry_after_s = retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9
-    kind = BudgetExhausted if reason == "BUDGET_EXHAUSTED" else _KINDS.get(code, FarthingFailure)
+            # Zero says that waiting does not help.
+            retry_after_s = retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9 or None
+    kind = _REASONS.get(reason) or _KINDS.get(code, FarthingFailure)
     return kind(status.message, code=code, reason=reason, facts=facts, retry_after_s=retry_after_s)
 
 

@@ -26,7 +26,8 @@ class Options(TypedDict, total=False):
     """What may be said about a request; the suite's policy and the model's defaults decide the rest.
 
     `model` is a model's name (`farthing/auto` lets the router choose), `scope` who is charged, `task` what it is for, `extra` an object
-    with further parameters of the provider. `timeout_s` bounds the whole call.
+    with further parameters of the provider. `tags`, `service` and `domain` are what usage can be summed by. `critical` work may go beyond
+    a budget's limit where the policy allows that. `timeout_s` bounds the whole call.
     """
 
     model: str
@@ -34,6 +35,9 @@ class Options(TypedDict, total=False):
     task: str
     tier: str
     tags: Sequence[str]
+    service: str
+    domain: str
+    critical: bool
     temperature: float
     top_p: float
     output_tokens_max: int
@@ -61,6 +65,8 @@ def request_of(prompt: str | Sequence[Message], options: Options, *, scope: str)
         task=options.get("task", ""),
         tier=options.get("tier", ""),
         tags=options.get("tags", ()),
+        service=options.get("service", ""),
+        domain=options.get("domain", ""),
         messages=[_message(message) for message in _conversation(prompt)],
     )
     _fill_parameters(request.parameters, options)
@@ -71,6 +77,8 @@ def request_of(prompt: str | Sequence[Message], options: Options, *, scope: str)
         request.overrides.cache_mode = mode
     if "cache_ttl_s" in options:
         request.overrides.cache_ttl_s = options["cache_ttl_s"]
+    if options.get("critical"):
+        request.overrides.critical = True
     request.overrides.allowed_providers.extend(options.get("providers", ()))
     return request
 

@@ -137,6 +137,16 @@ def rich_status(error: grpc.RpcError) -> status_pb2.Status | None:
     return None
 
 
+def retry_after_s(status: status_pb2.Status) -> float | None:
+    """When a status says that asking again may help; None where it does not say, and 0 where waiting does not help."""
+    for detail in status.details:
+        if detail.Is(error_details_pb2.RetryInfo.DESCRIPTOR):
+            info = error_details_pb2.RetryInfo()
+            detail.Unpack(info)
+            return float(info.retry_delay.seconds + info.retry_delay.nanos / 1e9)
+    return None
+
+
 def error_info(status: status_pb2.Status) -> error_details_pb2.ErrorInfo | None:
     """The ErrorInfo of a status, if it has one."""
     for detail in status.details:

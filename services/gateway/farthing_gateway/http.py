@@ -20,7 +20,7 @@ from google.protobuf import json_format
 from farthing_gateway import messages, openai_shapes
 from farthing_gateway.edge.listener import Routes
 from farthing_gateway.edge.refusals import JSON, HttpProblem, refusal, told
-from farthing_gateway.keys import SECRET_PREFIX, KeyInvalid, Keyring, check_origin, scope_for
+from farthing_gateway.keys import SECRET_PREFIX, Caller, KeyInvalid, Keyring, check_origin, scope_for
 from farthing_gateway.settings import Settings
 
 _log = structlog.get_logger()
@@ -52,8 +52,8 @@ class Edge:
 
     async def chat(self, request: web.BaseRequest) -> web.StreamResponse:
         """`POST /v1/chat/completions`."""
-        scope = await self._scope(request)
-        wish = messages.wish_of(await self._body(request), request.headers, scope)
+        caller = await self._caller(request)
+        wish = messages.wish_of(await self._body(request), request.headers, caller)
         if wish.stream:
             return await self._stream(request, wish)
         try:
@@ -97,12 +97,12 @@ class Edge:
 
     async def models(self, request: web.BaseRequest) -> web.StreamResponse:
         """`GET /v1/models`."""
-        await self._scope(request)
+        await self._caller(request)
         return _json({"object": "list", "data": await self._listed()})
 
     async def model(self, request: web.BaseRequest) -> web.StreamResponse:
         """`GET /v1/models/{id}`; names may have slashes."""
-        await self._scope(request)
+        await self._caller(request)
         wanted = request.path.removeprefix(_MODELS_PATH)
         for model in await self._listed():
             if model["id"] == wanted:
@@ -133,7 +133,7 @@ class Edge:
             await self._keyring.check_store()
         return web.Response(text="ready\n")
 
-    async def _scope(self, request: web.BaseRequest) -> str:
+    async def _caller(self, request: web.BaseRequest) -> Caller:
         """Who calls: the key's scope, or what a caller of this machine says. Raises KeyInvalid, ScopeForbidden, FieldInvalid."""
         given = request.headers.get("authorization", "")
         secret = given[7:].strip() if given[:7].lower() == "bearer " else ""
@@ -143,7 +143,8 @@ class Edge:
             if self._settings.keys_required:
                 raise KeyInvalid
             check_origin(request.headers.get("origin"))
-        return scope_for(key, messages.header(request.headers, "x-farthing-scope"), default=self._settings.scope_default)
+        scope = scope_for(key, messages.header(request.headers, "x-farthing-scope"), default=self._settings.scope_default)
+        return Caller(scope, key.key_id if key is not None else "")
 
     async def _body(self, request: web.BaseRequest) -> dict[str, Any]:
         try:

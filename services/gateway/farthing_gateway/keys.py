@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from farthing_core.clock import Clock
 from farthing_core.errors import FarthingError, FieldInvalid
@@ -76,6 +77,13 @@ class Key:
     def opens(self, now: datetime) -> bool:
         """Whether it is good at a moment."""
         return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
+
+
+class Caller(NamedTuple):
+    """Who calls: the scope that it acts in, and its key; empty without one."""
+
+    scope: str
+    key_id: str
 
 
 class Keyring:

@@ -13,13 +13,16 @@ from farthing.chat.v1 import chat_pb2
 from farthing.orchestrator.v1 import orchestrator_pb2
 from farthing_core.errors import FieldInvalid
 
+from farthing_gateway.keys import Caller
+
 _CACHE_MODES = {
     "off": orchestrator_pb2.CACHE_MODE_OFF,
     "exact": orchestrator_pb2.CACHE_MODE_EXACT,
     "semantic": orchestrator_pb2.CACHE_MODE_SEMANTIC,
 }
 _ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
-_RECEIPT_WORDS = {"full": True, "true": True, "1": True, "none": False, "false": False, "0": False, "": False}
+_YES_OR_NO = {"true": True, "1": True, "false": False, "0": False, "": False}
+_RECEIPT_WORDS = {"full": True, "none": False, **_YES_OR_NO}
 _MESSAGES_MAX = 10_000
 _OUTPUT_TOKENS_MAX = 10_000_000
 _CACHE_TTL_S_MAX = 31_536_000
@@ -36,7 +39,7 @@ class Wish:
     receipt: bool
 
 
-def wish_of(body: dict[str, Any], headers: Mapping[str, str], scope: str) -> Wish:
+def wish_of(body: dict[str, Any], headers: Mapping[str, str], caller: Caller) -> Wish:
     """Reads a body of OpenAI's and our headers. Takes from `body` what it knows; the rest is passed through untouched.
 
     Raises FieldInvalid, naming the field or header, for what cannot be.
@@ -45,7 +48,7 @@ def wish_of(body: dict[str, Any], headers: Mapping[str, str], scope: str) -> Wis
     options = _object(body.pop("stream_options", None), field="stream_options")
     with_usage = _flag(options.get("include_usage"), field="stream_options.include_usage")
     receipt = _wants_receipt(body.pop("farthing", None), headers)
-    return Wish(_complete_request(body, headers, scope), stream, with_usage, receipt)
+    return Wish(_complete_request(body, headers, caller), stream, with_usage, receipt)
 
 
 def header(headers: Mapping[str, str], name: str) -> str:
@@ -59,18 +62,21 @@ def header(headers: Mapping[str, str], name: str) -> str:
     return value
 
 
-def _complete_request(body: dict[str, Any], headers: Mapping[str, str], scope: str) -> Any:
+def _complete_request(body: dict[str, Any], headers: Mapping[str, str], caller: Caller) -> Any:
     model = body.pop("model", None)
     if not isinstance(model, str) or not model:
         raise FieldInvalid(field="model", problem="must be a model's name, or farthing/auto")
     request = orchestrator_pb2.CompleteRequest(
         request_id=_request_id(headers.get("x-farthing-request-id")),
-        scope=scope,
+        scope=caller.scope,
         model=model,
         task=header(headers, "x-farthing-task"),
         tier=header(headers, "x-farthing-tier"),
         messages=_messages(body.pop("messages", None)),
         tags=_words(headers, "x-farthing-tags"),
+        service=header(headers, "x-farthing-service"),
+        domain=header(headers, "x-farthing-domain"),
+        key_id=caller.key_id,
     )
     _fill_parameters(request.parameters, body)
     _fill_overrides(request, headers)
@@ -82,10 +88,14 @@ def _wants_receipt(asked: Any, headers: Mapping[str, str]) -> bool:
     for name in wishes:
         if name != "receipt":
             raise FieldInvalid(field=f"farthing.{name[:60]}", problem='is unknown; only {"receipt": true} is')
-    given = headers.get("x-farthing-receipt", "").lower()
-    if given not in _RECEIPT_WORDS:
-        raise FieldInvalid(field="x-farthing-receipt", problem=f"must be one of {', '.join(filter(None, _RECEIPT_WORDS))}")
-    return _RECEIPT_WORDS[given] or _flag(wishes.get("receipt"), field="farthing.receipt")
+    return _word(headers, "x-farthing-receipt", _RECEIPT_WORDS) or _flag(wishes.get("receipt"), field="farthing.receipt")
+
+
+def _word(headers: Mapping[str, str], name: str, words: Mapping[str, bool]) -> bool:
+    given = headers.get(name, "").lower()
+    if given not in words:
+        raise FieldInvalid(field=name, problem=f"must be one of {', '.join(filter(None, words))}")
+    return words[given]
 
 
 def _flag(given: Any, *, field: str) -> bool:
@@ -193,6 +203,8 @@ def _fill_overrides(request: Any, headers: Mapping[str, str]) -> None:
             problem = f"must be a whole number of seconds, at most {_CACHE_TTL_S_MAX}"
             raise FieldInvalid(field="x-farthing-cache-ttl-s", problem=problem)
         request.overrides.cache_ttl_s = int(ttl)
+    if _word(headers, "x-farthing-critical", _YES_OR_NO):
+        request.overrides.critical = True
     providers = _words(headers, "x-farthing-providers")
     if providers:
         request.overrides.allowed_providers.extend(providers)

@@ -20,6 +20,7 @@ from grpc import StatusCode
 MESSAGES = [{"role": "user", "content": "hello"}]
 REASONS = {
     "BUDGET_EXHAUSTED": StatusCode.RESOURCE_EXHAUSTED,
+    "BUDGET_DEGRADED": StatusCode.RESOURCE_EXHAUSTED,
     "RATE_LIMITED": StatusCode.RESOURCE_EXHAUSTED,
     "MODEL_UNKNOWN": StatusCode.INVALID_ARGUMENT,
     "SCOPE_FORBIDDEN": StatusCode.PERMISSION_DENIED,
@@ -53,9 +54,9 @@ class FakeOrchestrator(orchestrator_pb2_grpc.OrchestratorServiceServicer):
         self.begun = asyncio.Event()
         self.cancelled = asyncio.Event()
 
-    def fails(self, reason: str, *, retry_after_s: float | None = None) -> None:
+    def fails(self, reason: str, *, retry_after_s: float | None = None, **facts: object) -> None:
         """From now on it refuses for this reason."""
-        self.failure = FAILURES[reason]("as the test says", subject="organizations/acme")
+        self.failure = FAILURES[reason]("as the test says", subject="organizations/acme", **facts)
         if retry_after_s is not None:
             self.failure.retry_after_s = retry_after_s  # type: ignore[attr-defined]
 

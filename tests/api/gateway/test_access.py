@@ -43,9 +43,10 @@ async def test_a_key_of_ours_is_checked_everywhere(gateway: Any) -> None:
                     "key_invalid",
                     "authentication_error",
                 )
-            secret = (await make_key(running)).secret
-            assert (await running.chat(headers=bearer(secret))).status == 200
-            assert running.orchestrator.seen[-1].scope == SCOPE
+            made = await make_key(running)
+            assert (await running.chat(headers=bearer(made.secret))).status == 200
+            seen = running.orchestrator.seen[-1]
+            assert (seen.scope, seen.key_id) == (SCOPE, made.key.key_id)
 
 
 async def test_where_keys_are_required_nothing_opens_without_one(gateway: Any) -> None:

@@ -18,6 +18,8 @@ REFUSED = [
     ("ENTRY_UNKNOWN", 404, "invalid_request_error", "entry_unknown"),
     ("ABORTED", 409, "invalid_request_error", "aborted"),
     ("BUDGET_EXHAUSTED", 429, "insufficient_quota", "budget_exhausted"),
+    ("BUDGET_DEGRADED", 429, "insufficient_quota", "budget_degraded"),
+    ("RATE_LIMITED", 429, "rate_limit_exceeded", "rate_limited"),
     ("DATA_LOST", 500, "server_error", "data_lost"),
     ("PEER_UNAVAILABLE", 503, "server_error", "peer_unavailable"),
     ("DEADLINE_EXCEEDED", 504, "server_error", "deadline_exceeded"),
@@ -50,6 +52,23 @@ async def test_over_budget_says_when_to_come_back_and_that_trying_at_once_is_no_
     assert (broke.headers["retry-after"], broke.headers["x-should-retry"]) == ("91", "false")
     assert (busy.status, busy.headers["retry-after"]) == (429, "1")
     assert "x-should-retry" not in busy.headers
+
+
+async def test_over_budget_says_what_the_ledger_said(gateway: Any) -> None:
+    said = {"verdict": "DENY", "cause": "LIMIT", "budget_id": "b-1", "alternatives": "OPEN_MODELS,WAIT", "output_tokens_max": 0}
+    async with gateway() as running:
+        running.orchestrator.fails("BUDGET_EXHAUSTED", retry_after_s=0.0, **said)
+        broke = await running.chat()
+    found = {name: broke.headers.get(f"x-farthing-{name.replace('_', '-')}") for name in said}
+    assert found == {**said, "output_tokens_max": None}
+
+
+async def test_a_stream_that_is_cut_ends_with_the_budgets_error_and_no_end_marker(gateway: Any) -> None:
+    async with gateway() as running:
+        running.orchestrator.fails("BUDGET_EXHAUSTED", output_tokens_delivered=2)
+        cut = await running.chat(stream=True)
+    assert (cut.status, cut.events[-1]["error"]["code"]) == (200, "budget_exhausted")
+    assert [event["choices"][0]["delta"].get("content") for event in cut.events[:-1]] == ["", "Hello", ", you."]
 
 
 @pytest.mark.parametrize(

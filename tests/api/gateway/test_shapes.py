@@ -137,6 +137,9 @@ async def test_our_headers_arrive_as_fields(gateway: Any) -> None:
         "x-farthing-tags": "a, b,",
         "x-farthing-request-id": request_id.upper(),
         "x-farthing-providers": "p,q",
+        "x-farthing-service": "crawler",
+        "x-farthing-domain": "search",
+        "x-farthing-critical": "true",
     }
     async with gateway() as running:
         answer = await running.chat(headers=headers)
@@ -144,6 +147,7 @@ async def test_our_headers_arrive_as_fields(gateway: Any) -> None:
     assert (seen.request_id, seen.scope) == (request_id, "organizations/acme/workspaces/w")
     assert (seen.task, seen.tier) == ("caption", "free")
     assert (list(seen.tags), list(seen.overrides.allowed_providers)) == (["a", "b"], ["p", "q"])
+    assert (seen.service, seen.domain, seen.key_id, seen.overrides.critical) == ("crawler", "search", "", True)
     assert (seen.overrides.cache_mode, seen.overrides.cache_ttl_s) == (orchestrator_pb2.CACHE_MODE_EXACT, 60)
     assert answer.headers["x-farthing-request-id"] == request_id
 

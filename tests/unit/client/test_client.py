@@ -17,6 +17,7 @@ from farthing_client import (
     FarthingFailure,
     FarthingSync,
     NotAllowed,
+    RateLimited,
     RequestInvalid,
     StreamBroken,
     TimedOut,
@@ -35,6 +36,10 @@ class Broke(FarthingError):
     retry_after_s = 7.5
 
 
+class Limited(FarthingError):
+    retry_after_s = 0.0
+
+
 class Busy(FarthingError):
     pass
 
@@ -45,6 +50,7 @@ class Secret(FarthingError):
 
 TABLE = {
     Broke: StatusRow(grpc.StatusCode.RESOURCE_EXHAUSTED, "BUDGET_EXHAUSTED", quota=True),
+    Limited: StatusRow(grpc.StatusCode.RESOURCE_EXHAUSTED, "RATE_LIMITED", quota=True),
     Busy: StatusRow(grpc.StatusCode.UNAVAILABLE, "PEER_UNAVAILABLE"),
     Secret: StatusRow(grpc.StatusCode.PERMISSION_DENIED, "SCOPE_FORBIDDEN"),
 }
@@ -223,7 +229,9 @@ async def test_a_stream_that_fails_or_stops_short_raises_after_its_pieces(server
 async def test_refusals_are_exceptions_with_code_reason_and_facts(server: Any) -> None:
     orchestrator, address = server
     async with Farthing(address) as farthing:
-        orchestrator.failures = iter([Broke("no room", budget="b1"), Secret("no"), Busy("later"), RuntimeError("bug")])
+        orchestrator.failures = iter(
+            [Broke("no room", budget="b1"), Limited("slow"), Secret("no"), Busy("later"), RuntimeError("bug")]
+        )
         with pytest.raises(BudgetExhausted, match="no room") as broke:
             await farthing.complete("x")
         assert (broke.value.code, broke.value.reason, broke.value.facts) == (
@@ -232,6 +240,11 @@ async def test_refusals_are_exceptions_with_code_reason_and_facts(server: Any) -
             {"budget": "b1"},
         )
         assert broke.value.retry_after_s == 7.5
+        with pytest.raises(RateLimited) as limited:
+            await farthing.complete("x", service="crawler", domain="search", critical=True)
+        seen = orchestrator.seen[-1]
+        assert (seen.service, seen.domain, seen.overrides.critical) == ("crawler", "search", True)
+        assert limited.value.retry_after_s is None, "zero says that waiting does not help"
         with pytest.raises(NotAllowed):
             await farthing.complete("x")
         with pytest.raises(Unreachable):

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 import grpc
 from aiohttp import web
 from farthing_core.errors import FarthingError
-from farthing_runtime.status import code_of, error_info, peer_failure, status_of
-from google.rpc import error_details_pb2, status_pb2
+from farthing_runtime.status import code_of, error_info, peer_failure, retry_after_s, status_of
 
 from farthing_gateway.openai_shapes import error_body
 from farthing_gateway.status import ERROR_TYPES, HTTP_STATUS, STATUS_TABLE
 
 JSON = "application/json"
+_OVER_BUDGET = frozenset({"BUDGET_EXHAUSTED", "BUDGET_DEGRADED"})
+_OVER_BUDGET_FACTS = ("verdict", "cause", "budget_id", "alternatives", "output_tokens_max")
+"""What the ledger says besides its message; OpenAI's error object has no room for it."""
 _INDEX = re.compile(r"\[[^\]]*\]")
 _CALLERS_NAMES = {
     "scope": "x-farthing-scope",
     "task": "x-farthing-task",
     "tier": "x-farthing-tier",
     "tags": "x-farthing-tags",
+    "service": "x-farthing-service",
+    "domain": "x-farthing-domain",
+    "overrides.critical": "x-farthing-critical",
     "request_id": "x-farthing-request-id",
     "overrides.cache_ttl_s": "x-farthing-cache-ttl-s",
     "overrides.allowed_providers": "x-farthing-providers",
@@ -71,13 +77,18 @@ def told(error: Exception) -> tuple[int, bytes, dict[str, str]]:
     if reason == "MODEL_UNKNOWN":
         status, reason, param = 404, "MODEL_NOT_FOUND", "model"
     headers = {}
-    wait_s = _retry_after_s(rich)
+    wait_s = retry_after_s(rich)
     if wait_s is not None:
-        headers["retry-after"] = str(wait_s)
-    if reason == "BUDGET_EXHAUSTED":
+        headers["retry-after"] = str(max(1, math.ceil(wait_s)))
+    if reason in _OVER_BUDGET:
         # OpenAI's clients ask a 429 again by themselves, and obey this header; a budget does not refill in their seconds.
         headers["x-should-retry"] = "false"
-    return status, _body(status, message, param, reason.lower()), headers
+        facts = info.metadata if info else {}
+        headers |= {
+            f"x-farthing-{name.replace('_', '-')}": facts[name] for name in _OVER_BUDGET_FACTS if facts.get(name, "0") != "0"
+        }
+    kind = "rate_limit_exceeded" if reason == "RATE_LIMITED" else None
+    return status, _body(status, message, param, reason.lower(), kind=kind), headers
 
 
 def callers_name(field: str) -> str:
@@ -89,14 +100,5 @@ def callers_name(field: str) -> str:
     return field.removeprefix("parameters.").replace(".content_parts_json", ".content").replace(".extra_json", "")
 
 
-def _body(status: int, message: str, param: str | None, code: str) -> bytes:
-    return error_body(message, kind=ERROR_TYPES.get(status, "server_error"), param=param, code=code)
-
-
-def _retry_after_s(rich: status_pb2.Status) -> int | None:
-    for detail in rich.details:
-        if detail.Is(error_details_pb2.RetryInfo.DESCRIPTOR):
-            retry = error_details_pb2.RetryInfo()
-            detail.Unpack(retry)
-            return max(1, int(retry.retry_delay.seconds + (retry.retry_delay.nanos > 0)))
-    return None
+def _body(status: int, message: str, param: str | None, code: str, *, kind: str | None = None) -> bytes:
+    return error_body(message, kind=kind or ERROR_TYPES.get(status, "server_error"), param=param, code=code)
