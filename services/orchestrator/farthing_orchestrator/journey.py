@@ -9,7 +9,7 @@ from farthing_core.clock import Clock
 
 from farthing_orchestrator.accounting import Account
 from farthing_orchestrator.policy import Policy, TaskPolicy
-from farthing_orchestrator.ports import Usage
+from farthing_orchestrator.ports import Refused, Usage
 from farthing_orchestrator.request import Ask, BudgetLeft, Generated, Line, Lookup, Planned, Shaped, Step, StepOutcome
 from farthing_orchestrator.unmasking import Unmasker
 
@@ -29,6 +29,7 @@ class Receipt:
     attempts: Any
     escalated: bool
     left: BudgetLeft | None
+    objection: Refused | None
     masked_spans: int
     added_latency_us: int
     policy: str
@@ -48,7 +49,12 @@ class Completed:
 
 @dataclass(slots=True)
 class Journey:
-    """One request under way."""
+    """One request under way.
+
+    `limited` is whether a rate limit counts it, and `handed_on` whether a purchase, which may outlive its caller, will say when it ended.
+    `reserved` is None where nobody knows whether money was set aside. `paid_tokens` are those of a streamed answer that the hold pays
+    for, None for all. `objection` is what the ledger said before open models were taken instead. `tokens_used` is None until it is known.
+    """
 
     ask: Ask
     policy: Policy
@@ -63,12 +69,22 @@ class Journey:
     shaped: Shaped | None = None
     planned: Planned | None = None
     left: BudgetLeft | None = None
-    reserved: bool = False
+    limited: bool = False
+    handed_on: bool = False
+    reserved: bool | None = False
+    paid_tokens: int | None = None
+    objection: Refused | None = None
+    tokens_used: int | None = 0
     upstream_us: int = 0
 
     def time_left_s(self) -> float:
         """Seconds until the request's deadline."""
         return max(0.001, self.ends_at_s - self.clock.monotonic_s())
+
+    @property
+    def critical(self) -> bool:
+        """Whether it may go beyond a limit."""
+        return self.task.critical is True or self.ask.overrides.critical
 
     def step(self, name: str) -> _StepTimer:
         """Times a step; what the block notes goes into the receipt. A block that raises leaves no step."""
@@ -112,6 +128,7 @@ class Journey:
             attempts=generated.attempts if generated else (),
             escalated=generated.escalated if generated else False,
             left=self.left,
+            objection=self.objection,
             masked_spans=len(self.originals),
             added_latency_us=max(0, total_us - self.upstream_us),
             policy=f"farthing.yaml@{self.policy.version}",
@@ -120,7 +137,7 @@ class Journey:
     def usage(self, account: Account, lines: tuple[Line, ...]) -> Usage:
         """What the ledger is to write down."""
         saving = {"cache": account.cache_usd_nanos, "prompt": account.prompt_usd_nanos, "route": account.route_usd_nanos}
-        return Usage(task=self.ask.task, lines=lines, baseline_usd_nanos=account.baseline_usd_nanos, saving=saving)
+        return Usage(self.ask, lines, account.baseline_usd_nanos, saving)
 
 
 class _StepTimer:

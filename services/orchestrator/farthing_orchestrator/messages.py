@@ -15,7 +15,7 @@ from farthing.router.v1 import router_pb2
 
 from farthing_orchestrator.accounting import ModelPrice
 from farthing_orchestrator.ports import Usage
-from farthing_orchestrator.request import Ask, BudgetLeft, Conversation, Generated, Line
+from farthing_orchestrator.request import Ask, BudgetLeft, Conversation, Generated, Line, Offer, Piece, Planned
 
 LOOKUP_MODES = {"exact": cache_pb2.LOOKUP_MODE_EXACT, "semantic": cache_pb2.LOOKUP_MODE_SEMANTIC}
 LOOKUP_OUTCOMES = {
@@ -48,6 +48,7 @@ FIGURE_SOURCES = {
     "estimated": budget_pb2.FIGURE_SOURCE_ESTIMATED,
     "missing": budget_pb2.FIGURE_SOURCE_MISSING,
 }
+_LETTERS = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ \n"
 _KEPT_FINISH_REASONS = frozenset({"stop", "tool_calls", "function_call", "end_turn"})
 
 
@@ -142,7 +143,7 @@ def line(attempt: Any) -> Line:
 def usage_record(usage: Usage) -> Any:
     """The ledger's record of a request."""
     return budget_pb2.UsageRecord(
-        task=usage.task,
+        task=usage.ask.task,
         lines=[
             budget_pb2.UsageLine(
                 model=item.model,
@@ -168,6 +169,10 @@ def usage_record(usage: Usage) -> Any:
         ],
         baseline_usd_nanos=usage.baseline_usd_nanos,
         saving=saving(usage.saving),
+        service=usage.ask.service,
+        domain=usage.ask.domain,
+        key_id=usage.ask.key_id,
+        tags=usage.ask.tags,
     )
 
 
@@ -186,6 +191,63 @@ def budget_left(left: Any) -> BudgetLeft:
         free_usd_nanos=left.free_usd_nanos if left.HasField("free_usd_nanos") else None,
         free_tokens=left.free_tokens if left.HasField("free_tokens") else None,
     )
+
+
+def planned(answer: Any) -> Planned:
+    """A route with its offers. Only the last of those that are asked in turn is not judged before it is delivered, and who is asked in the
+    place of one that failed; several that open side by side are all judged.
+    """
+    route, asked = answer.route, [each for each in answer.route.candidates if each.role != router_pb2.CANDIDATE_ROLE_FALLBACK]
+    judged = len(asked) > 1 and route.accept_confidence > 0
+    live = {each.model for each in route.candidates if each.role == router_pb2.CANDIDATE_ROLE_FALLBACK}
+    if not judged or asked[-1].role == router_pb2.CANDIDATE_ROLE_ESCALATION:
+        live.add(asked[-1].model)
+    return Planned(
+        route=route,
+        offers=tuple(
+            Offer(
+                model=each.model,
+                provider=each.provider,
+                hosted=each.hosted,
+                streams=each.model in live,
+                input_tokens=each.input_tokens,
+                output_tokens_max=each.output_tokens_max,
+                output_tokens_likely=each.likely_output_tokens,
+                worst_case_usd_nanos=each.worst_case_usd_nanos,
+                rate=each.output_usd_nanos_per_million_tokens,
+                price_source=each.price_source,
+                price_unknown=each.price_unknown,
+            )
+            for each in route.candidates
+        ),
+        worst_case_usd_nanos=route.worst_case_usd_nanos,
+        worst_case_tokens=route.worst_case_tokens,
+        likely_usd_nanos=route.likely_usd_nanos,
+        baseline_model=answer.baseline_model,
+        baseline_likely_usd_nanos=answer.baseline_likely_usd_nanos,
+    )
+
+
+def piece(delta: Any) -> Piece:
+    """A piece of an answer, with the text in it weighed."""
+    text: bytes = delta.content.encode()
+    if delta.extra_json:
+        text += "".join(_texts_in(orjson.loads(delta.extra_json))).encode()
+    # Letters and spaces come by the quarter of a token; digits, signs and other alphabets by the half.
+    quarters = len(text) + len(text.translate(None, _LETTERS))
+    return Piece(delta.content, delta.extra_json, delta.model, len(text), quarters)
+
+
+def _texts_in(value: Any) -> list[str]:
+    """Every text in a JSON value that is no name of a field, without recursion."""
+    texts, todo = [], [value]
+    while todo:
+        item = todo.pop()
+        if isinstance(item, str):
+            texts.append(item)
+        else:
+            todo += item.values() if isinstance(item, dict) else item if isinstance(item, list) else ()
+    return texts
 
 
 def model_price(listed: Any) -> ModelPrice:

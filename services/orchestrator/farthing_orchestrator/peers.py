@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import contextmanager
-from typing import Any
 
-import grpc
-from farthing.budget.v1 import budget_pb2, budget_pb2_grpc
 from farthing.cache.v1 import cache_pb2, cache_pb2_grpc
 from farthing.optimizer.v1 import optimizer_pb2, optimizer_pb2_grpc
 from farthing.privacy.v1 import privacy_pb2, privacy_pb2_grpc
 from farthing.router.v1 import router_pb2, router_pb2_grpc
 from farthing_core.clock import Clock
 from farthing_runtime.registration import Mesh
-from farthing_runtime.status import peer_failure
 
 from farthing_orchestrator import messages
 from farthing_orchestrator.accounting import ModelPrice
-from farthing_orchestrator.ports import PeerUnavailable, Refused, RequestIdReused, Usage
-from farthing_orchestrator.request import Ask, BudgetLeft, Conversation, Generated, Line, Lookup, Masked, Piece, Planned, Shaped
+from farthing_orchestrator.edge.ledger import GrpcLedger
+from farthing_orchestrator.edge.translation import translated
+from farthing_orchestrator.request import Ask, Conversation, Generated, Line, Lookup, Masked, Piece, Planned, Shaped
 from farthing_orchestrator.settings import Settings
-
-_OUT_OF_REACH = frozenset({"STORE_UNAVAILABLE", "LEDGER_BUSY", "PEER_UNAVAILABLE", "DEADLINE_EXCEEDED", "INTERNAL"})
 
 
 class GrpcPeers:
@@ -36,19 +30,6 @@ class GrpcPeers:
         self.ledger = GrpcLedger(mesh, settings)
 
 
-@contextmanager
-def _translated(peer: str) -> Any:
-    """Turns a peer's RPC error into the domain's words."""
-    try:
-        yield
-    except grpc.aio.AioRpcError as error:
-        failure = peer_failure(error, peer=peer)
-        lost = failure.status is None or failure.reason in _OUT_OF_REACH
-        if lost and failure.code is not grpc.StatusCode.INVALID_ARGUMENT:
-            raise PeerUnavailable(peer=peer, message=failure.message) from error
-        raise Refused(reason=failure.reason, passed_on=failure) from error
-
-
 class GrpcMasking:
     """Masking by the privacy service."""
 
@@ -59,7 +40,7 @@ class GrpcMasking:
     async def mask(self, conversation: Conversation) -> Masked:
         """The conversation with mask tokens in the place of personal data."""
         texts = messages.maskable_texts(conversation)
-        with _translated("privacy"):
+        with translated("privacy"):
             answer = await self._stub.MaskText(privacy_pb2.MaskTextRequest(texts=texts), timeout=self._timeout_s)
         if not answer.spans:
             return Masked(conversation, {})
@@ -79,7 +60,7 @@ class GrpcAnswers:
         request = cache_pb2.LookUpAnswerRequest(
             request=messages.cache_request(ask, model_policy, sharing), mode=messages.LOOKUP_MODES[mode]
         )
-        with _translated("cache"):
+        with translated("cache"):
             found = await self._stub.LookUpAnswer(request, timeout=self._timeout_s)
         similarity = found.similarity if found.HasField("similarity") else None
         outcome = messages.LOOKUP_OUTCOMES[found.outcome]
@@ -113,7 +94,7 @@ class GrpcAnswers:
             tags=ask.tags,
             semantic=semantic,
         )
-        with _translated("cache"):
+        with translated("cache"):
             await self._stub.StoreAnswer(request, timeout=10 * self._timeout_s)
 
 
@@ -133,7 +114,7 @@ class GrpcPrompts:
             level=messages.PROMPT_LEVELS[level],
             encodings=self._encodings(),
         )
-        with _translated("optimizer"):
+        with translated("optimizer"):
             answer = await self._stub.OptimizePrompt(request, timeout=self._timeout_s)
         conversation = answer.messages if answer.changed else ask.conversation
         return Shaped(conversation, answer.changed, dict(answer.tokens_before), dict(answer.tokens_after))
@@ -143,7 +124,7 @@ class GrpcPrompts:
         request = optimizer_pb2.FitContextRequest(
             messages=ask.conversation, parameters=ask.parameters, input_tokens_max=input_tokens_max
         )
-        with _translated("optimizer"):
+        with translated("optimizer"):
             return (await self._stub.FitContext(request, timeout=self._timeout_s)).messages
 
 
@@ -175,19 +156,9 @@ class GrpcModels:
             input_tokens=shaped.tokens_after if shaped else None,
             baseline_input_tokens=shaped.tokens_before if shaped else None,
         )
-        with _translated("router"):
+        with translated("router"):
             answer = await self._stub.PlanRoute(request, timeout=self._plan_timeout_s)
-        route = answer.route
-        return Planned(
-            route=route,
-            models=tuple(candidate.model for candidate in route.candidates),
-            input_tokens={candidate.model: candidate.input_tokens for candidate in route.candidates},
-            worst_case_usd_nanos=route.worst_case_usd_nanos,
-            worst_case_tokens=route.worst_case_tokens,
-            likely_usd_nanos=route.likely_usd_nanos,
-            baseline_model=answer.baseline_model,
-            baseline_likely_usd_nanos=answer.baseline_likely_usd_nanos,
-        )
+        return messages.planned(answer)
 
     async def generate(self, ask: Ask, planned: Planned, *, timeout_s: float) -> Generated:
         """Follows a route."""
@@ -199,7 +170,7 @@ class GrpcModels:
             parameters=ask.parameters,
             task=ask.task,
         )
-        with _translated("router"):
+        with translated("router"):
             return messages.generated(await self._stub.Generate(request, timeout=timeout_s))
 
     async def stream(self, ask: Ask, planned: Planned, *, timeout_s: float) -> AsyncGenerator[Piece | Line | Generated, None]:
@@ -214,11 +185,11 @@ class GrpcModels:
         )
         call = self._stub.StreamGenerate(request, timeout=timeout_s)
         try:
-            with _translated("router"):
+            with translated("router"):
                 async for event in call:
                     kind = event.WhichOneof("event")
                     if kind == "delta":
-                        yield Piece(event.delta.content, event.delta.extra_json, event.delta.model)
+                        yield messages.piece(event.delta)
                     elif kind == "attempt":
                         yield messages.line(event.attempt)
                     elif kind == "finished":
@@ -233,7 +204,7 @@ class GrpcModels:
     async def price(self, model: str) -> tuple[str, ModelPrice | None]:
         """A model's name ("" asks for the catalog's baseline) and its price, at most price_ttl_s old."""
         if self._clock.monotonic_s() >= self._prices_until_s:
-            with _translated("router"):
+            with translated("router"):
                 answer = await self._stub.ListModels(router_pb2.ListModelsRequest(), timeout=self._plan_timeout_s)
             self._prices = {listed.model: messages.model_price(listed) for listed in answer.models if listed.price_source}
             self._baseline_model = answer.baseline_model
@@ -241,54 +212,3 @@ class GrpcModels:
             self._prices_until_s = self._clock.monotonic_s() + self._price_ttl_s
         name = model or self._baseline_model
         return name, self._prices.get(name)
-
-
-class GrpcLedger:
-    """Money from the budget service."""
-
-    def __init__(self, mesh: Mesh, settings: Settings) -> None:
-        self._stub = budget_pb2_grpc.BudgetServiceStub(mesh.channel("budget"))
-        self._timeout_s = settings.ledger_timeout_s
-
-    async def reserve(self, ask: Ask, planned: Planned, *, ttl_s: int) -> BudgetLeft:
-        """Sets the worst case aside."""
-        request = budget_pb2.ReserveBudgetRequest(
-            request_id=ask.request_id,
-            scope=ask.scope,
-            amount_usd_nanos=planned.worst_case_usd_nanos,
-            tokens=planned.worst_case_tokens,
-            ttl_s=ttl_s,
-        )
-        with _translated("budget"):
-            answer = await self._stub.ReserveBudget(request, timeout=self._timeout_s)
-        if answer.repeated:
-            raise RequestIdReused(request_id=ask.request_id)
-        return messages.budget_left(answer.left)
-
-    async def check(self, ask: Ask, planned: Planned) -> tuple[str, BudgetLeft]:
-        """The verdict without setting anything aside."""
-        request = budget_pb2.CheckBudgetRequest(
-            scope=ask.scope, amount_usd_nanos=planned.worst_case_usd_nanos, tokens=planned.worst_case_tokens
-        )
-        with _translated("budget"):
-            answer = await self._stub.CheckBudget(request, timeout=self._timeout_s)
-        return ("deny" if answer.verdict == budget_pb2.VERDICT_DENY else "allow"), messages.budget_left(answer.left)
-
-    async def settle(self, request_id: str, scope: str, usage: Usage) -> None:
-        """Ends a reservation with what was used."""
-        request = budget_pb2.SettleReservationRequest(request_id=request_id, scope=scope, usage=messages.usage_record(usage))
-        with _translated("budget"):
-            await self._stub.SettleReservation(request, timeout=self._timeout_s)
-
-    async def release(self, request_id: str, scope: str) -> None:
-        """Ends a reservation unused."""
-        with _translated("budget"):
-            await self._stub.ReleaseReservation(
-                budget_pb2.ReleaseReservationRequest(request_id=request_id, scope=scope), timeout=self._timeout_s
-            )
-
-    async def record(self, request_id: str, scope: str, usage: Usage) -> None:
-        """Writes down what has no reservation."""
-        request = budget_pb2.RecordUsageRequest(request_id=request_id, scope=scope, usage=messages.usage_record(usage))
-        with _translated("budget"):
-            await self._stub.RecordUsage(request, timeout=self._timeout_s)

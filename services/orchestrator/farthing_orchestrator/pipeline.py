@@ -11,14 +11,19 @@ from farthing_core.clock import Clock
 from farthing_core.errors import FieldInvalid
 
 from farthing_orchestrator.accounting import account_of_hit
+from farthing_orchestrator.admission import Admissions
 from farthing_orchestrator.deferred import Deferred
+from farthing_orchestrator.holds import Wish, sizing_of
 from farthing_orchestrator.journey import Completed, Journey
+from farthing_orchestrator.outlet import Outlet
 from farthing_orchestrator.policy import Policy
-from farthing_orchestrator.ports import Peers, PeerUnavailable, Refused
+from farthing_orchestrator.ports import Checked, Peers, PeerUnavailable, Refused
 from farthing_orchestrator.purchases import Purchases
 from farthing_orchestrator.request import Ask, Line, Lookup, Piece, StepName
+from farthing_orchestrator.reserving import Reservations
 
-_SETTLE_SLACK_S = 60
+_FINISH_SLACK_S = 60
+_NOT_ALLOWED = "the policy does not allow it"
 
 
 class Pipeline:
@@ -29,59 +34,99 @@ class Pipeline:
         self._policy = policy
         self._clock = clock
         self._deferred = deferred
-        self._purchases = Purchases(peers=peers, policy=policy, deferred=deferred)
+        self._admissions = Admissions(ledger=peers.ledger, policy=policy, deferred=deferred)
+        self._reservations = Reservations(peers=peers, policy=policy, deferred=deferred)
+        self._purchases = Purchases(peers=peers, policy=policy, deferred=deferred, reservations=self._reservations)
 
     async def complete(self, ask: Ask, *, time_left_s: float | None) -> Completed:
         """Answers a request.
 
-        Once money is set aside the rest runs to its end even when the caller goes away: what was bought is settled and remembered.
+        Once a model is called the rest runs to its end even when the caller goes away: what was bought is settled and remembered.
         """
-        journey = await self._prepare(ask, time_left_s)
-        if journey.lookup is not None and journey.lookup.hit:
-            return await self._serve_hit(journey, journey.lookup)
-        await self._reserve(journey)
-        return await asyncio.shield(self._deferred.adopt(self._purchases.buy(journey)))
+        journey = self._journey(ask, time_left_s)
+        async with self._admissions.admitted(journey, ttl_s=_ttl_s(journey)):
+            await self._prepare(journey)
+            if journey.lookup is not None and journey.lookup.hit:
+                return await self._serve_hit(journey, journey.lookup)
+            outlet = Outlet()
+            purchase = self._set_off(journey, outlet, streamed=False)
+            try:
+                return await asyncio.shield(purchase)
+            finally:
+                outlet.leave()
 
     async def stream(self, ask: Ask, *, time_left_s: float | None) -> AsyncGenerator[Piece | Completed, None]:
         """Answers a request piece by piece; the last item is the whole with its receipt.
 
-        A caller who goes away ends the providers' calls; what was delivered by then is settled.
+        A caller who goes away ends the providers' calls, or leaves them to end by themselves, as the policy says; what was delivered is
+        settled. Raises BudgetCut after the pieces that could be paid for.
         """
-        journey = await self._prepare(ask, time_left_s)
-        if journey.lookup is not None and journey.lookup.hit:
-            yield await self._serve_hit(journey, journey.lookup)
-            return
-        await self._reserve(journey)
-        async with aclosing(self._purchases.stream(journey)) as items:
-            async for item in items:
-                yield item
+        journey = self._journey(ask, time_left_s)
+        async with self._admissions.admitted(journey, ttl_s=_ttl_s(journey)):
+            await self._prepare(journey)
+            if journey.lookup is not None and journey.lookup.hit:
+                yield await self._serve_hit(journey, journey.lookup)
+                return
+            outlet = Outlet()
+            purchase = self._set_off(journey, outlet, streamed=True)
+            try:
+                async with aclosing(outlet.pieces()) as pieces:
+                    async for piece in pieces:
+                        yield piece
+                yield await asyncio.shield(purchase)
+            finally:
+                outlet.leave()
 
-    async def estimate(self, ask: Ask, *, time_left_s: float | None) -> tuple[Journey, str]:
-        """What would happen: the journey up to the plan, and the ledger's verdict."""
-        journey = await self._prepare(ask, time_left_s)
+    async def estimate(self, ask: Ask, *, time_left_s: float | None) -> tuple[Journey, Checked | None]:
+        """What would happen: the journey up to the plan, and the ledger's verdict; None on a hit."""
+        journey = self._journey(ask, time_left_s)
+        await self._prepare(journey)
         if journey.planned is None:
-            return journey, "allow"
-        verdict, journey.left = await self._peers.ledger.check(journey.ask, journey.planned)
-        return journey, verdict
+            return journey, None
+        wish = Wish(journey.ask, journey.planned, journey.critical, sizing_of(journey.planned))
+        checked = await self._peers.ledger.check(wish)
+        journey.left = checked.left
+        return journey, checked
 
-    async def _prepare(self, ask: Ask, time_left_s: float | None) -> Journey:
-        task = self._policy.task(ask.task)
+    def _set_off(self, journey: Journey, outlet: Outlet, *, streamed: bool) -> asyncio.Task[Completed]:
+        """Starts a purchase that outlives its caller."""
+        journey.handed_on = True
+        purchase = self._deferred.adopt(self._purchase(journey, outlet, streamed=streamed))
+        purchase.add_done_callback(lambda _: outlet.end())
+        return purchase
+
+    async def _purchase(self, journey: Journey, outlet: Outlet, *, streamed: bool) -> Completed:
+        try:
+            await self._reservations.reserve(journey, streamed=streamed)
+            if outlet.left:
+                await self._reservations.release(journey)
+                raise asyncio.CancelledError
+            if streamed or journey.paid_tokens is not None:
+                return await self._purchases.follow(journey, outlet if streamed else None)
+            return await self._purchases.buy(journey)
+        finally:
+            await self._admissions.finish(journey)
+
+    def _journey(self, ask: Ask, time_left_s: float | None) -> Journey:
+        """Raises FieldInvalid for an override that the policy does not allow."""
+        task, privacy, budget = self._policy.task(ask.task), self._policy.privacy, self._policy.budget
+        if ask.overrides.skip_masking and not privacy.may_skip_masking:
+            raise FieldInvalid(field="overrides.skip_masking", problem=f"{_NOT_ALLOWED} (privacy.may_skip_masking)")
+        if ask.overrides.critical and not budget.may_mark_critical:
+            raise FieldInvalid(field="overrides.critical", problem=f"{_NOT_ALLOWED} (budget.may_mark_critical)")
         began_s = self._clock.monotonic_s()
         seconds = task.timeout_s if time_left_s is None else min(task.timeout_s, time_left_s)
-        journey = Journey(ask, self._policy, task, self._clock, began_s + seconds, began_s)
+        return Journey(ask, self._policy, task, self._clock, began_s + seconds, began_s)
+
+    async def _prepare(self, journey: Journey) -> None:
         await self._mask(journey)
         await self._look_up(journey)
         if journey.lookup is None or not journey.lookup.hit:
             await self._shape(journey)
             await self._plan(journey)
-        return journey
 
     async def _mask(self, journey: Journey) -> None:
         privacy = self._policy.privacy
-        if journey.ask.overrides.skip_masking and not privacy.may_skip_masking:
-            raise FieldInvalid(
-                field="overrides.skip_masking", problem="the policy does not allow it (privacy.may_skip_masking)"
-            )
         if not privacy.mask or journey.ask.overrides.skip_masking:
             return journey.skip(StepName.MASK, "off")
         with journey.step(StepName.MASK) as note:
@@ -151,37 +196,6 @@ class Pipeline:
         if before is not None:
             journey.shaped = replace(journey.shaped, tokens_before=before.tokens_before, changed=True)
 
-    async def _reserve(self, journey: Journey) -> None:
-        with journey.step(StepName.RESERVE) as note:
-            assert journey.planned is not None
-            ttl_s = int(journey.time_left_s()) + _SETTLE_SLACK_S
-            try:
-                journey.left = await self._peers.ledger.reserve(journey.ask, journey.planned, ttl_s=ttl_s)
-                journey.reserved = True
-            except PeerUnavailable as error:
-                if self._policy.budget.unreachable == "fail_closed":
-                    raise
-                return note.unavailable(error.message)
-            except Refused as refused:
-                await self._degrade(journey, refused, ttl_s)
-                note.text = "over budget: open models only, "
-            note.text += f"{journey.planned.worst_case_usd_nanos} nanos held"
-        return None
-
-    async def _degrade(self, journey: Journey, refused: Refused, ttl_s: int) -> None:
-        """Over budget, work that is not critical goes to open models where there are any."""
-        may = self._policy.budget.on_exhaustion == "degrade" and not journey.task.critical and not journey.ask.open_models_only
-        if refused.reason != "BUDGET_EXHAUSTED" or not may:
-            raise refused
-        journey.with_ask(open_models_only=True)
-        try:
-            baseline = self._policy.baseline_model or ""
-            journey.planned = await self._peers.models.plan(journey.ask, shaped=journey.shaped, baseline_model=baseline)
-            journey.left = await self._peers.ledger.reserve(journey.ask, journey.planned, ttl_s=ttl_s)
-        except Refused:
-            raise refused from None
-        journey.reserved = True
-
     async def _serve_hit(self, journey: Journey, lookup: Lookup) -> Completed:
         model, price = await self._peers.models.price(self._policy.baseline_model or "")
         account = account_of_hit(
@@ -195,3 +209,7 @@ class Pipeline:
         )
         unmasker = journey.unmasker()
         return Completed(lookup.answer, lookup.model, lookup.usage, "", unmasker, journey.receipt(account, None))
+
+
+def _ttl_s(journey: Journey) -> int:
+    return int(journey.time_left_s()) + _FINISH_SLACK_S

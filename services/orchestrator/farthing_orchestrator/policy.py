@@ -40,18 +40,24 @@ class PrivacyPolicy(_Section):
 
 
 class BudgetPolicy(_Section):
-    """What happens when the money is gone, or the ledger out of reach."""
+    """What happens when the money is gone, when the ledger is out of reach, and to an answer whose caller goes away in the middle."""
 
     on_exhaustion: Literal["degrade", "deny"] = "degrade"
     unreachable: WhenUnreachable = "fail_closed"
+    on_cancel: Literal["abort", "drain"] = "abort"
+    may_mark_critical: bool = False
 
 
 class TaskPolicy(_Section):
-    """What a kind of request may take: seconds, answer tokens, and whether it may be degraded to open models."""
+    """What a kind of request may take: seconds, answer tokens, and how much it matters.
+
+    A critical task may go beyond a limit, up to the budget's critical_limit_percent, and is not degraded. One that is said not to be
+    critical goes to open models at the limit. One of which nothing is said stops there.
+    """
 
     timeout_s: float = Field(default=120.0, gt=0, le=3600)
     output_tokens_max: int | None = Field(default=None, gt=0, le=10_000_000)
-    critical: bool = True
+    critical: bool | None = None
 
 
 _TASKS = {

@@ -6,31 +6,38 @@ Every method may raise PeerUnavailable (nobody answered in time) or Refused (the
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from farthing_core.errors import FarthingError
 
 from farthing_orchestrator.accounting import ModelPrice
+from farthing_orchestrator.holds import Held, Wish
 from farthing_orchestrator.request import Ask, BudgetLeft, Conversation, Generated, Line, Lookup, Masked, Piece, Planned, Shaped
 
 
 class PeerUnavailable(FarthingError):
-    """A peer was out of reach, or did not answer in time."""
+    """A peer was out of reach, or did not answer in time. `may_have_acted` is False where it is certain that it did nothing."""
 
     unreachable = True
 
-    def __init__(self, *, peer: str, message: str) -> None:
+    def __init__(self, *, peer: str, message: str, may_have_acted: bool = True) -> None:
         super().__init__(f"{peer} is unavailable: {message}", peer=peer)
         self.peer = peer
+        self.may_have_acted = may_have_acted
 
 
 class Refused(FarthingError):
-    """A peer said no. `reason` is its reason; `passed_on` is what the caller of the orchestrator is to see."""
+    """A peer said no. `reason` is its reason; `passed_on` is what the caller of the orchestrator is to see.
 
-    def __init__(self, *, reason: str, passed_on: FarthingError) -> None:
+    `retry_after_s` is when asking again may help, None where the peer did not say or it does not.
+    """
+
+    def __init__(self, *, reason: str, passed_on: FarthingError, retry_after_s: float | None = None) -> None:
         super().__init__(passed_on.message, **passed_on.facts)
         self.reason = reason
         self.passed_on = passed_on
+        self.retry_after_s = retry_after_s
 
 
 class RequestIdReused(FarthingError):
@@ -97,15 +104,58 @@ class Models(Protocol):
         ...
 
 
-class Ledger(Protocol):
-    """Holds and counts money."""
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """What the rate limits left. Where none applied nobody needs to be told when the request ends."""
 
-    async def reserve(self, ask: Ask, planned: Planned, *, ttl_s: int) -> BudgetLeft:
-        """Sets the worst case aside. Raises RequestIdReused for an id that was granted before."""
+    limited: bool
+    requests_left: int | None = None
+    tokens_left: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What one request used, as the ledger writes it down."""
+
+    ask: Ask
+    lines: tuple[Line, ...]
+    baseline_usd_nanos: int
+    saving: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What the ledger would say: "allow", "degrade" or "deny", what is left, and its decision in full, opaque to the domain."""
+
+    verdict: str
+    left: BudgetLeft
+    decision: Any
+
+
+class Ledger(Protocol):
+    """Admits requests, and holds and counts money."""
+
+    async def admit(self, ask: Ask, *, ttl_s: int) -> Admitted:
+        """Lets a request in within its rate limits; after `ttl_s` it counts as ended."""
         ...
 
-    async def check(self, ask: Ask, planned: Planned) -> tuple[str, BudgetLeft]:
-        """("allow" or "deny", what is left) without setting anything aside."""
+    async def finish(self, ask: Ask, tokens: int | None) -> None:
+        """Ends an admitted request with the tokens that it used; None leaves those it was admitted with."""
+        ...
+
+    async def reserve(self, wish: Wish, *, ttl_s: int) -> Held:
+        """Sets money aside for a call that follows at once: what is not ended counts as spent after `ttl_s`.
+
+        Raises RequestIdReused for an id that was granted before.
+        """
+        ...
+
+    async def top_up(self, request_id: str, scope: str, output_tokens: int) -> int:
+        """Has so many output tokens of a sized hold paid for; gives how many are."""
+        ...
+
+    async def check(self, wish: Wish) -> Checked:
+        """What it would say, without setting anything aside."""
         ...
 
     async def settle(self, request_id: str, scope: str, usage: Usage) -> None:
@@ -113,24 +163,12 @@ class Ledger(Protocol):
         ...
 
     async def release(self, request_id: str, scope: str) -> None:
-        """Ends a reservation unused."""
+        """Ends a reservation unused. One that was never made is no failure."""
         ...
 
     async def record(self, request_id: str, scope: str, usage: Usage) -> None:
         """Writes down what needed no reservation, or could not get one."""
         ...
-
-
-class Usage:
-    """What one request used, as the ledger writes it down."""
-
-    __slots__ = ("baseline_usd_nanos", "lines", "saving", "task")
-
-    def __init__(self, *, task: str, lines: tuple[Line, ...], baseline_usd_nanos: int, saving: Mapping[str, int]) -> None:
-        self.task = task
-        self.lines = lines
-        self.baseline_usd_nanos = baseline_usd_nanos
-        self.saving = saving
 
 
 class Peers(Protocol):

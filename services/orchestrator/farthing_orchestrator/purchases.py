@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
-from dataclasses import replace
+import asyncio
+from contextlib import AsyncExitStack, aclosing
 
 from farthing_orchestrator.accounting import Account, TokensOfPrompt, account_of_answer
 from farthing_orchestrator.deferred import Deferred
+from farthing_orchestrator.delivery import Delivery
 from farthing_orchestrator.journey import Completed, Journey
+from farthing_orchestrator.metering import BudgetCut, Meter
+from farthing_orchestrator.outlet import Outlet
 from farthing_orchestrator.policy import Policy
 from farthing_orchestrator.ports import Peers, PeerUnavailable, Refused
 from farthing_orchestrator.request import Generated, Line, Piece, Step, StepName, StepOutcome
-from farthing_orchestrator.unmasking import Unmasker
-
-_CHARACTERS_PER_TOKEN = 4
+from farthing_orchestrator.reserving import Reservations
 
 
 class Purchases:
     """Follows planned routes. Every purchase ends in a settlement or a release, also when its caller has gone away."""
 
-    def __init__(self, *, peers: Peers, policy: Policy, deferred: Deferred) -> None:
+    def __init__(self, *, peers: Peers, policy: Policy, deferred: Deferred, reservations: Reservations) -> None:
         self._peers = peers
         self._policy = policy
         self._deferred = deferred
+        self._reservations = reservations
 
     async def buy(self, journey: Journey) -> Completed:
         """Follows the route to an answer."""
@@ -38,29 +38,53 @@ class Purchases:
             note.text = _note_of(generated)
         return await self._finish(journey, generated)
 
-    async def stream(self, journey: Journey) -> AsyncGenerator[Piece | Completed, None]:
-        """Follows the route, delivering pieces as they come; the last item is the whole."""
-        assert journey.planned is not None
-        delivery = _Delivery()
+    async def follow(self, journey: Journey, outlet: Outlet | None) -> Completed:
+        """Follows the route as the answer comes, never further than it is paid for; pieces go to the outlet, where there is one.
+
+        When its caller goes away the providers' calls end, or go on to their end, as the policy says.
+        Raises BudgetCut where nothing more could be paid.
+        """
+        delivery, meter = Delivery(journey), self._meter(journey)
         began_s = journey.clock.monotonic_s()
         try:
-            async with aclosing(
-                self._peers.models.stream(journey.ask, journey.planned, timeout_s=journey.time_left_s())
-            ) as items:
-                async for item in items:
-                    delivery.note(item)
-                    if isinstance(item, Piece) and (piece := delivery.unmasked(item, journey)):
-                        yield piece
-            if rest := delivery.rest():
-                yield rest
+            async with AsyncExitStack() as stack:
+                if outlet is not None and self._policy.budget.on_cancel == "abort":
+                    await stack.enter_async_context(outlet.attended())
+                await stack.enter_async_context(meter)
+                await self._read(journey, delivery, meter, outlet)
             if delivery.generated is None:
                 raise PeerUnavailable(peer="router", message="the stream ended without its account")
         except BaseException as error:
-            await self._end_broken_stream(journey, delivery, error)
+            await self._end_broken(journey, delivery, meter.tokens, error)
             raise
         duration_us = int((journey.clock.monotonic_s() - began_s) * 1e6)
         journey.steps.append(Step(StepName.GENERATE, StepOutcome.DONE, _note_of(delivery.generated), duration_us))
-        yield await self._finish(journey, delivery.generated)
+        return await self._finish(journey, delivery.generated)
+
+    async def _read(self, journey: Journey, delivery: Delivery, meter: Meter, outlet: Outlet | None) -> None:
+        assert journey.planned is not None
+        stream = self._peers.models.stream(journey.ask, journey.planned, timeout_s=journey.time_left_s())
+        async with aclosing(stream) as items:
+            async for item in items:
+                if isinstance(item, Piece):
+                    await meter.admit(item)
+                delivery.note(item)
+                if outlet is not None and isinstance(item, Piece) and (piece := delivery.unmasked(item)):
+                    await outlet.put(piece)
+        if outlet is not None and (rest := delivery.rest()):
+            await outlet.put(rest)
+
+    def _meter(self, journey: Journey) -> Meter:
+        assert journey.planned is not None
+        ledger, request_id, scope = self._peers.ledger, journey.ask.request_id, journey.ask.scope
+        live = [offer for offer in journey.planned.offers if offer.streams]
+        return Meter(
+            top_up=lambda tokens: ledger.top_up(request_id, scope, tokens),
+            paid_tokens=journey.paid_tokens,
+            tokens_max=max((offer.output_tokens_max for offer in live), default=0),
+            models=frozenset(offer.model for offer in live),
+            unpaid_if_unreachable=self._policy.budget.unreachable == "fail_open",
+        )
 
     async def _finish(self, journey: Journey, generated: Generated) -> Completed:
         journey.upstream_us = generated.upstream_us
@@ -91,10 +115,18 @@ class Purchases:
         """Settles beside the answer's path: the hold is durable, so a crash in between leaves it in suspense, never forgotten."""
         ledger, request_id, scope, reserved = self._peers.ledger, journey.ask.request_id, journey.ask.scope, journey.reserved
         usage = journey.usage(account, lines)
+        journey.tokens_used = sum(line.input_tokens + line.output_tokens for line in lines)
 
         async def settle() -> None:
             # Without a hold (the ledger was out of reach and the policy said to go on) the spending is written down as it is.
-            await (ledger.settle if reserved else ledger.record)(request_id, scope, usage)
+            if reserved is False:
+                return await ledger.record(request_id, scope, usage)
+            try:
+                await ledger.settle(request_id, scope, usage)
+            except Refused as refused:
+                if reserved or refused.reason != "RESERVATION_NOT_FOUND":
+                    raise
+                await ledger.record(request_id, scope, usage)
 
         journey.defer(StepName.SETTLE, f"{account.cost_usd_nanos} nanos")
         await self._deferred.run("settle", settle, request_id=request_id)
@@ -104,6 +136,8 @@ class Purchases:
         mode = journey.ask.overrides.cache_mode or cache.mode
         if mode == "off" or ask is None or not generated.storable:
             return journey.skip(StepName.REMEMBER, "off" if mode == "off" else "not an answer to keep")
+        if journey.objection is not None:
+            return journey.skip(StepName.REMEMBER, "open models stood in for want of money")
         model_policy, sharing = journey.model_policy(), journey.sharing()
         ttl_s = journey.ask.overrides.cache_ttl_s or cache.ttl_s
 
@@ -117,82 +151,32 @@ class Purchases:
         return None
 
     async def _end_without_answer(self, journey: Journey, error: BaseException) -> None:
-        """No answer: what was billed all the same is settled, else the hold goes back.
-
-        When nobody knows (the answer was lost on the way) the hold is left alone: it lapses into suspense and counts as spent.
-        """
-        if not isinstance(error, Refused):
-            return None
-        cost = int(error.facts.get("cost_usd_nanos", "0"))
+        """No answer: what was billed all the same is settled, else the hold goes back. When nobody knows, it stays."""
+        lost = error.facts.get("may_be_billed") == "True" if isinstance(error, Refused) else True
+        if isinstance(error, PeerUnavailable):
+            lost = error.may_have_acted
+        if lost:
+            return self._reservations.leave_in_suspense(journey)
+        cost = int(error.facts.get("cost_usd_nanos", "0")) if isinstance(error, Refused) else 0
         if cost:
             assert journey.planned is not None
             line = Line(journey.planned.models[0], "", "", 0, 0, 0, cost, "failed")
             return await self._settle(journey, Account(cost, cost, ""), (line,))
-        return await self._release(journey)
+        return await self._reservations.release(journey)
 
-    async def _end_broken_stream(self, journey: Journey, delivery: _Delivery, error: BaseException) -> None:
-        """A stream that broke or was cancelled is settled at what its providers reported, or else at what was delivered."""
+    async def _end_broken(self, journey: Journey, delivery: Delivery, output_tokens: int, error: BaseException) -> None:
+        """An answer that broke, was cut off or was cancelled is settled at what its providers reported, or else at what was delivered."""
         if delivery.generated is not None:
             account = await self._account(journey, delivery.generated)
             return await self._settle(journey, account, delivery.generated.lines)
-        if not delivery.model and not delivery.ended:
+        cancelled = isinstance(error, asyncio.CancelledError)
+        cut = isinstance(error, BudgetCut) or (isinstance(error, PeerUnavailable) and error.peer == "budget")
+        if not (delivery.model or cancelled or cut):
             return await self._end_without_answer(journey, error)
-        lines = [*delivery.ended, await self._line_of_delivered(journey, delivery)]
+        lines = delivery.lines(output_tokens, "cancelled" if cancelled else "cut" if cut else "broken")
         cost = sum(line.cost_usd_nanos for line in lines)
-        await self._settle(journey, Account(cost, cost, ""), tuple(lines))
+        await self._settle(journey, Account(cost, cost, ""), lines)
         return None
-
-    async def _line_of_delivered(self, journey: Journey, delivery: _Delivery) -> Line:
-        assert journey.planned is not None
-        model = delivery.model or journey.planned.models[-1]
-        input_tokens = journey.planned.input_tokens.get(model, 0)
-        output_tokens = math.ceil(delivery.characters / _CHARACTERS_PER_TOKEN)
-        _, price = await self._peers.models.price(model)
-        cost = price.of(input_tokens, output_tokens) if price else 0
-        return Line(model, "", "", input_tokens, 0, output_tokens, cost, "cancelled", estimated=True)
-
-    async def _release(self, journey: Journey) -> None:
-        if not journey.reserved:
-            return
-        ledger, request_id, scope = self._peers.ledger, journey.ask.request_id, journey.ask.scope
-        await self._deferred.run("release", lambda: ledger.release(request_id, scope), request_id=request_id)
-
-
-class _Delivery:
-    """What of a stream has come so far."""
-
-    def __init__(self) -> None:
-        self.generated: Generated | None = None
-        self.ended: list[Line] = []
-        self.model = ""
-        self.characters = 0
-        self._unmasker: Unmasker | None = None
-
-    def note(self, item: Piece | Line | Generated) -> None:
-        """Counts an item."""
-        if isinstance(item, Generated):
-            self.generated = item
-        elif isinstance(item, Line):
-            self.ended.append(item)
-        else:
-            self.model = item.model or self.model
-            self.characters += len(item.content) + len(item.extra_json)
-
-    def unmasked(self, piece: Piece, journey: Journey) -> Piece | None:
-        """The piece with its originals; None while all of it is held back."""
-        if not journey.originals:
-            return piece
-        if self._unmasker is None:
-            self._unmasker = journey.unmasker()
-        assert self._unmasker is not None
-        content = self._unmasker.piece(piece.content)
-        extra_json = self._unmasker.json(piece.extra_json)
-        return replace(piece, content=content, extra_json=extra_json) if content or extra_json else None
-
-    def rest(self) -> Piece | None:
-        """What was held back at the end."""
-        text = self._unmasker.rest() if self._unmasker else ""
-        return Piece(text, "", self.model) if text else None
 
 
 def _note_of(generated: Generated) -> str:

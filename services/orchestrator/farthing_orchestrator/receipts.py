@@ -16,6 +16,7 @@ from farthing_core.scopes import parse_scope
 from farthing_orchestrator import messages
 from farthing_orchestrator.journey import Completed, Journey, Receipt
 from farthing_orchestrator.policy import Policy
+from farthing_orchestrator.ports import Checked, Refused
 from farthing_orchestrator.request import Ask, BudgetLeft, Overrides, Piece, Step, StepName, StepOutcome
 
 PROMPT_BYTES_MAX = 4 * 1024 * 1024
@@ -32,9 +33,18 @@ _OUTCOMES = {
     "exact": cache_pb2.LOOKUP_OUTCOME_HIT_EXACT,
     "semantic": cache_pb2.LOOKUP_OUTCOME_HIT_SEMANTIC,
 }
+_VERDICTS = {
+    "allow": budget_pb2.VERDICT_ALLOW,
+    "degrade": budget_pb2.VERDICT_DEGRADE,
+    "deny": budget_pb2.VERDICT_DENY,
+}
 _STEP_NAMES = {name: orchestrator_pb2.StepName.Value(f"STEP_NAME_{name.upper()}") for name in StepName.ALL}
 _STEP_OUTCOMES = {each: orchestrator_pb2.StepOutcome.Value(f"STEP_OUTCOME_{each.upper()}") for each in StepOutcome.ALL}
 _DEFAULT_TASK = "chat"
+_NUL = "must not contain the NUL character"
+_CHARACTERS_PER_TOKEN = 4
+_OUTPUT_TOKENS_LIKELY = 1024
+"""What an answer without a limit is admitted with; what it really used is told at its end."""
 
 
 class Requests:
@@ -54,7 +64,9 @@ class Requests:
             size += len(message.content) + len(message.extra_json)
         if size > PROMPT_BYTES_MAX:
             raise FieldInvalid(field=f"{prefix}messages", problem=f"{size} characters of text; at most {PROMPT_BYTES_MAX}")
+        _check_labels(request, prefix)
         task = request.task or _DEFAULT_TASK
+        parameters = self._parameters(request.parameters, task)
         return Ask(
             request_id=request.request_id,
             scope=request.scope,
@@ -62,9 +74,13 @@ class Requests:
             task=task,
             tier=request.tier,
             conversation=request.messages,
-            parameters=self._parameters(request.parameters, task),
-            tags=tuple(request.tags),
+            parameters=parameters,
+            tags=tuple(dict.fromkeys(request.tags)),
             overrides=_overrides(request.overrides) if request.HasField("overrides") else _NO_OVERRIDES,
+            service=request.service,
+            domain=request.domain,
+            key_id=request.key_id,
+            tokens_likely=size // _CHARACTERS_PER_TOKEN + (parameters.output_tokens_max or _OUTPUT_TOKENS_LIKELY),
         )
 
     def _parameters(self, given: Any, task: str) -> Any:
@@ -80,6 +96,16 @@ class Requests:
 _NO_OVERRIDES = Overrides()
 
 
+def _check_labels(request: Any, prefix: str) -> None:
+    """What is written into the ledger as it is: its database keeps no NUL."""
+    for name in ("task", "service", "domain", "key_id"):
+        if "\x00" in getattr(request, name):
+            raise FieldInvalid(field=f"{prefix}{name}", problem=_NUL)
+    for number, tag in enumerate(request.tags):
+        if "\x00" in tag:
+            raise FieldInvalid(field=f"{prefix}tags[{number}]", problem=_NUL)
+
+
 def _overrides(given: Any) -> Overrides:
     return Overrides(
         cache_mode=_CACHE_MODES.get(given.cache_mode),  # type: ignore[arg-type]
@@ -90,6 +116,7 @@ def _overrides(given: Any) -> Overrides:
         fit_context=given.fit_context,
         skip_masking=given.skip_masking,
         open_models_only=given.open_models_only,
+        critical=given.critical,
     )
 
 
@@ -160,14 +187,17 @@ def receipt(given: Receipt) -> Any:
             message.cache_similarity = lookup.similarity
     if given.left is not None:
         message.budget_left.CopyFrom(_left(given.left))
+    if given.objection is not None:
+        message.decision.CopyFrom(_decision(given.objection, given.left))
     return message
 
 
-def estimate(journey: Journey, verdict: str) -> Any:
+def estimate(journey: Journey, checked: Checked | None) -> Any:
     """What would happen and cost."""
     message = orchestrator_pb2.EstimateCostResponse(
-        verdict=budget_pb2.VERDICT_DENY if verdict == "deny" else budget_pb2.VERDICT_ALLOW,
+        verdict=_VERDICTS[checked.verdict] if checked else budget_pb2.VERDICT_ALLOW,
         steps=[_step(step) for step in journey.steps],
+        decision=checked.decision if checked else None,
     )
     if journey.lookup is not None:
         message.cache_outcome = _OUTCOMES[journey.lookup.outcome]
@@ -179,6 +209,24 @@ def estimate(journey: Journey, verdict: str) -> Any:
     if journey.left is not None:
         message.budget_left.CopyFrom(_left(journey.left))
     return message
+
+
+def _decision(said: Refused, left: BudgetLeft | None) -> Any:
+    """What the ledger said of dearer models, from the facts of its refusal."""
+    facts = said.facts
+    fewer = int(facts.get("output_tokens_max", "0"))
+    kinds = [kind for kind in facts.get("alternatives", "").split(",") if kind]
+    return budget_pb2.Decision(
+        verdict=_VERDICTS.get(facts.get("verdict", "").lower(), budget_pb2.VERDICT_DENY),
+        reason=facts.get("cause", said.reason),
+        message=said.message,
+        left=_left(left) if left else None,
+        retry_after_s=int(said.retry_after_s or 0),
+        allowed_class=budget_pb2.MODEL_CLASS_OPEN,
+        alternatives=[
+            budget_pb2.Alternative(kind=kind, output_tokens_max=fewer if kind == "FEWER_OUTPUT_TOKENS" else 0) for kind in kinds
+        ],
+    )
 
 
 def _step(step: Step) -> Any:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from farthing_core.money import TOKENS_PER_PRICE, price_of_tokens
+
 from farthing_orchestrator.policy import CacheMode, Sharing
 
 Conversation = Any
@@ -30,11 +32,15 @@ class Overrides:
     fit_context: bool = False
     skip_masking: bool = False
     open_models_only: bool = False
+    critical: bool = False
 
 
 @dataclass(slots=True)
 class Ask:
-    """A request: `conversation` and `parameters` change as steps mask and shorten it."""
+    """A request: `conversation` and `parameters` change as steps mask and shorten it.
+
+    `tokens_likely` is a first guess at what it uses, before anybody counted. `service`, `domain` and `key_id` say in usage who asked.
+    """
 
     request_id: str
     scope: str
@@ -46,11 +52,16 @@ class Ask:
     tags: tuple[str, ...] = ()
     overrides: Overrides = field(default_factory=Overrides)
     open_models_only: bool = False
+    service: str = ""
+    domain: str = ""
+    key_id: str = ""
+    tokens_likely: int = 0
 
 
 class StepName:
     """The steps of a request, in order. Plain texts: an Enum's hash is Python code, and receipts look these up all the time."""
 
+    ADMIT = "admit"
     MASK = "mask"
     LOOK_UP = "look_up"
     SHAPE = "shape"
@@ -60,7 +71,7 @@ class StepName:
     SETTLE = "settle"
     REMEMBER = "remember"
     UNMASK = "unmask"
-    ALL = (MASK, LOOK_UP, SHAPE, PLAN, RESERVE, GENERATE, SETTLE, REMEMBER, UNMASK)
+    ALL = (ADMIT, MASK, LOOK_UP, SHAPE, PLAN, RESERVE, GENERATE, SETTLE, REMEMBER, UNMASK)
 
 
 class StepOutcome:
@@ -123,17 +134,49 @@ class Shaped:
 
 
 @dataclass(frozen=True, slots=True)
+class Offer:
+    """A model of a route that may be asked. `streams` is whether its answer, if it is asked, is delivered as it comes: then it can be
+    stopped. `rate` is the dearest price of its answer, in nanodollars per million tokens; `input_tokens` is its own count of the prompt.
+    """
+
+    model: str
+    provider: str
+    hosted: bool
+    streams: bool
+    input_tokens: int
+    output_tokens_max: int
+    output_tokens_likely: int
+    worst_case_usd_nanos: int
+    rate: int
+    price_source: str = ""
+    price_unknown: bool = False
+
+    @property
+    def prompt_usd_nanos(self) -> int:
+        """The most its prompt costs, in nanodollars."""
+        return max(0, self.worst_case_usd_nanos - self.output_tokens_max * self.rate // TOKENS_PER_PRICE)
+
+    def cost_usd_nanos(self, output_tokens: int) -> int:
+        """The most a call costs that gave so many tokens, in nanodollars."""
+        return self.prompt_usd_nanos + price_of_tokens((output_tokens, self.rate))
+
+
+@dataclass(frozen=True, slots=True)
 class Planned:
-    """A route, opaque, with what it may cost. `input_tokens` are each model's own count of the prompt."""
+    """A route, opaque, with what it may cost; `offers` in the order in which they are asked."""
 
     route: Any
-    models: tuple[str, ...]
-    input_tokens: dict[str, int]
+    offers: tuple[Offer, ...]
     worst_case_usd_nanos: int
     worst_case_tokens: int
     likely_usd_nanos: int
     baseline_model: str
     baseline_likely_usd_nanos: int
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The models, in the order in which they are asked."""
+        return tuple(offer.model for offer in self.offers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,8 +233,12 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A piece of a streamed answer."""
+    """A piece of a streamed answer. `text_bytes` are the bytes of text in it, `token_quarters` what they likely come to in quarters of a
+    token.
+    """
 
     content: str
     extra_json: str
     model: str
+    text_bytes: int = 0
+    token_quarters: int = 0

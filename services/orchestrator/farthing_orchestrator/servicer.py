@@ -45,8 +45,8 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
     async def EstimateCost(self, request: Any, context: Any) -> Any:
         """Says what would happen."""
         ask = self._requests.ask(request.request, prefix="request.")
-        journey, verdict = await _passing_on(self._pipeline.estimate(ask, time_left_s=context.time_remaining()))
-        return receipts.estimate(journey, verdict)
+        journey, checked = await _passing_on(self._pipeline.estimate(ask, time_left_s=context.time_remaining()))
+        return receipts.estimate(journey, checked)
 
 
 async def _passing_on(work: Awaitable[_Result]) -> _Result:

@@ -79,7 +79,7 @@ async def test_a_cheap_answer_that_is_good_enough_is_taken_and_the_saving_itemis
         assert balanced(receipt)
         assert not receipt.escalated
         names = [orchestrator_pb2.StepName.Name(step.name).removeprefix("STEP_NAME_").lower() for step in receipt.steps]
-        assert names == ["mask", "look_up", "shape", "plan", "reserve", "generate", "settle", "remember", "unmask"]
+        assert names == ["admit", "mask", "look_up", "shape", "plan", "reserve", "generate", "settle", "remember", "unmask"]
         assert (await until_settled(channel_of, 1)).cost_usd_nanos == SMALL
 
 
