@@ -166,8 +166,7 @@ class Book:
         balances = [place.balance for place in path.places]
         for balance in balances:
             if balance.held_usd_nanos + amount > NANOS_MAX or balance.held_tokens + tokens > NANOS_MAX:
-                self._must_count_to(hold.keys, "held_usd_nanos", amount)
-                self._must_count_to(hold.keys, "held_tokens", tokens)
+                self.must_hold(hold.keys, amount, tokens)
         for balance in balances:
             balance.held_usd_nanos += amount
             balance.held_tokens += tokens
@@ -196,6 +195,11 @@ class Book:
             if deltas:
                 self.changed_balances.update(keys)
         return entry
+
+    def must_hold(self, keys: tuple[BalanceKey, ...], usd_nanos: int, tokens: int) -> None:
+        """Raises FieldInvalid where a balance would count too far if it held so much more. For what has more than one thing to change."""
+        self._must_count_to(keys, "held_usd_nanos", usd_nanos)
+        self._must_count_to(keys, "held_tokens", tokens)
 
     def _must_count_to(self, keys: tuple[BalanceKey, ...], name: str, value: int) -> None:
         for key in keys:

@@ -76,6 +76,7 @@ def _reserve(book: Book, operation: Reserve) -> Outcome:
         critical=work.critical,
     )
     if sized is not None:
+        book.must_hold(hold.keys, amount, tokens)
         book.pool(hold, sized.risk)
     book.take(path, hold)
     if sized is not None:
@@ -113,6 +114,7 @@ def _top_up(book: Book, operation: TopUp) -> Outcome:
     if found:
         raise refused(decide(places, need, work, book.now))
     if sized is not None:
+        book.must_hold(hold.keys, need.usd_nanos, need.tokens)
         book.pool(hold, sized.risk)
         book.lessons.append(Lesson(hold.scope, hold.sized, sized))
     amount, tokens = hold.amount_usd_nanos + need.usd_nanos, hold.tokens + need.tokens
