@@ -231,8 +231,8 @@ class PostgresLedger:
         now = self._clock.now()
         balances = await rows.lock_balances(connection, rows.bounds_of(terms, holds.values(), now))
         # A budget that was made or changed while we waited for the locks counts; from here on nobody can change one before we commit.
-        if await read_epochs(connection, organizations) != epochs:
-            self._terms.forget()
+        if (present := await read_epochs(connection, organizations)) != epochs:
+            self._terms.forget_moved(organizations, epochs, present)
             terms, _ = await self._terms.on(connection, organizations, sorted(places))
             if not balances.keys() >= rows.kept_keys(terms, now):
                 raise _TermsMoved

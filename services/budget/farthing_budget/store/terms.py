@@ -52,6 +52,12 @@ class KnownTerms:
         self._by_place.clear()
         self._epochs.clear()
 
+    def forget_moved(self, organizations: Sequence[str], before: Epochs, now: Epochs) -> None:
+        """Reads those anew whose epoch is another one; nobody else's terms are read more often because of them."""
+        for organization in organizations:
+            if before.get(organization) != now.get(organization):
+                self._forget_organization(organization)
+
     def _forget_organization(self, organization: str) -> None:
         for place in [place for place in self._by_place if place[0] == organization]:
             del self._by_place[place]
