@@ -204,3 +204,20 @@ async def test_what_comes_in_while_it_is_shared_is_not_lost() -> None:
     await Sharing(learner, Slow()).turn()
     assert learner.take_fresh()[KEY].left[0] == pytest.approx(taught(50, 3)[KEY].left[0])
     assert size_of(learner) < size_of(Learner())
+
+
+async def test_more_keys_than_go_at_once_are_added_whole_and_without_a_deadlock(pool: asyncpg.Pool) -> None:
+    keys = [KEY._replace(task=f"task {number}", input_bucket=number % 20) for number in range(150)]
+
+    async def add(turn: int) -> None:
+        fresh: dict[StreamKey, Counts] = {}
+        for key in keys if turn % 2 else keys[turn::3]:
+            for at, counts in taught(50, 1, key=key).items():
+                fresh.setdefault(at, Counts()).add(counts)
+        await PostgresLengths(pool).exchange(fresh, after=None)
+
+    await asyncio.gather(*(add(turn) for turn in range(6)))
+    found = await kept(pool)
+    expected = [3 + sum(number >= turn and (number - turn) % 3 == 0 for turn in (0, 2, 4)) for number in range(150)]
+    for key, times in zip(keys, expected, strict=True):
+        assert found[key].left[0] == pytest.approx(taught(50, times, key=key)[key].left[0])

@@ -13,6 +13,7 @@ from farthing_budget.sizing.learner import Learner
 from farthing_budget.store import LengthStore
 
 _TURN_S_MAX = 10.0
+_KEYS_AT_ONCE = 128
 _log = structlog.get_logger()
 
 
@@ -35,7 +36,10 @@ class Sharing:
             _log.warning("what was learned could not be shared; it is tried again", error=type(error).__name__)
             return
         self._after = shared.latest
-        self._learner.adopt(shared.counts)
+        keys = list(shared.counts)
+        for start in range(0, len(keys), _KEYS_AT_ONCE):
+            self._learner.adopt({key: shared.counts[key] for key in keys[start : start + _KEYS_AT_ONCE]})
+            await asyncio.sleep(0)  # requests have their turn
 
 
 @asynccontextmanager

@@ -16,14 +16,16 @@ from farthing_budget.store import Shared
 from farthing_budget.store.connection import reaching
 
 _COLUMNS = "organization, scope, model, task, input_bucket, max_bucket"
+# The order in which everybody takes rows, which is Python's: so exchanges wait for one another instead of deadlocking.
+_IN_ORDER = 'organization COLLATE "C", scope COLLATE "C", model COLLATE "C", task COLLATE "C", input_bucket, max_bucket'
 _ASKED = f"unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::smallint[], $6::smallint[]) AS asked ({_COLUMNS})"
 _MAKE = f"""
     INSERT INTO answer_lengths ({_COLUMNS}, counts, changed_at) SELECT {_COLUMNS}, $7, clock_timestamp() FROM {_ASKED}
-    ORDER BY {_COLUMNS} ON CONFLICT DO NOTHING
+    ORDER BY {_IN_ORDER} ON CONFLICT DO NOTHING
 """
 _LOCK = f"""
     SELECT l.* FROM answer_lengths l JOIN {_ASKED} USING ({_COLUMNS})
-    ORDER BY l.organization, l.scope, l.model, l.task, l.input_bucket, l.max_bucket FOR UPDATE OF l
+    ORDER BY {_IN_ORDER} FOR UPDATE OF l
 """
 _WRITE = f"""
     UPDATE answer_lengths l SET counts = n.counts, changed_at = clock_timestamp()
@@ -43,6 +45,7 @@ _FORGET = """
 _CHANGED = "SELECT * FROM answer_lengths WHERE changed_at > $1 ORDER BY changed_at DESC LIMIT $2 OFFSET $3"
 _DROP = f"DELETE FROM answer_lengths WHERE ({_COLUMNS}) = ($1, $2, $3, $4, $5, $6) AND counts = $7"
 _PAGE_SIZE = 256
+_CHUNK_SIZE = 64
 _OVERLAP = timedelta(seconds=2)
 _BEGINNING = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
 _log = structlog.get_logger()
@@ -67,13 +70,14 @@ class PostgresLengths:
     async def _add(self, connection: Any, fresh: Mapping[StreamKey, Counts]) -> None:
         places = sorted((_organization(key), *key) for key in fresh)
         made = await connection.execute(_MAKE, *_columns(places), Counts().packed())
-        rows = []
-        for row in await connection.fetch(_LOCK, *_columns(places)):
-            key = _key(row)
-            counts = _counts(row) or Counts()
-            counts.add(fresh[key])
-            rows.append((row["organization"], *key, counts.packed()))
-        await connection.execute(_WRITE, *_columns(rows))
+        for start in range(0, len(places), _CHUNK_SIZE):  # between two of them, requests have their turn
+            rows = []
+            for row in await connection.fetch(_LOCK, *_columns(places[start : start + _CHUNK_SIZE])):
+                key = _key(row)
+                counts = _counts(row) or Counts()
+                counts.add(fresh[key])
+                rows.append((row["organization"], *key, counts.packed()))
+            await connection.execute(_WRITE, *_columns(rows))
         if not made.endswith(" 0"):
             await connection.execute(_FORGET, sorted({place[0] for place in places}), self._keys_max)
 
