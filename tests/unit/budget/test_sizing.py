@@ -162,9 +162,42 @@ def test_streams_that_become_three_times_as_long_are_believed_at_once() -> None:
     lengths = [int(chance.expovariate(1 / 150)) + 1 for _ in range(3_000)]
     learner = taught(Learner(), lengths)
     before = b_of(learner)
+    for tokens in lengths:
+        b_of(learner)
+        taught(learner, [tokens])
+    assert learner.take_fresh()[KEY].epoch == 0, "the usual chance is no change"
     taught(learner, [3 * tokens for tokens in lengths[:80]])
     assert b_of(learner) > 1.5 * before
-    assert taught(Learner(), lengths).take_fresh()[KEY].epoch == 0, "the usual chance is no change"
+    assert learner.take_fresh()[KEY].epoch == 1
+
+
+def test_a_replica_that_hears_of_a_change_does_not_find_it_once_more() -> None:
+    chance = random.Random(2)
+    lengths = [int(chance.expovariate(1 / 150)) + 1 for _ in range(3_000)]
+    longer, family = [3 * tokens for tokens in lengths], KEY.line[1]
+
+    def needed(learner: Learner) -> int:
+        """How many longer answers it takes until they are believed."""
+        for number, tokens in enumerate(longer):
+            learner.take_fresh()
+            b_of(learner)
+            if taught(learner, [tokens]).take_fresh()[family].epoch > 0:
+                return number
+        raise AssertionError("never")
+
+    alone = needed(taught(Learner(), lengths))
+    hearing = taught(Learner(), lengths)
+    for tokens in longer[:alone]:
+        b_of(hearing)
+        taught(hearing, [tokens])
+    known = taught(Learner(), lengths).take_fresh()
+    for counts in known.values():
+        counts.lengthen(1)
+    hearing.take_fresh()
+    hearing.adopt(known)
+    b_of(hearing)
+    taught(hearing, [4_000])
+    assert hearing.take_fresh()[family].epoch == 1, "one more would have been 2"
 
 
 def test_a_learner_forgets_the_keys_longest_unused() -> None:

@@ -142,6 +142,8 @@ class Learner:
         """Puts what all replicas know of some keys in the place of what this one knows; what is fresh here comes on top."""
         for key, counts in shared.items():
             entry = self._entry(key)
+            if counts.epoch > entry.counts.epoch:
+                entry.doubt = 0.0  # another replica found the same change first
             entry.counts = counts.copy()
             entry.events_left = 0
             if key in self._fresh:
@@ -163,7 +165,8 @@ class Learner:
         for key, entry in self._entries.items():
             if entry.line[1] == family:
                 entry.counts.lengthen(entry.counts.epoch + 1)
-                entry.events_left = 0
+                # Until hazards are taken afresh, nothing more speaks for a change that is believed already.
+                entry.events_left, entry.gains = 0, [0.0] * BINS
                 self._fresh_of(key).lengthen(entry.counts.epoch)
 
     def _seen(self, key: StreamKey) -> tuple[_Entry, ...]:
