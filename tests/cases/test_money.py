@@ -1,7 +1,7 @@
 """The sixteen cases of money from the field: what users of other gateways report most, each with a test that fails where those failed.
 
 1, 2, 5, 7 and 14 are shown here on the ledger. The others are shown where their subject is, under names that begin with `test_case_` and
-the number; `python tests/cases/test_money.py` prints where they are.
+the number; the last test here sees to it that none is missing, and `python tests/cases/test_money.py` prints where they are.
 """
 
 from __future__ import annotations
@@ -302,6 +302,10 @@ def shown() -> dict[int, list[str]]:
             if named is not None and int(named[1]) in found:
                 found[int(named[1])].append(f"{path.relative_to(TESTS)}: {node.name}")  # type: ignore[union-attr]
     return found
+
+
+def test_every_case_of_money_has_a_test_of_its_name() -> None:
+    assert [number for number, tests in shown().items() if not tests] == []
 
 
 _Line = Callable[[str], None]
