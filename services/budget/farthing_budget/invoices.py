@@ -19,6 +19,8 @@ LINES_MAX = 10_000
 DAYS_MAX = 100
 _YEARS = range(1970, 9000)
 _NEEDED = ("model", "day", "cost_usd")
+_READ = (*_NEEDED, "input_tokens", "output_tokens")
+_COLUMNS_MAX = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,18 +94,21 @@ def lines_of_csv(text: str) -> tuple[InvoiceLine, ...]:
 
     Raises FieldInvalid, naming the line, for what cannot be read.
     """
-    reader = csv.DictReader(io.StringIO(text.removeprefix("\ufeff")), strict=True)
+    reader = csv.reader(io.StringIO(text.removeprefix("\ufeff"), newline=""), strict=True)
+    found: list[InvoiceLine] = []
     try:
-        names = {(name or "").strip().lower(): name for name in reader.fieldnames or ()}
-        missing = [name for name in _NEEDED if name not in names]
+        header = next(reader, [])
+        if len(header) > _COLUMNS_MAX:
+            raise FieldInvalid(field="csv", problem=f"has more than {_COLUMNS_MAX} columns")
+        places = {name.strip().lower(): place for place, name in enumerate(header)}
+        missing = [name for name in _NEEDED if name not in places]
         if missing:
             raise FieldInvalid(field="csv", problem=f"has no column {', '.join(missing)}")
-        found: list[InvoiceLine] = []
         for row in reader:
-            if len(found) == LINES_MAX:
-                raise FieldInvalid(field="csv", problem=f"has more than {LINES_MAX} lines")
-            given = {known: (row.get(name) or "").strip() for known, name in names.items()}
+            given = {name: row[places[name]].strip() for name in _READ if places.get(name, _COLUMNS_MAX) < len(row)}
             if any(given.values()):
+                if len(found) == LINES_MAX:
+                    raise FieldInvalid(field="csv", problem=f"has more than {LINES_MAX} lines")
                 found.append(_line(given, f"csv, line {reader.line_num}"))
     except csv.Error as error:
         raise FieldInvalid(field="csv", problem=f"line {reader.line_num}: {error}") from error
@@ -111,9 +116,12 @@ def lines_of_csv(text: str) -> tuple[InvoiceLine, ...]:
 
 
 def _line(given: Mapping[str, str], where: str) -> InvoiceLine:
+    missing = [name for name in _NEEDED if not given.get(name)]
+    if missing:
+        raise FieldInvalid(field=where, problem=f"has no {', '.join(missing)}")
     model = plain(given["model"])
-    if not 0 < len(model) <= 200:
-        raise FieldInvalid(field=where, problem="model must have 1 to 200 characters")
+    if len(model) > 200:
+        raise FieldInvalid(field=where, problem="model must have at most 200 characters")
     return InvoiceLine(
         model=model,
         day=day_of(given["day"], field=f"{where}, day"),

@@ -217,6 +217,7 @@ def page_keys(token: str) -> tuple[str, ...] | None:
         return None
     try:
         keys = json.loads(base64.urlsafe_b64decode(token.encode()))
+        json.dumps(keys, ensure_ascii=False).encode()  # half a character is no text
     except (ValueError, RecursionError) as error:
         raise FieldInvalid(field="page_token", problem=_NOT_OURS) from error
     if not isinstance(keys, list) or not all(isinstance(key, str) and "\x00" not in key for key in keys):

@@ -57,7 +57,17 @@ def encoded(text: str) -> str:
 
 @pytest.mark.parametrize(
     "token",
-    ["%%%", "abc", encoded("{}"), encoded("[1]"), encoded('["\\u0000"]'), encoded("[" * 1400), encoded("not json"), "ünlesbar"],
+    [
+        "%%%",
+        "abc",
+        encoded("{}"),
+        encoded("[1]"),
+        encoded('["\\u0000"]'),
+        encoded('["\\ud800"]'),
+        encoded("[" * 1400),
+        encoded("not json"),
+        "ünlesbar",
+    ],
 )
 def test_a_page_token_that_is_not_ours_is_refused(token: str) -> None:
     with pytest.raises(FieldInvalid) as caught:
