@@ -44,12 +44,16 @@ _FULL = {
 
 @dataclass(frozen=True, slots=True)
 class Path:
-    """The budgets that a scope's work is charged to now, outermost first; `worst_case` is whether one of them wants full holds."""
+    """The budgets that a scope's work is charged to now, outermost first.
+
+    `worst_case` is whether one of them wants full holds, `all_tokens` whether one limits tokens: only the risk of money is pooled.
+    """
 
     places: tuple[Place, ...]
     charges: tuple[Charge, ...]
     keys: tuple[BalanceKey, ...]
     worst_case: bool
+    all_tokens: bool
 
 
 @dataclass(slots=True)
@@ -95,7 +99,8 @@ class Book:
             return None, need
         sized = self.sizer.first(sizing, scope.path)
         # The worst case bounds the estimate: a caller who knows better is believed.
-        amount, tokens = min(need.usd_nanos, self.sizer.usd_nanos(sized)), min(need.tokens, self.sizer.tokens(sized))
+        amount = min(need.usd_nanos, self.sizer.usd_nanos(sized))
+        tokens = need.tokens if path.all_tokens else min(need.tokens, self.sizer.tokens(sized))
         return sized, Need(amount, tokens, need.requests, sized.risk, sizing)
 
     def left(self, scope: Scope, work: Work = ANY_WORK) -> Left:
@@ -126,7 +131,8 @@ class Book:
                 for place, each in zip(places, terms, strict=True)
             )
             worst_case = any(each.limit_terms.hold_worst_case for each in terms)
-            path = self._paths[at] = Path(places, charges, tuple(place.key for place in places), worst_case)
+            all_tokens = any(each.limits.tokens is not None for each in terms)
+            path = self._paths[at] = Path(places, charges, tuple(place.key for place in places), worst_case, all_tokens)
         return path
 
     def after(self, ttl_s: int) -> datetime:

@@ -325,6 +325,19 @@ def test_a_budget_that_wants_the_worst_case_held_is_never_passed_even_by_answers
     assert world.balance().spent_usd_nanos == 3 * WORST_CASE
 
 
+def test_where_tokens_are_limited_all_of_them_are_held_so_that_no_stream_is_cut_for_want_of_tokens() -> None:
+    world = World(budget(10**12, tokens=10_000))
+    for name in ("a", "b"):
+        hold = world.apply(reserve(name)).hold
+        assert (hold.amount_usd_nanos, hold.tokens) == (1_000_000 + 64 * A_TOKEN, 400 + 4_096)
+    with pytest.raises(BudgetExhausted) as caught:
+        world.apply(reserve("c"))
+    assert (caught.value.facts["unit"], caught.value.facts["output_tokens_max"]) == ("tokens", "608")
+    for name in ("a", "b"):
+        hold = world.apply(top_up(name, 4_096)).hold
+        assert (hold.amount_usd_nanos, hold.tokens) == (WORST_CASE, 400 + 4_096)
+
+
 def test_one_budget_of_the_path_is_enough_to_have_the_worst_case_held() -> None:
     world = World(budget(10**12), budget(10**12, hold_worst_case=True))
     assert world.apply(reserve("a")).hold.amount_usd_nanos == WORST_CASE
