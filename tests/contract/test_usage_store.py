@@ -8,15 +8,17 @@ import uuid
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, timezone
 from typing import Any
 
 import asyncpg
 import pytest
+from farthing_budget.causes import Cause
 from farthing_budget.exports import ExportQuestion
 from farthing_budget.invoices import Invoice, InvoiceLine, Suspended
 from farthing_budget.operations import Adjust, Lapse, Operation, Outcome, Record, Reserve, Settle, Sizing
 from farthing_budget.questions import EVERYTHING, Group, UsageFilter, UsageQuestion, UsageSum
+from farthing_budget.reconciling import Known, compare
 from farthing_budget.reports import AllocationQuestion, allocatable
 from farthing_budget.rollups import ROLLUPS
 from farthing_budget.store.exports import PostgresExports
@@ -330,3 +332,21 @@ async def test_an_export_is_whole_and_in_order_though_it_takes_many_pages(house:
     keys = [(row.recorded_at, row.request_id, row.line) for row in rows]
     assert keys == sorted(keys)
     assert sum(row.cost_usd_nanos for row in rows) == sum(each.record.cost_usd_nanos for each in house.written[:1_600])
+
+
+async def test_case_16_an_invoice_of_pacific_days_reconciles_from_the_rollups(house: House) -> None:
+    rng, pacific = random.Random(16), timezone(timedelta(hours=-8))
+    bill: dict[date, int] = {}
+    for _ in range(110):
+        line = UsageLine("large", "p", "d", 10, 0, 5, rng.randrange(1_000, 90_000), "accepted", False)
+        await house.write([(rng.choice(SCOPES), UsageRecord("chat", (line,), 0, Saving()))])
+        day = house.clock.now().astimezone(pacific).date()
+        bill[day] = bill.get(day, 0) + line.cost_usd_nanos
+        house.clock.advance(3_600)
+    days = sorted(bill)[1:-1]  # those that are over, and had begun
+    invoice = Invoice(ACME, "p", tuple(InvoiceLine("large", day, 0, 0, bill[day]) for day in days)).checked()
+    asked = UsageQuestion(ACME, *invoice.hours, (Group.MODEL, Group.HOUR), 10_000, only=UsageFilter(provider="p"))
+    found = compare(invoice, Known(await house.usage.sums(asked)))
+    assert [each.cause for each in found.differences] == [Cause.DAY_BOUNDARY] * len(days)
+    assert "8 h after" in found.differences[0].explanation
+    assert found.explained_usd_nanos == found.billed_usd_nanos - found.tracked_usd_nanos
