@@ -265,6 +265,11 @@ async def test_case_9_rows_that_somebody_will_not_let_go_make_the_ledger_busy_an
             await crowd.settles_more(4)
             async with blocker.transaction():
                 await blocker.execute("SELECT FROM budget.balances FOR UPDATE")
+                change = budget_pb2.UpdateBudgetRequest(scope=ORGANIZATION, budget_id=budget_id, limit_usd_nanos=10**11)
+                change.update_mask.paths.append("limit_usd_nanos")
+                with pytest.raises(grpc.aio.AioRpcError) as caught:
+                    await stub.UpdateBudget(change, timeout=50.0)
+                assert reason(caught.value) == _BUSY
                 await crowd.until(lambda: crowd.refused.total() >= 4)
             await crowd.settles_more(4)
         await blocker.close()

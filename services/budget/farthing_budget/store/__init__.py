@@ -82,7 +82,7 @@ class BudgetStore(Protocol):
     async def update(self, organization: str, budget_id: str, change: Change) -> Budget:
         """Changes a budget; what is committed to the ledger afterwards keeps to it.
 
-        Raises BudgetNotFound, VersionMismatch, FieldInvalid.
+        Raises BudgetNotFound, VersionMismatch, FieldInvalid, and LedgerBusy where others would not let go of the balances.
         """
         ...
 

@@ -11,7 +11,7 @@ from farthing_core.scopes import Scope
 
 from farthing_budget.budgets import Budget, Change, Draft, LimitTerms, Terms, total
 from farthing_budget.refusals import BudgetExists, BudgetNotFound, RequestIdReused, VersionMismatch
-from farthing_budget.store.connection import reaching
+from farthing_budget.store.connection import SHORT_OF_PATIENCE, reaching
 from farthing_budget.store.rows import Bounds, bounds_of, lock_balances, read_balances, terms_of
 from farthing_budget.store.statements import TERMS
 
@@ -114,6 +114,7 @@ class PostgresBudgets:
         """Changes a budget under the locks that batches take: none of them still reckons with the old limits afterwards."""
         with reaching():
             async with self._pool.acquire(timeout=10.0) as connection, connection.transaction():
+                await connection.execute(SHORT_OF_PATIENCE)
                 row = await connection.fetchrow(_BY_ID, organization, budget_id)
                 if row is None:
                     raise BudgetNotFound(budget_id=budget_id)

@@ -13,7 +13,7 @@ from typing import Any
 import asyncpg
 from farthing_runtime.postgres import unreachable_errors
 
-from farthing_budget.refusals import StoreUnavailable
+from farthing_budget.refusals import LedgerBusy, StoreUnavailable
 
 _ACQUIRE_TIMEOUT_S = 10.0
 _SESSION = """
@@ -25,7 +25,9 @@ _SESSION = """
     SET lock_timeout = '5s';
     SET idle_in_transaction_session_timeout = '10s';
 """
-"""Whoever stops in the middle of a batch (a process that is frozen, a network that is cut) loses its locks; whoever waits for them is told.
+SHORT_OF_PATIENCE = "SET LOCAL lock_timeout = '5s'; SET LOCAL idle_in_transaction_session_timeout = '10s'"
+"""The same for one transaction of any connection. Whoever stops in the middle of something (a process that is frozen, a network that is
+cut) loses its locks; whoever waits for them longer is told.
 """
 _MOMENT = struct.Struct("!q")
 _YEAR_2000 = datetime(2000, 1, 1, tzinfo=UTC)
@@ -50,9 +52,11 @@ def away_errors() -> tuple[type[BaseException], ...]:
 
 @contextmanager
 def reaching() -> Iterator[None]:
-    """Raises StoreUnavailable for what the block raises because the database is away."""
+    """Raises StoreUnavailable for what the block raises because the database is away, and LedgerBusy for locks that nobody lets go."""
     try:
         yield
+    except asyncpg.LockNotAvailableError as error:
+        raise LedgerBusy from error
     except away_errors() as error:
         raise StoreUnavailable from error
 

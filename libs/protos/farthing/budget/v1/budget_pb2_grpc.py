@@ -28,7 +28,8 @@ if _version_not_supported:
 class BudgetServiceStub:
     """Keeps money and tokens within their limits and counts what was spent.
 
-    Every RPC may fail with UNAVAILABLE (reason STORE_UNAVAILABLE) when the database is out of reach; nothing is granted then.
+    Every RPC may fail with UNAVAILABLE: reason STORE_UNAVAILABLE when the database is out of reach, read-only or full, LEDGER_BUSY when too
+    much waits or others would not let go of the rows; with RetryInfo, and nothing is granted then.
     """
 
     def __init__(self, channel):
@@ -217,7 +218,8 @@ class BudgetServiceStub:
 class BudgetServiceServicer:
     """Keeps money and tokens within their limits and counts what was spent.
 
-    Every RPC may fail with UNAVAILABLE (reason STORE_UNAVAILABLE) when the database is out of reach; nothing is granted then.
+    Every RPC may fail with UNAVAILABLE: reason STORE_UNAVAILABLE when the database is out of reach, read-only or full, LEDGER_BUSY when too
+    much waits or others would not let go of the rows; with RetryInfo, and nothing is granted then.
     """
 
     def CreateBudget(self, request, context):
@@ -687,7 +689,8 @@ def add_BudgetServiceServicer_to_server(servicer, server):
 class BudgetService:
     """Keeps money and tokens within their limits and counts what was spent.
 
-    Every RPC may fail with UNAVAILABLE (reason STORE_UNAVAILABLE) when the database is out of reach; nothing is granted then.
+    Every RPC may fail with UNAVAILABLE: reason STORE_UNAVAILABLE when the database is out of reach, read-only or full, LEDGER_BUSY when too
+    much waits or others would not let go of the rows; with RetryInfo, and nothing is granted then.
     """
 
     @staticmethod

@@ -29,7 +29,8 @@ GRPC_VERSION: str
 class BudgetServiceStub:
     """Keeps money and tokens within their limits and counts what was spent.
 
-    Every RPC may fail with UNAVAILABLE (reason STORE_UNAVAILABLE) when the database is out of reach; nothing is granted then.
+    Every RPC may fail with UNAVAILABLE: reason STORE_UNAVAILABLE when the database is out of reach, read-only or full, LEDGER_BUSY when too
+    much waits or others would not let go of the rows; with RetryInfo, and nothing is granted then.
     """
 
     @_typing.overload
@@ -163,7 +164,8 @@ class BudgetServiceStub:
 class BudgetServiceAsyncStub(BudgetServiceStub):
     """Keeps money and tokens within their limits and counts what was spent.
 
-    Every RPC may fail with UNAVAILABLE (reason STORE_UNAVAILABLE) when the database is out of reach; nothing is granted then.
+    Every RPC may fail with UNAVAILABLE: reason STORE_UNAVAILABLE when the database is out of reach, read-only or full, LEDGER_BUSY when too
+    much waits or others would not let go of the rows; with RetryInfo, and nothing is granted then.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -293,7 +295,8 @@ class BudgetServiceAsyncStub(BudgetServiceStub):
 class BudgetServiceServicer(metaclass=_abc_1.ABCMeta):
     """Keeps money and tokens within their limits and counts what was spent.
 
-    Every RPC may fail with UNAVAILABLE (reason STORE_UNAVAILABLE) when the database is out of reach; nothing is granted then.
+    Every RPC may fail with UNAVAILABLE: reason STORE_UNAVAILABLE when the database is out of reach, read-only or full, LEDGER_BUSY when too
+    much waits or others would not let go of the rows; with RetryInfo, and nothing is granted then.
     """
 
     @_abc_1.abstractmethod
