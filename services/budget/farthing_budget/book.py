@@ -12,7 +12,7 @@ from farthing_core.money import NANOS_MAX
 from farthing_core.scopes import Scope, parse_scope
 
 from farthing_budget.budgets import Balance, BalanceKey, Terms
-from farthing_budget.decisions import Decision, Need, Place, decide, left_on, place_of
+from farthing_budget.decisions import Decision, Need, decide, left_on
 from farthing_budget.events import Incident, Notice
 from farthing_budget.operations import (
     ANY_WORK,
@@ -27,6 +27,7 @@ from farthing_budget.operations import (
     State,
     Work,
 )
+from farthing_budget.places import Place, place_of
 from farthing_budget.refusals import RequestIdReused, ReservationNotFound, ReservationReleased, ReservationSettled
 from farthing_budget.sizing.pool import NO_RISK, Risk, add, change, worst
 from farthing_budget.sizing.sizer import Lesson, Sizer

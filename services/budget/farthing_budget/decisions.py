@@ -6,23 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum
-from functools import reduce
 from typing import NamedTuple
 
-from farthing_budget.budgets import Balance, BalanceKey, Exhaustion, Measure, Terms
+from farthing_budget.budgets import Exhaustion, Measure, Terms
 from farthing_budget.operations import Left, Sizing, Work
 from farthing_budget.periods import leaves_at
-from farthing_budget.sizing.pool import Risk, add, bound, worst
+from farthing_budget.places import UNITS, Place, output_tokens_that_fit
+from farthing_budget.sizing.pool import NO_RISK, Risk
 from farthing_budget.velocity import velocity_of
 
 HELD_RETRY_S = 2.0
 """When to come back where only other requests' holds are in the way."""
-_MILLION = 1_000_000
-_UNITS = (
-    ("nanodollars", "spent_usd_nanos", "held_usd_nanos"),
-    ("tokens", "spent_tokens", "held_tokens"),
-    ("requests", "spent_requests", "held_requests"),
-)
 
 
 class Verdict(IntEnum):
@@ -33,72 +27,13 @@ class Verdict(IntEnum):
     DENY = 3
 
 
-class Cap(NamedTuple):
-    """A limit of one unit: for ordinary work, for critical work, and from where ordinary work is degraded (None: nowhere)."""
-
-    unit: int
-    limit: int
-    critical: int
-    soft: int | None
-
-
-@dataclass(slots=True)
-class Place:
-    """A budget on a path: where it is charged, and the balances that count against it (the charged one last).
-
-    `plain` are its limits of money and tokens where nothing else matters: no window, no request limit, no terms near the limit.
-    """
-
-    terms: Terms
-    key: BalanceKey
-    balance: Balance
-    counted: Sequence[Balance]
-    caps: tuple[Cap, ...]
-    plain: tuple[int | None, int | None] | None
-    starts: Sequence[datetime]
-
-    def used(self, unit: int) -> tuple[int, int]:
-        """(spent, held) of a unit. Refunds of an earlier period make nothing free in this one."""
-        _, spent, held = _UNITS[unit]
-        if len(self.counted) == 1:
-            return max(0, getattr(self.balance, spent)), getattr(self.balance, held)
-        balances = self.counted
-        return max(0, sum(getattr(each, spent) for each in balances)), sum(getattr(each, held) for each in balances)
-
-    def at_risk(self, newcomer: Risk, spare: int = 0) -> int:
-        """What open holds that the ledger sized, with a newcomer, may yet cost beyond what they hold, in nanodollars.
-
-        Where a quicker upper bound is within what is to spare, that will do.
-        """
-        pools = [balance.risk for balance in self.counted if balance.risk]
-        most = worst(newcomer, *pools)
-        return most if most <= spare else bound(reduce(add, pools, newcomer))
-
-
-def place_of(terms: Terms, keys: Sequence[BalanceKey], counted: Sequence[Balance]) -> Place:
-    """A budget's place on a path; `keys` are those of the balances that count, the charged one last."""
-    limit_terms, limits = terms.limit_terms, terms.limits
-    caps = tuple(
-        Cap(unit, limit, limit * limit_terms.critical_percent // 100, _soft(limit, limit_terms.soft_percent))
-        for unit, limit in enumerate((limits.usd_nanos, limits.tokens, limits.requests))
-        if limit is not None
-    )
-    simple = len(counted) == 1 and limits.requests is None and not limit_terms.soft_percent
-    plain = (limits.usd_nanos, limits.tokens) if simple and limit_terms.measure is not Measure.DEGRADE else None
-    return Place(terms, keys[-1], counted[-1], counted, caps, plain, [key[2] for key in keys])
-
-
-def _soft(limit: int, percent: int) -> int | None:
-    return limit * percent // 100 if percent else None
-
-
 class Need(NamedTuple):
     """What is asked for. `risk` is what a sized hold may cost beyond what it holds; `pooled` is whether others' risk counts."""
 
     usd_nanos: int
     tokens: int
     requests: int = 1
-    risk: Risk = ()
+    risk: Risk = NO_RISK
     sizing: Sizing | None = None
     pooled: bool = True
 
@@ -127,7 +62,7 @@ class Objection:
     @property
     def unit_name(self) -> str:
         """nanodollars, tokens or requests."""
-        return _UNITS[self.unit][0]
+        return UNITS[self.unit][0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,7 +185,7 @@ def _wait_s(place: Place, unit: int, room: int, now: datetime) -> float:
         return HELD_RETRY_S
     if not place.terms.rolling:
         return max(1.0, (place.balance.period_end - now).total_seconds())
-    _, name, _ = _UNITS[unit]
+    _, name, _ = UNITS[unit]
     for start, balance in zip(place.starts, place.counted, strict=True):
         spent -= getattr(balance, name)
         if spent <= room:
@@ -278,7 +213,7 @@ def _alternatives(
     offered = []
     if not work.open_models:
         offered.append(Alternative("OPEN_MODELS", "use an open model that costs nothing, or less"))
-    tokens = _output_tokens_that_fit(places, need.sizing, work) if need.sizing and not any(map(_is_rate, found)) else 0
+    tokens = output_tokens_that_fit(places, need.sizing, work) if need.sizing and not any(map(_is_rate, found)) else 0
     if tokens >= 1:
         offered.append(Alternative("FEWER_OUTPUT_TOKENS", f"ask for at most {tokens} output tokens", tokens))
     if not work.critical and _fits_if_critical(places, need):
@@ -291,30 +226,6 @@ def _alternatives(
 def _is_rate(objection: Objection) -> bool:
     """Whether a shorter answer would be refused just the same."""
     return objection.unit == 2 or objection.reason == "VELOCITY"
-
-
-def _output_tokens_that_fit(places: Sequence[Place], sizing: Sizing, work: Work) -> int:
-    """A max_tokens with which the same request would be admitted now.
-
-    A stream adds no more to the pooled bound than its own worst case, so all that is free without it can be promised.
-    """
-    tokens, price = sizing.output_tokens_max, sizing.output_usd_nanos_per_million_tokens
-    for place in places:
-        for cap in place.caps:
-            limit = cap.critical if work.critical else cap.limit
-            if cap.soft is not None and not (work.critical or work.open_models):
-                limit = min(limit, cap.soft)
-            free = limit - sum(place.used(cap.unit))
-            if cap.unit == 0 and (price or sizing.input_usd_nanos):
-                # The bins of a hold are rounded up one by one: a nanodollar in all.
-                spare = free - place.at_risk(()) - sizing.input_usd_nanos - 1
-                if spare < 0:
-                    return 0
-                if price:
-                    tokens = min(tokens, spare * _MILLION // price)
-            elif cap.unit == 1:
-                tokens = min(tokens, free - sizing.input_tokens)
-    return tokens
 
 
 def _fits_if_critical(places: Sequence[Place], need: Need) -> bool:
