@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import dataclass
 
 from farthing.cache.v1 import cache_pb2, cache_pb2_grpc
 from farthing.optimizer.v1 import optimizer_pb2, optimizer_pb2_grpc
@@ -17,6 +18,8 @@ from farthing_orchestrator.edge.ledger import GrpcLedger
 from farthing_orchestrator.edge.translation import translated
 from farthing_orchestrator.request import Ask, Conversation, Generated, Line, Lookup, Masked, Piece, Planned, Shaped
 from farthing_orchestrator.settings import Settings
+
+_ORGANIZATIONS_MAX = 1_000
 
 
 class GrpcPeers:
@@ -128,6 +131,15 @@ class GrpcPrompts:
             return (await self._stub.FitContext(request, timeout=self._timeout_s)).messages
 
 
+@dataclass(frozen=True, slots=True)
+class _Prices:
+    """What models cost an organisation, and until when that is believed."""
+
+    known: dict[str, ModelPrice]
+    baseline_model: str
+    until_s: float
+
+
 class GrpcModels:
     """Routes and answers from the router service."""
 
@@ -136,10 +148,8 @@ class GrpcModels:
         self._plan_timeout_s = settings.plan_timeout_s
         self._price_ttl_s = settings.price_ttl_s
         self._clock = clock
-        self._prices: dict[str, ModelPrice] = {}
+        self._prices: dict[str, _Prices] = {}
         self._encodings: tuple[str, ...] = ()
-        self._baseline_model = ""
-        self._prices_until_s = -1.0
 
     async def plan(self, ask: Ask, *, shaped: Shaped | None, baseline_model: str) -> Planned:
         """Whom to ask, and what that may cost."""
@@ -201,14 +211,20 @@ class GrpcModels:
         """The encodings in which the catalog's models count, as far as is known yet; empty asks for all."""
         return self._encodings
 
-    async def price(self, model: str) -> tuple[str, ModelPrice | None]:
-        """A model's name ("" asks for the catalog's baseline) and its price, at most price_ttl_s old."""
-        if self._clock.monotonic_s() >= self._prices_until_s:
+    async def price(self, model: str, scope: str) -> tuple[str, ModelPrice | None]:
+        """A model's name ("" asks for the catalog's baseline) and its price for the scope's organisation, at most price_ttl_s old."""
+        organization = "/".join(scope.split("/", 2)[:2])
+        found = self._prices.get(organization)
+        if found is None or self._clock.monotonic_s() >= found.until_s:
             with translated("router"):
-                answer = await self._stub.ListModels(router_pb2.ListModelsRequest(), timeout=self._plan_timeout_s)
-            self._prices = {listed.model: messages.model_price(listed) for listed in answer.models if listed.price_source}
-            self._baseline_model = answer.baseline_model
+                answer = await self._stub.ListModels(
+                    router_pb2.ListModelsRequest(scope=organization), timeout=self._plan_timeout_s
+                )
+            known = {listed.model: messages.model_price(listed) for listed in answer.models if listed.price_source}
+            found = _Prices(known, answer.baseline_model, self._clock.monotonic_s() + self._price_ttl_s)
+            if len(self._prices) >= _ORGANIZATIONS_MAX:
+                self._prices.clear()
+            self._prices[organization] = found
             self._encodings = tuple(sorted({listed.encoding for listed in answer.models}))
-            self._prices_until_s = self._clock.monotonic_s() + self._price_ttl_s
-        name = model or self._baseline_model
-        return name, self._prices.get(name)
+        name = model or found.baseline_model
+        return name, found.known.get(name)

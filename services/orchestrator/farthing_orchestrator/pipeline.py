@@ -197,7 +197,7 @@ class Pipeline:
             journey.shaped = replace(journey.shaped, tokens_before=before.tokens_before, changed=True)
 
     async def _serve_hit(self, journey: Journey, lookup: Lookup) -> Completed:
-        model, price = await self._peers.models.price(self._policy.baseline_model or "")
+        model, price = await self._peers.models.price(self._policy.baseline_model or "", journey.ask.scope)
         account = account_of_hit(
             price, baseline_model=model, input_tokens=lookup.input_tokens, output_tokens=lookup.output_tokens
         )

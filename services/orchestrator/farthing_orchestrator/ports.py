@@ -99,8 +99,8 @@ class Models(Protocol):
         """
         ...
 
-    async def price(self, model: str) -> tuple[str, ModelPrice | None]:
-        """A model's name ("" asks for the catalog's baseline) and its price; None for a model without one."""
+    async def price(self, model: str, scope: str) -> tuple[str, ModelPrice | None]:
+        """A model's name ("" asks for the catalog's baseline) and its price for a scope; None for a model without one."""
         ...
 
 

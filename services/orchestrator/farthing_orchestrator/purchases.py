@@ -100,7 +100,7 @@ class Purchases:
 
     async def _account(self, journey: Journey, generated: Generated) -> Account:
         assert journey.planned is not None
-        model, price = await self._peers.models.price(journey.planned.baseline_model)
+        model, price = await self._peers.models.price(journey.planned.baseline_model, journey.ask.scope)
         before, after = (journey.shaped.tokens_before, journey.shaped.tokens_after) if journey.shaped else ({}, {})
         tokens = TokensOfPrompt(before, after, generated.input_tokens)
         return account_of_answer(

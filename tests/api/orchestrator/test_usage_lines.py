@@ -114,7 +114,7 @@ async def test_an_estimate_and_a_bill_are_at_the_price_of_the_contract(api: Any,
             router = router_pb2_grpc.RouterServiceStub(channel_of("router"))
             await router.UpsertPrice(router_pb2.UpsertPriceRequest(request_id=str(uuid.uuid4()), price=price))
             stub = orchestrator_pb2_grpc.OrchestratorServiceStub(channel_of("orchestrator"))
-            worst, paid = [], []
+            worst, paid, baseline = [], [], []
             for organization in ("acme", "other"):
                 request = orchestrator_pb2.CompleteRequest(
                     request_id=str(uuid.uuid4()), scope=f"organizations/{organization}", model="m"
@@ -122,8 +122,12 @@ async def test_an_estimate_and_a_bill_are_at_the_price_of_the_contract(api: Any,
                 request.messages.add(role="user", content="How do I reset my password?")
                 estimate = await stub.EstimateCost(orchestrator_pb2.EstimateCostRequest(request=request))
                 worst.append(estimate.worst_case_usd_nanos)
-                paid.append((await stub.Complete(request)).receipt.cost_usd_nanos)
-    assert (2 * worst[0], 2 * paid[0]) == (worst[1], paid[1])
+                receipt = (await stub.Complete(request)).receipt
+                paid.append(receipt.cost_usd_nanos)
+                baseline.append(receipt.baseline_usd_nanos)
+    # What would have been paid without Farthing, the contract would have been taken off as well.
+    assert [2 * each[0] for each in (worst, paid, baseline)] == [each[1] for each in (worst, paid, baseline)]
+    assert baseline[0] > 0
 
 
 async def test_case_4_the_alert_of_an_unknown_price_comes(api: Any, tmp_path: Path) -> None:
