@@ -59,6 +59,25 @@ async def test_a_stream_that_cannot_be_paid_for_any_more_is_cut_and_the_provider
         assert (row.output_tokens, row.estimated_attempts) == (delivered, 1)
 
 
+async def test_the_stop_signal_reaches_a_provider_behind_a_router_elsewhere(desk: Any, suite: Any, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    async with _suite.serving_upstream(elsewhere) as (upstream, path), suite("router", config_file=path) as router:
+        targets = tuple(target for target in _suite.EVERYTHING if target != "router")
+        async with desk(targets=targets, environment={"FARTHING_PEERS": f"router={router.grpc_address}"}) as at:
+            await at.limit(300)
+            upstream.script["dear"], upstream.pause_after, upstream.stop_after = 300, 40, 110
+            request = at.ask(tokens_max=300)
+            call = asyncio.create_task(heard(at.stream(request)))
+            await upstream.paused.wait()
+            await at.spend(200)
+            upstream.go.set()
+            text, end = await call
+            assert (end.reason, end.facts["output_tokens_delivered"]) == ("BUDGET_EXHAUSTED", str(len(text) // 4))
+            await asyncio.wait_for(upstream.hung_up.wait(), 10)
+            assert (await at.ended(request))[-1] == "SETTLE"
+
+
 async def test_what_a_chunk_holds_beyond_what_is_paid_for_waits_for_the_ledger(desk: Any) -> None:
     async with desk() as at:
         await at.limit(100_000)

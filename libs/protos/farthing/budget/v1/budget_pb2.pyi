@@ -876,7 +876,9 @@ class UsageLine(_message.Message):
     cost_usd_nanos: _builtins.int
     """What it cost, in nanodollars."""
     outcome: _builtins.str
-    """How it ended: "accepted", "rejected", "failed", "cache_exact", "cache_semantic"."""
+    """How it ended: "accepted", "rejected", "failed", "cache_exact", "cache_semantic"; of an answer that was not delivered whole: "cut" (its
+    budget could not pay for more), "cancelled" (its caller went away), "broken".
+    """
     estimated: _builtins.bool
     """True when the figures are our own estimate because the provider reported none."""
     cache_write_5m_tokens: _builtins.int
