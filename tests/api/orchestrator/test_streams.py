@@ -47,16 +47,20 @@ async def test_a_stream_that_cannot_be_paid_for_any_more_is_cut_and_the_provider
         await at.spend(200)
         at.upstream.go.set()
         text, end = await call
-        delivered = len(text) // len(at.upstream.text)
-        assert (end.code, end.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "BUDGET_EXHAUSTED")
-        assert (end.facts["budget_id"], end.facts["output_tokens_delivered"]) == (budget_id, str(delivered))
-        assert 64 <= delivered <= 100
+        pieces, counted = len(text) // len(at.upstream.text), int(end.facts["output_tokens_delivered"])
+        assert (end.code, end.reason, end.facts["budget_id"]) == (
+            grpc.StatusCode.RESOURCE_EXHAUSTED,
+            "BUDGET_EXHAUSTED",
+            budget_id,
+        )
+        # From the refusal on every byte counts as a token; when that comes is up to the ledger.
+        assert 64 <= pieces <= counted <= 100
         await asyncio.wait_for(at.upstream.hung_up.wait(), 10)
         assert await at.ended(request) == ["RESERVE", "TOP_UP", "SETTLE"]
         budget = await at.budget(budget_id)
-        assert (budget.spent_usd_nanos, budget.held_usd_nanos) == ((200 + delivered) * TOKEN, 0)
+        assert (budget.spent_usd_nanos, budget.held_usd_nanos) == ((200 + counted) * TOKEN, 0)
         row = (await at.usage(requests=2))[0]
-        assert (row.output_tokens, row.estimated_attempts) == (delivered, 1)
+        assert (row.output_tokens, row.estimated_attempts) == (counted, 1)
 
 
 async def test_the_stop_signal_reaches_a_provider_behind_a_router_elsewhere(desk: Any, suite: Any, tmp_path: Path) -> None:
@@ -73,7 +77,8 @@ async def test_the_stop_signal_reaches_a_provider_behind_a_router_elsewhere(desk
             await at.spend(200)
             upstream.go.set()
             text, end = await call
-            assert (end.reason, end.facts["output_tokens_delivered"]) == ("BUDGET_EXHAUSTED", str(len(text) // 4))
+            assert end.reason == "BUDGET_EXHAUSTED"
+            assert 64 <= len(text) // len(upstream.text) <= int(end.facts["output_tokens_delivered"]) <= 100
             await asyncio.wait_for(upstream.hung_up.wait(), 10)
             assert (await at.ended(request))[-1] == "SETTLE"
 
