@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 import structlog
 from farthing_core.clock import Clock
 from farthing_core.scopes import parse_scope
+from farthing_runtime.beside import beside
 
 from farthing_budget.alerts import AlertKind, Rule
 from farthing_budget.budgets import Budget
@@ -173,20 +174,16 @@ async def alerting(alerter: Alerter, watch: Watch, *, poll_s: float, sweep_inter
                 next_refresh = loop.time() + poll_s
             if await _done(alerter.turn):
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(watch.called.wait(), max(0.0, next_refresh - loop.time()))
+                    async with asyncio.timeout(max(0.0, next_refresh - loop.time())):
+                        await watch.called.wait()
 
     async def sweeps() -> None:
         while True:
             if await _done(alerter.sweep):
                 await asyncio.sleep(sweep_interval_s)
 
-    tasks = [asyncio.create_task(turns()), asyncio.create_task(sweeps())]
-    try:
+    async with beside(turns(), sweeps()):
         yield
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _done(step: Callable[[], Awaitable[None]]) -> bool:

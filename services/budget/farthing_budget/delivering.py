@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import structlog
 from farthing_core.clock import Clock
+from farthing_runtime.beside import beside
 
 from farthing_budget.alerts import Alert, Channel
 
@@ -124,12 +125,8 @@ async def delivering(deliverer: Deliverer, *, poll_s: float) -> AsyncIterator[No
                 _log.warning("delivering alerts failed; it is tried again", error=type(error).__name__)
                 await asyncio.sleep(_PAUSE_S)
             with suppress(TimeoutError):
-                await asyncio.wait_for(deliverer.called.wait(), poll_s)
+                async with asyncio.timeout(poll_s):
+                    await deliverer.called.wait()
 
-    task = asyncio.create_task(work())
-    try:
+    async with beside(work()):
         yield
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task

@@ -11,6 +11,7 @@ from typing import Protocol
 
 import structlog
 from farthing_core.scopes import Scope
+from farthing_runtime.beside import beside
 
 from farthing_budget.buckets import Bucket, buckets_of
 from farthing_budget.rate_limits import RateLimit
@@ -84,13 +85,8 @@ class KnownLimits:
         """Hears of changes until the block ends. While the database is away, what is known stays."""
         with suppress(Exception):  # then everything that ever changed is read again, which is only slower
             self._epoch = await self._source.last_epoch()
-        task = asyncio.create_task(self._watch(interval_s))
-        try:
+        async with beside(self._watch(interval_s)):
             yield self
-        finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
 
     async def look(self) -> None:
         """Takes over what has changed since the last look. Raises StoreUnavailable."""

@@ -50,7 +50,8 @@ async def sharing(learner: Learner, store: LengthStore, *, interval_s: float) ->
     async def work() -> None:
         while not ending.is_set():
             with suppress(TimeoutError):
-                await asyncio.wait_for(ending.wait(), interval_s)
+                async with asyncio.timeout(interval_s):
+                    await ending.wait()
             if not ending.is_set():
                 await turns.turn()
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 import structlog
 from farthing_core.scopes import parse_scope
+from farthing_runtime.beside import beside
 
 from farthing_budget.lane import Lane
 from farthing_budget.operations import Lapse
@@ -49,10 +50,5 @@ async def sweeping(lapsed: Lapsed, lane: Lane, *, interval_s: float) -> AsyncIte
                 _log.warning("the sweep failed; it is tried again", error=type(error).__name__)
             await asyncio.sleep(interval_s)
 
-    task = asyncio.create_task(work())
-    try:
+    async with beside(work()):
         yield
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task

@@ -11,6 +11,7 @@ from farthing.cache.v1.cache_pb2_grpc import add_CacheServiceServicer_to_server
 from farthing_core.clock import Clock, SystemClock
 from farthing_core.errors import FarthingError
 from farthing_runtime.batching import Batcher
+from farthing_runtime.beside import beside
 from farthing_runtime.postgres import open_pool, unreachable_errors
 from farthing_runtime.registration import AppIterator, Mesh, Registration, ServiceBinding
 
@@ -115,7 +116,7 @@ async def _repeating(work: Callable[[], Awaitable[object]], *, interval_s: float
             with suppress(FarthingError):
                 await work()
 
-    async with _until_done(repeat()):
+    async with beside(repeat()):
         yield
 
 
@@ -140,16 +141,5 @@ async def _listening(database_url: str, cache: AnswerCache) -> AsyncIterator[Non
     async def _hear(connection: asyncpg.Connection, pid: int, channel: str, payload: str) -> None:
         await cache.forget_hot(payload)
 
-    async with _until_done(listen()):
+    async with beside(listen()):
         yield
-
-
-@asynccontextmanager
-async def _until_done(work: Awaitable[None]) -> AsyncIterator[None]:
-    task = asyncio.ensure_future(work)
-    try:
-        yield
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime
 
 import structlog
 from farthing_core.clock import Clock
 from farthing_core.errors import FieldInvalid
+from farthing_runtime.beside import beside
 
 from farthing_router.catalog import Catalog, Model, ModelUnknown
 from farthing_router.list_prices import Listed
@@ -103,13 +104,8 @@ class PriceBook:
                     _log.warning("the price book could not be read; it is tried again", error=type(error).__name__)
 
         await self.refresh()
-        task = asyncio.create_task(refresh())
-        try:
+        async with beside(refresh()):
             yield
-        finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
 
     def bound(self, prices: Prices, provider: str) -> Price | None:
         """The upper bound of a provider's unknown price, remembered for a minute."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from itertools import islice
 from typing import Protocol
 
 import structlog
 from farthing_core.errors import FarthingError
+from farthing_runtime.beside import beside
 
 from farthing_budget.buckets import Admission, Admitted
 from farthing_budget.rate_limits import BucketsAway
@@ -93,13 +94,8 @@ class FallbackBuckets:
     @asynccontextmanager
     async def recovering(self, *, retry_interval_s: float) -> AsyncIterator[FallbackBuckets]:
         """Sees to it that the shared buckets are used again, until the block ends."""
-        task = asyncio.create_task(self._work(retry_interval_s))
-        try:
+        async with beside(self._work(retry_interval_s)):
             yield self
-        finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
 
     async def _work(self, retry_interval_s: float) -> None:
         while True:
