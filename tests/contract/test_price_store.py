@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 import asyncpg
 import pytest
-from farthing_router.rates import RateCard, Schedule
+from farthing_router.pricing.rates import RateCard, Schedule
 from farthing_router.store import NewPrice, PriceBookFull, PriceRow, PriceStore, RequestIdReused, StoreUnavailable
 from farthing_router.store.postgres import PostgresPrices
 from farthing_runtime.postgres import open_pool

@@ -11,9 +11,9 @@ import pytest
 from aiohttp import web
 from farthing.chat.v1 import chat_pb2
 from farthing_router.catalog import Deployment
-from farthing_router.openai_wire import OpenAIWire, open_session, sse_events
-from farthing_router.payloads import Reported
-from farthing_router.upstream import Call, UpstreamAnswer, UpstreamFailed, UpstreamPiece, UpstreamRejected
+from farthing_router.upstreams import Call, UpstreamAnswer, UpstreamFailed, UpstreamPiece, UpstreamRejected
+from farthing_router.upstreams.openai_wire import OpenAIWire, open_session, sse_events
+from farthing_router.upstreams.payloads import Reported
 
 USAGE = {"prompt_tokens": 10, "completion_tokens": 3, "prompt_tokens_details": {"cached_tokens": 4}}
 

@@ -22,7 +22,6 @@ ADAPTERS = {
     "status.py": "maps errors to statuses",
     "peers.py": "calls other services",
     "messages.py": "translates messages",
-    "price_messages.py": "translates messages",
     "receipts.py": "translates messages",
     "openai_wire.py": "speaks to model providers over HTTP",
     "http.py": "speaks HTTP",

@@ -5,27 +5,29 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from functools import cache
 from random import Random
-from uuid import uuid4
 
 from farthing.router.v1.router_pb2_grpc import add_RouterServiceServicer_to_server
 from farthing_core.clock import SystemClock
 from farthing_core.errors import FieldInvalid
+from farthing_core.ids import random_uuid
 from farthing_core.money import AmountInvalid
 from farthing_runtime.config_file import load_config
 from farthing_runtime.postgres import open_pool
 from farthing_runtime.registration import AppIterator, Mesh, Registration, ServiceBinding
 from farthing_runtime.settings import SettingsInvalid
 
-from farthing_router.cascade import Cascade
 from farthing_router.catalog import Catalog, ListPrice, parse_catalog
-from farthing_router.list_prices import ListPrices
-from farthing_router.openai_wire import OpenAIWire, open_session
-from farthing_router.planning import OutputLengths, Planner
-from farthing_router.price_book import ROWS_MAX, PriceBook
+from farthing_router.edge.prices import PriceRpcs
+from farthing_router.edge.routes import RouteRpcs
+from farthing_router.pricing.list_prices import ListPrices
+from farthing_router.pricing.price_book import ROWS_MAX, PriceBook
+from farthing_router.routing.cascade import Cascade
+from farthing_router.routing.planning import OutputLengths, Planner
 from farthing_router.servicer import RouterServicer
 from farthing_router.settings import Settings, key_in_environment
 from farthing_router.status import STATUS_TABLE
 from farthing_router.store.postgres import PostgresPrices
+from farthing_router.upstreams.openai_wire import OpenAIWire, open_session
 
 
 @asynccontextmanager
@@ -41,20 +43,17 @@ async def app(settings: Settings, mesh: Mesh) -> AppIterator:
         store = PostgresPrices(pool, rows_max=ROWS_MAX)
         book = PriceBook(catalog=catalog, store=store, clock=clock, list_price=list_price)
         cascade = Cascade(catalog=catalog, upstream=OpenAIWire(session), lengths=lengths, clock=clock, rng=Random())
-        servicer = RouterServicer(
-            book=book,
-            planner=Planner(catalog, lengths),
-            cascade=cascade,
-            clock=clock,
-            new_id=lambda: str(uuid4()),
-            generate_timeout_s=settings.generate_timeout_s,
+        planner, timeout_s = Planner(catalog, lengths), settings.generate_timeout_s
+        servicer = RouterServicer(  # type: ignore[abstract]
+            RouteRpcs(book=book, planner=planner, cascade=cascade, clock=clock, generate_timeout_s=timeout_s),
+            PriceRpcs(book=book, clock=clock, new_id=random_uuid),
         )
         binding = ServiceBinding(
             name="farthing.router.v1.RouterService",
             add_to_server=add_RouterServiceServicer_to_server,
             servicer=servicer,
             status_table=STATUS_TABLE,
-            deadline_s=settings.generate_timeout_s,
+            deadline_s=timeout_s,
         )
         async with book.refreshing(interval_s=settings.prices_refresh_s):
             yield Registration((binding,))

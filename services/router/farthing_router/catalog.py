@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal
 from farthing_core.errors import FarthingError, FieldInvalid
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from farthing_router.list_prices import Listed
-from farthing_router.price_entries import PriceEntry
-from farthing_router.prices import Price
+from farthing_router.pricing.list_prices import Listed
+from farthing_router.pricing.price_entries import PriceEntry
+from farthing_router.pricing.prices import Price
 
 AUTO_MODELS = frozenset({"", "farthing/auto"})
 Capability = Literal["tools", "vision", "json", "streaming"]

@@ -7,12 +7,12 @@ from farthing_runtime.status import StatusRow, StatusTable
 from grpc import StatusCode
 
 from farthing_router.catalog import ModelUnknown
-from farthing_router.errands import AllAttemptsFailed, StreamBroken
-from farthing_router.planning import ContextTooLong, NoCandidate
-from farthing_router.prices import PriceUnknown
-from farthing_router.rates import RateMissing
+from farthing_router.pricing.prices import PriceUnknown
+from farthing_router.pricing.rates import RateMissing
+from farthing_router.routing.errands import AllAttemptsFailed, StreamBroken
+from farthing_router.routing.planning import ContextTooLong, NoCandidate
 from farthing_router.store import PriceBookFull, RequestIdReused, StoreUnavailable
-from farthing_router.upstream import UpstreamFailed, UpstreamRejected
+from farthing_router.upstreams import UpstreamFailed, UpstreamRejected
 
 STATUS_TABLE: StatusTable = {
     AllAttemptsFailed: StatusRow(StatusCode.UNAVAILABLE, "ALL_ATTEMPTS_FAILED"),

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from farthing_core.clock import ManualClock
 from farthing_router.catalog import Catalog
-from farthing_router.price_book import PriceBook
+from farthing_router.pricing.price_book import PriceBook
 from farthing_router.store import NewPrice, PriceRow
 
 

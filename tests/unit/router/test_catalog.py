@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from farthing_core.errors import FieldInvalid
 from farthing_router.catalog import ModelUnknown, parse_catalog
-from farthing_router.planning import ContextTooLong, NoCandidate, OutputLengths, Planner, Role, Wish
-from farthing_router.price_entries import price_from_usd
-from farthing_router.prices import Price, PriceUnknown
-from farthing_router.rates import plain_card
-from farthing_router.tokens import Tokens
+from farthing_router.pricing.price_entries import price_from_usd
+from farthing_router.pricing.prices import Price, PriceUnknown
+from farthing_router.pricing.rates import plain_card
+from farthing_router.pricing.tokens import Tokens
+from farthing_router.routing.planning import ContextTooLong, NoCandidate, OutputLengths, Planner, Role, Wish
 
 
 def config(**changes: Any) -> dict[str, Any]:

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from farthing_router.payloads import Reported, read_usage
-from farthing_router.price_entries import PriceEntry
-from farthing_router.tokens import Tokens, TokensSource
+from farthing_router.pricing.price_entries import PriceEntry
+from farthing_router.pricing.tokens import Tokens, TokensSource
+from farthing_router.upstreams.payloads import Reported, read_usage
 
 CORPUS = json.loads((Path(__file__).parent / "golden_usage.json").read_text())
 PROVIDERS = {"openai", "anthropic", "gemini", "cohere", "deepseek", "bedrock"}

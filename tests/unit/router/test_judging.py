@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 
 import pytest
-from farthing_router.answers import agree, final_answer
-from farthing_router.judging import Judged, judge
+from farthing_router.judging.answers import agree, final_answer
+from farthing_router.judging.opinions import Judged, judge
 
 
 def opinion(text: str, *others: str, finish: str = "stop", wants_json: bool = False) -> float:

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from farthing_core.errors import FieldInvalid
 from farthing_router.catalog import Catalog, ModelUnknown, parse_catalog
-from farthing_router.planning import OutputLengths, Planner, Wish
-from farthing_router.price_book import check_named
-from farthing_router.price_lists import Wanted, in_force, written
-from farthing_router.prices import Price, PriceUnknown
-from farthing_router.rates import plain_card
+from farthing_router.pricing.price_book import check_named
+from farthing_router.pricing.price_lists import Wanted, in_force, written
+from farthing_router.pricing.prices import Price, PriceUnknown
+from farthing_router.pricing.rates import plain_card
+from farthing_router.pricing.tokens import Tokens
+from farthing_router.routing.planning import OutputLengths, Planner, Wish
 from farthing_router.store import NewPrice
-from farthing_router.tokens import Tokens
 
 JULY = datetime(2026, 7, 1, tzinfo=UTC)
 

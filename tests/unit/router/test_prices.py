@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 from farthing_core.errors import FieldInvalid
-from farthing_router.list_prices import ListedModel, ListPrices
-from farthing_router.price_entries import PriceEntry
-from farthing_router.prices import Price, upper_bound
-from farthing_router.rates import KINDS, RateCard, RateMissing, Schedule, check_schedule, plain_card
-from farthing_router.tokens import Tokens, service_tier
+from farthing_router.pricing.list_prices import ListedModel, ListPrices
+from farthing_router.pricing.price_entries import PriceEntry
+from farthing_router.pricing.prices import Price, upper_bound
+from farthing_router.pricing.rates import KINDS, RateCard, RateMissing, Schedule, check_schedule, plain_card
+from farthing_router.pricing.tokens import Tokens, service_tier
 from hypothesis import given
 from hypothesis import strategies as st
 

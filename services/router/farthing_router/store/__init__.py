@@ -13,7 +13,7 @@ from typing import Protocol
 
 from farthing_core.errors import FarthingError
 
-from farthing_router.rates import RateCard
+from farthing_router.pricing.rates import RateCard
 
 
 class RequestIdReused(FarthingError):

@@ -10,7 +10,7 @@ import asyncpg
 import orjson
 from farthing_runtime.postgres import unreachable_errors
 
-from farthing_router.rates import RateCard, Schedule
+from farthing_router.pricing.rates import RateCard, Schedule
 from farthing_router.store import NewPrice, PriceBookFull, PriceRow, RequestIdReused, StoreUnavailable
 
 # Writers take turns, so that rows are committed in the order of their numbers and nobody who reads on from a number misses one.

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 from farthing_core.money import nanos_from_usd
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from farthing_router.prices import Price
-from farthing_router.rates import TOKEN_KINDS, RateCard, Rates, Schedule, check_schedule, plain_card
+from farthing_router.pricing.prices import Price
+from farthing_router.pricing.rates import TOKEN_KINDS, RateCard, Rates, Schedule, check_schedule, plain_card
 
 SOURCE = "farthing.yaml"
 _Usd = Annotated[str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+)?$")]

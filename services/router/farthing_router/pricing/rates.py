@@ -15,7 +15,7 @@ from operator import mul
 from farthing_core.errors import FarthingError, FieldInvalid
 from farthing_core.money import TOKENS_PER_PRICE, Nanos
 
-from farthing_router.tokens import Tokens
+from farthing_router.pricing.tokens import Tokens
 
 TOKEN_KINDS = (
     "input",

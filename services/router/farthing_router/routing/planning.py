@@ -10,8 +10,8 @@ from farthing_core.errors import FarthingError
 from farthing_core.money import NANOS_MAX
 
 from farthing_router.catalog import AUTO_MODELS, Cascade, Catalog, Model
-from farthing_router.price_book import Prices
-from farthing_router.prices import PriceUnknown
+from farthing_router.pricing.price_book import Prices
+from farthing_router.pricing.prices import PriceUnknown
 
 _LIKELY_OUTPUT_TOKENS = 200
 _MEANS_MAX = 10_000

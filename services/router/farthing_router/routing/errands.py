@@ -8,11 +8,11 @@ from typing import Any
 
 from farthing_core.errors import FarthingError
 
-from farthing_router.judging import Opinion
-from farthing_router.planning import Candidate, Role, Route
-from farthing_router.price_book import Prices
-from farthing_router.tokens import Tokens
-from farthing_router.upstream import UpstreamAnswer, UpstreamPiece, UpstreamRejected
+from farthing_router.judging.opinions import Opinion
+from farthing_router.pricing.price_book import Prices
+from farthing_router.pricing.tokens import Tokens
+from farthing_router.routing.planning import Candidate, Role, Route
+from farthing_router.upstreams import UpstreamAnswer, UpstreamPiece, UpstreamRejected
 
 
 class AllAttemptsFailed(FarthingError):

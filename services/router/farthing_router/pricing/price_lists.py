@@ -8,8 +8,8 @@ from datetime import datetime
 from farthing_core.errors import FieldInvalid
 
 from farthing_router.catalog import ModelUnknown
-from farthing_router.price_book import PriceBook
-from farthing_router.prices import Price, PriceUnknown
+from farthing_router.pricing.price_book import PriceBook
+from farthing_router.pricing.prices import Price, PriceUnknown
 from farthing_router.store import PriceRow
 
 _BETWEEN = "\t"

@@ -12,7 +12,9 @@ from farthing_core.clock import Clock
 from farthing_core.money import NANOS_MAX
 
 from farthing_router.catalog import Catalog, Model
-from farthing_router.errands import (
+from farthing_router.judging.opinions import Judged, judge
+from farthing_router.pricing.tokens import Tokens, TokensSource
+from farthing_router.routing.errands import (
     AllAttemptsFailed,
     Attempt,
     AttemptOutcome,
@@ -24,11 +26,9 @@ from farthing_router.errands import (
     StreamBroken,
     waited_us,
 )
-from farthing_router.judging import Judged, judge
-from farthing_router.payloads import Reported
-from farthing_router.planning import Candidate, OutputLengths, Role
-from farthing_router.tokens import Tokens, TokensSource
-from farthing_router.upstream import Call, Upstream, UpstreamAnswer, UpstreamFailed, UpstreamPiece, UpstreamRejected
+from farthing_router.routing.planning import Candidate, OutputLengths, Role
+from farthing_router.upstreams import Call, Upstream, UpstreamAnswer, UpstreamFailed, UpstreamPiece, UpstreamRejected
+from farthing_router.upstreams.payloads import Reported
 
 _BACKOFF_S = 0.2
 _BACKOFF_S_MAX = 8.0

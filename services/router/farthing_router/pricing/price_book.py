@@ -18,8 +18,8 @@ from farthing_core.errors import FieldInvalid
 from farthing_runtime.beside import beside
 
 from farthing_router.catalog import Catalog, Model, ModelUnknown
-from farthing_router.list_prices import Listed
-from farthing_router.prices import Price, PriceUnknown, upper_bound
+from farthing_router.pricing.list_prices import Listed
+from farthing_router.pricing.prices import Price, PriceUnknown, upper_bound
 from farthing_router.store import NewPrice, PriceRow, PriceStore
 
 UNKNOWN_FACTOR = 2

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from farthing_core.errors import FarthingError
 from farthing_core.money import Nanos
 
-from farthing_router.rates import KINDS, PIECE_KINDS, Part, RateCard, RateMissing, Schedule, nanos, quantities
+from farthing_router.pricing.rates import KINDS, PIECE_KINDS, Part, RateCard, RateMissing, Schedule, nanos, quantities
+from farthing_router.pricing.tokens import Tokens
 from farthing_router.store import PriceRow
-from farthing_router.tokens import Tokens
 
 _AT = {kind: index for index, kind in enumerate(KINDS)}
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from farthing_router.tokens import Tokens, TokensSource, service_tier
+from farthing_router.pricing.tokens import Tokens, TokensSource, service_tier
 
 _Payload = Mapping[str, Any]
 

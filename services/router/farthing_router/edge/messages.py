@@ -10,12 +10,12 @@ from farthing.router.v1 import router_pb2
 from farthing_core.errors import FieldInvalid
 
 from farthing_router.catalog import Model
-from farthing_router.errands import Attempt, Errand, Finished
-from farthing_router.planning import Candidate, Role, Route, Wish
-from farthing_router.price_book import Prices
-from farthing_router.prices import PriceUnknown
-from farthing_router.tokens import Tokens, TokensSource, service_tier
-from farthing_router.upstream import UpstreamPiece
+from farthing_router.pricing.price_book import Prices
+from farthing_router.pricing.prices import PriceUnknown
+from farthing_router.pricing.tokens import Tokens, TokensSource, service_tier
+from farthing_router.routing.errands import Attempt, Errand, Finished
+from farthing_router.routing.planning import Candidate, Role, Route, Wish
+from farthing_router.upstreams import UpstreamPiece
 
 _JSON_FIELDS = ("tools_json", "response_format_json", "extra_json")
 _MORE_ANSWERS = ("n", "best_of")

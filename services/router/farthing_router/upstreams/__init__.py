@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from farthing_core.errors import FarthingError
 
 from farthing_router.catalog import Deployment
-from farthing_router.payloads import Reported
+from farthing_router.upstreams.payloads import Reported
 
 
 class UpstreamFailed(FarthingError):

@@ -11,9 +11,9 @@ from typing import Any
 import aiohttp
 import orjson
 
-from farthing_router.payloads import Reported, read_usage
-from farthing_router.tokens import service_tier
-from farthing_router.upstream import Call, UpstreamAnswer, UpstreamFailed, UpstreamPiece, UpstreamRejected
+from farthing_router.pricing.tokens import service_tier
+from farthing_router.upstreams import Call, UpstreamAnswer, UpstreamFailed, UpstreamPiece, UpstreamRejected
+from farthing_router.upstreams.payloads import Reported, read_usage
 
 _ANSWER_BYTES_MAX = 32 * 1024 * 1024
 _ERROR_BYTES_MAX = 64 * 1024

@@ -9,9 +9,9 @@ from farthing.router.v1 import router_pb2
 from farthing_core.errors import FieldInvalid
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from farthing_router.price_lists import InForce
-from farthing_router.prices import Price, Rated
-from farthing_router.rates import TOKEN_KINDS, Part, RateCard, Rates, Schedule, check_schedule
+from farthing_router.pricing.price_lists import InForce
+from farthing_router.pricing.prices import Price, Rated
+from farthing_router.pricing.rates import TOKEN_KINDS, Part, RateCard, Rates, Schedule, check_schedule
 from farthing_router.store import NewPrice, PriceRow
 
 _FIELDS = {kind: f"{kind}_usd_nanos_per_million_tokens" for kind in TOKEN_KINDS} | {

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import orjson
 
-from farthing_router.answers import agree, excerpt
+from farthing_router.judging.answers import agree, excerpt
 
 _HEDGES = re.compile(
     r"\b(?:i(?:'m| am) not (?:sure|certain)|i (?:do not|don't|cannot|can't) (?:know|tell|say|determine|confirm|verify)|not entirely sure|"

@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 from farthing_core.money import nanos_from_usd
 
-from farthing_router.prices import Price
-from farthing_router.rates import RateCard, Rates, Schedule
+from farthing_router.pricing.prices import Price
+from farthing_router.pricing.rates import RateCard, Rates, Schedule
 
 SOURCE = "genai-prices"
 _PER_MILLION = {

@@ -1,0 +1,1 @@
+"""Translation between the contract's messages and the domain."""

@@ -1,0 +1,93 @@
+"""RPCs that list models, plan routes and follow them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any
+
+from farthing.router.v1 import router_pb2
+from farthing_core.clock import Clock
+from farthing_core.errors import FieldInvalid
+
+from farthing_router.edge import messages
+from farthing_router.pricing.price_book import PriceBook, Prices
+from farthing_router.routing.cascade import Cascade
+from farthing_router.routing.errands import Attempt, Finished
+from farthing_router.routing.planning import Planner
+
+_PAGE_SIZE = 1000
+
+
+class RouteRpcs:
+    """Models and routes."""
+
+    def __init__(
+        self,
+        *,
+        book: PriceBook,
+        planner: Planner,
+        cascade: Cascade,
+        clock: Clock,
+        generate_timeout_s: float,
+    ) -> None:
+        self._catalog = book.catalog
+        self._book = book
+        self._planner = planner
+        self._cascade = cascade
+        self._clock = clock
+        self._generate_timeout_s = generate_timeout_s
+
+    async def ListModels(self, request: Any, context: Any) -> Any:
+        """Lists the models, by name."""
+        names = [name for name in sorted(self._catalog.models) if name > request.page_token]
+        size = request.page_size or _PAGE_SIZE
+        prices = self._prices(request)
+        return router_pb2.ListModelsResponse(
+            models=[messages.model(self._catalog.models[name], prices) for name in names[:size]],
+            next_page_token=names[size - 1] if len(names) > size else "",
+            baseline_model=prices.baseline_model(),
+        )
+
+    async def PlanRoute(self, request: Any, context: Any) -> Any:
+        """Plans a route."""
+        wish, prices = messages.wish(request), self._prices(request)
+        route = self._planner.plan(wish, prices)
+        baseline_model, baseline_usd_nanos = self._planner.baseline(wish, prices)
+        return router_pb2.PlanRouteResponse(
+            route=messages.route(route), baseline_model=baseline_model, baseline_likely_usd_nanos=baseline_usd_nanos
+        )
+
+    async def Generate(self, request: Any, context: Any) -> Any:
+        """Follows a route."""
+        prices = self._prices(request)
+        errand = messages.errand(request, self._ends_at_s(context), prices)
+        self._check_models(request, prices)
+        return messages.finished(await self._cascade.run(errand))
+
+    async def StreamGenerate(self, request: Any, context: Any) -> AsyncIterator[Any]:
+        """Follows a route, streaming."""
+        prices = self._prices(request)
+        errand = messages.errand(request, self._ends_at_s(context), prices)
+        self._check_models(request, prices)
+        async with aclosing(self._cascade.stream(errand)) as items:
+            async for item in items:
+                if isinstance(item, Finished):
+                    yield router_pb2.StreamGenerateResponse(finished=messages.finished(item))
+                elif isinstance(item, Attempt):
+                    yield router_pb2.StreamGenerateResponse(attempt=messages.attempt(item))
+                else:
+                    yield messages.piece(item, item.model)
+
+    def _prices(self, request: Any) -> Prices:
+        return self._book.prices(messages.organization(request.scope))
+
+    def _ends_at_s(self, context: Any) -> float:
+        remaining_s = context.time_remaining()
+        return self._clock.monotonic_s() + (self._generate_timeout_s if remaining_s is None else remaining_s)
+
+    def _check_models(self, request: Any, prices: Prices) -> None:
+        for number, candidate in enumerate(request.route.candidates):
+            known = self._catalog.models.get(candidate.model)
+            if known is None or not prices.knows(known):
+                raise FieldInvalid(field=f"route.candidates[{number}].model", problem="is not in the catalog, or has no price")

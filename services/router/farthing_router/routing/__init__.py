@@ -1,0 +1,1 @@
+"""Which models are asked, in which order, and following that order."""
