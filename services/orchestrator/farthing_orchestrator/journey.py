@@ -10,7 +10,18 @@ from farthing_core.clock import Clock
 from farthing_orchestrator.accounting import Account
 from farthing_orchestrator.policy import Policy, TaskPolicy
 from farthing_orchestrator.ports import Refused, Usage
-from farthing_orchestrator.request import Ask, BudgetLeft, Generated, Line, Lookup, Planned, Shaped, Step, StepOutcome
+from farthing_orchestrator.request import (
+    Ask,
+    BudgetLeft,
+    Generated,
+    Line,
+    Lookup,
+    Planned,
+    RouteWish,
+    Shaped,
+    Step,
+    StepOutcome,
+)
 from farthing_orchestrator.unmasking import Unmasker
 
 AUTO_MODEL = "farthing/auto"
@@ -112,6 +123,11 @@ class Journey:
     def sharing(self) -> str:
         """Who may share the answer: what was personal enough to be masked stays with its user."""
         return "user" if self.originals else self.ask.overrides.cache_sharing or self.policy.cache.sharing
+
+    def route_wish(self) -> RouteWish:
+        """What a route is planned for, as things stand."""
+        embedding = self.lookup.embedding if self.lookup is not None else b""
+        return RouteWish(self.ask, self.shaped, self.policy.baseline_model or "", round(1000 * self.time_left_s()), embedding)
 
     def with_ask(self, **changes: Any) -> None:
         """Changes what is sent on."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from farthing.cache.v1 import cache_pb2, cache_pb2_grpc
 from farthing.optimizer.v1 import optimizer_pb2, optimizer_pb2_grpc
@@ -16,7 +16,7 @@ from farthing_orchestrator import messages
 from farthing_orchestrator.accounting import ModelPrice
 from farthing_orchestrator.edge.ledger import GrpcLedger
 from farthing_orchestrator.edge.translation import translated
-from farthing_orchestrator.request import Ask, Conversation, Generated, Line, Lookup, Masked, Piece, Planned, Shaped
+from farthing_orchestrator.request import Ask, Conversation, Generated, Line, Lookup, Masked, Piece, Planned, RouteWish, Shaped
 from farthing_orchestrator.settings import Settings
 
 _ORGANIZATIONS_MAX = 1_000
@@ -68,7 +68,7 @@ class GrpcAnswers:
         similarity = found.similarity if found.HasField("similarity") else None
         outcome = messages.LOOKUP_OUTCOMES[found.outcome]
         if outcome == "miss":
-            return Lookup(outcome, found.reason, found.key, similarity)
+            return Lookup(outcome, found.reason, found.key, similarity, embedding=found.embedding)
         entry = found.entry
         return Lookup(
             outcome,
@@ -151,8 +151,9 @@ class GrpcModels:
         self._prices: dict[str, _Prices] = {}
         self._encodings: tuple[str, ...] = ()
 
-    async def plan(self, ask: Ask, *, shaped: Shaped | None, baseline_model: str) -> Planned:
+    async def plan(self, wish: RouteWish) -> Planned:
         """Whom to ask, and what that may cost."""
+        ask, shaped = wish.ask, wish.shaped
         request = router_pb2.PlanRouteRequest(
             scope=ask.scope,
             model=ask.model,
@@ -162,13 +163,17 @@ class GrpcModels:
             parameters=ask.parameters,
             allowed_providers=ask.overrides.allowed_providers,
             open_models_only=ask.open_models_only,
-            baseline_model=baseline_model,
+            baseline_model=wish.baseline_model,
             input_tokens=shaped.tokens_after if shaped else None,
             baseline_input_tokens=shaped.tokens_before if shaped else None,
+            request_id=ask.request_id,
+            timeout_ms=wish.timeout_ms,
+            tags=ask.tags,
+            embedding=wish.embedding,
         )
         with translated("router"):
             answer = await self._stub.PlanRoute(request, timeout=self._plan_timeout_s)
-        return messages.planned(answer)
+        return replace(messages.planned(answer), embedding=wish.embedding)
 
     async def generate(self, ask: Ask, planned: Planned, *, timeout_s: float) -> Generated:
         """Follows a route."""
@@ -179,6 +184,7 @@ class GrpcModels:
             messages=ask.conversation,
             parameters=ask.parameters,
             task=ask.task,
+            embedding=planned.embedding,
         )
         with translated("router"):
             return messages.generated(await self._stub.Generate(request, timeout=timeout_s))
@@ -192,6 +198,7 @@ class GrpcModels:
             messages=ask.conversation,
             parameters=ask.parameters,
             task=ask.task,
+            embedding=planned.embedding,
         )
         call = self._stub.StreamGenerate(request, timeout=timeout_s)
         try:

@@ -174,15 +174,14 @@ class Pipeline:
         if journey.ask.overrides.open_models_only:
             journey.with_ask(open_models_only=True)
         with journey.step(StepName.PLAN) as note:
-            baseline = self._policy.baseline_model or ""
             try:
-                planned = await self._peers.models.plan(journey.ask, shaped=journey.shaped, baseline_model=baseline)
+                planned = await self._peers.models.plan(journey.route_wish())
             except Refused as refused:
                 fits = journey.ask.overrides.fit_context or self._policy.prompt.fit_context
                 if refused.reason != "CONTEXT_TOO_LONG" or not fits:
                     raise
                 await self._fit(journey, refused)
-                planned = await self._peers.models.plan(journey.ask, shaped=journey.shaped, baseline_model=baseline)
+                planned = await self._peers.models.plan(journey.route_wish())
             journey.planned = planned
             note.text = " → ".join(planned.models)
 

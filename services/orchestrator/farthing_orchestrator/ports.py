@@ -13,7 +13,19 @@ from farthing_core.errors import FarthingError
 
 from farthing_orchestrator.accounting import ModelPrice
 from farthing_orchestrator.holds import Held, Wish
-from farthing_orchestrator.request import Ask, BudgetLeft, Conversation, Generated, Line, Lookup, Masked, Piece, Planned, Shaped
+from farthing_orchestrator.request import (
+    Ask,
+    BudgetLeft,
+    Conversation,
+    Generated,
+    Line,
+    Lookup,
+    Masked,
+    Piece,
+    Planned,
+    RouteWish,
+    Shaped,
+)
 
 
 class PeerUnavailable(FarthingError):
@@ -84,7 +96,7 @@ class Prompts(Protocol):
 class Models(Protocol):
     """Plans routes and follows them."""
 
-    async def plan(self, ask: Ask, *, shaped: Shaped | None, baseline_model: str) -> Planned:
+    async def plan(self, wish: RouteWish) -> Planned:
         """Whom to ask, and what that may cost."""
         ...
 

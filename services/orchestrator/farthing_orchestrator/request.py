@@ -116,6 +116,7 @@ class Lookup:
     entry_key: str = ""
     input_tokens: int = 0
     output_tokens: int = 0
+    embedding: bytes = b""
 
     @property
     def hit(self) -> bool:
@@ -162,6 +163,17 @@ class Offer:
 
 
 @dataclass(frozen=True, slots=True)
+class RouteWish:
+    """What a route is planned for. `timeout_ms` is how long the caller will wait; `embedding` is that of the last user turn, if known."""
+
+    ask: Ask
+    shaped: Shaped | None
+    baseline_model: str
+    timeout_ms: int
+    embedding: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
 class Planned:
     """A route, opaque, with what it may cost; `offers` in the order in which they are asked."""
 
@@ -172,6 +184,7 @@ class Planned:
     likely_usd_nanos: int
     baseline_model: str
     baseline_likely_usd_nanos: int
+    embedding: bytes = b""
 
     @property
     def models(self) -> tuple[str, ...]:

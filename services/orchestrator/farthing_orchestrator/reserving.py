@@ -96,8 +96,7 @@ class Reservations:
             raise refused
         journey.with_ask(open_models_only=True)
         try:
-            baseline = self._policy.baseline_model or ""
-            journey.planned = await self._peers.models.plan(journey.ask, shaped=journey.shaped, baseline_model=baseline)
+            journey.planned = await self._peers.models.plan(journey.route_wish())
         except Refused:
             raise refused from None
         if await self._take(journey, streamed=streamed) is not None:

@@ -21,6 +21,7 @@ from farthing_router.edge.prices import PriceRpcs
 from farthing_router.edge.routes import RouteRpcs
 from farthing_router.pricing.list_prices import ListPrices
 from farthing_router.pricing.price_book import ROWS_MAX, PriceBook
+from farthing_router.routing.calling import Caller
 from farthing_router.routing.cascade import Cascade
 from farthing_router.routing.planning import OutputLengths, Planner
 from farthing_router.servicer import RouterServicer
@@ -42,7 +43,8 @@ async def app(settings: Settings, mesh: Mesh) -> AppIterator:
     ):
         store = PostgresPrices(pool, rows_max=ROWS_MAX)
         book = PriceBook(catalog=catalog, store=store, clock=clock, list_price=list_price)
-        cascade = Cascade(catalog=catalog, upstream=OpenAIWire(session), lengths=lengths, clock=clock, rng=Random())
+        caller = Caller(catalog=catalog, upstream=OpenAIWire(session), lengths=lengths, clock=clock, rng=Random())
+        cascade = Cascade(caller)
         planner, timeout_s = Planner(catalog, lengths), settings.generate_timeout_s
         servicer = RouterServicer(  # type: ignore[abstract]
             RouteRpcs(book=book, planner=planner, cascade=cascade, clock=clock, generate_timeout_s=timeout_s),

@@ -13,7 +13,8 @@ from farthing_router.pricing.list_prices import Listed
 from farthing_router.pricing.price_entries import PriceEntry
 from farthing_router.pricing.prices import Price
 
-AUTO_MODELS = frozenset({"", "farthing/auto"})
+AUTO_MODEL = "farthing/auto"
+AUTO_MODELS = frozenset({"", AUTO_MODEL})
 Capability = Literal["tools", "vision", "json", "streaming"]
 
 

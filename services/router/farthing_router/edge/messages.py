@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 import orjson
@@ -10,11 +11,12 @@ from farthing.router.v1 import router_pb2
 from farthing_core.errors import FieldInvalid
 
 from farthing_router.catalog import Model
+from farthing_router.judging.answers import excerpt
 from farthing_router.pricing.price_book import Prices
 from farthing_router.pricing.prices import PriceUnknown
 from farthing_router.pricing.tokens import Tokens, TokensSource, service_tier
 from farthing_router.routing.errands import Attempt, Errand, Finished
-from farthing_router.routing.planning import Candidate, Role, Route, Wish
+from farthing_router.routing.planning import BudgetPace, Candidate, Role, Route, Wish
 from farthing_router.upstreams import UpstreamPiece
 
 _JSON_FIELDS = ("tools_json", "response_format_json", "extra_json")
@@ -50,7 +52,41 @@ def wish(request: Any) -> Wish:
         service_tier=asked_tier(parameters),
         cache_writes=any('"cache_control"' in text for text in (*parts, parameters.tools_json)),
         audio=any('"input_audio"' in part for part in parts) or '"audio"' in parameters.extra_json,
+        scope=request.scope,
+        request_id=request.request_id,
+        optimize_for=_OPTIMIZE_FOR[request.optimize_for],
+        quality_min=request.quality_min if request.HasField("quality_min") else None,
+        quality_reference_model=request.quality_reference_model,
+        latency_ms_max=request.latency_ms_max if request.HasField("latency_ms_max") else None,
+        timeout_ms=request.timeout_ms,
+        prompt=prompt_text(request.messages),
+        embedding=request.embedding,
+        budget_pace=_pace(request.budget_pace) if request.HasField("budget_pace") else None,
+        calls_max=request.calls_max,
+        cost_usd_nanos_max=request.cost_usd_nanos_max,
+        session=request.session,
+        tags=tuple(request.tags),
     )
+
+
+_OPTIMIZE_FOR = {
+    router_pb2.OPTIMIZE_FOR_UNSPECIFIED: "",
+    router_pb2.OPTIMIZE_FOR_COST: "cost",
+    router_pb2.OPTIMIZE_FOR_LATENCY: "latency",
+    router_pb2.OPTIMIZE_FOR_QUALITY: "quality",
+    router_pb2.OPTIMIZE_FOR_BALANCED: "balanced",
+}
+
+
+def _pace(given: Any) -> BudgetPace:
+    return BudgetPace(given.used_share, given.elapsed_share)
+
+
+def prompt_text(messages: Any) -> str:
+    """A conversation as one bounded text, the way labelled examples have it: a lone message as it is, else each with its role before it."""
+    if len(messages) == 1:
+        return excerpt(messages[0].content)
+    return excerpt("\n\n".join(f"{each.role}: {excerpt(each.content)}" for each in messages if each.content))
 
 
 def asked_tier(parameters: Any) -> str:
@@ -102,6 +138,10 @@ def _must_be_json(text: str, field: str, kind: type) -> Any:
     return parsed
 
 
+_ROUTE_FACTS = tuple(each.name for each in fields(Route) if each.name != "candidates")
+"""What of a route has the same name and kind in the contract."""
+
+
 def route(given: Route) -> Any:
     """A route as the contract has it."""
     return router_pb2.Route(
@@ -120,16 +160,13 @@ def route(given: Route) -> Any:
                 hosted=each.hosted,
                 price_source=each.price_source,
                 price_unknown=each.price_unknown,
+                predicted_quality=each.predicted_quality,
+                predicted_latency_ms=each.predicted_latency_ms,
+                service_tier=each.service_tier,
             )
             for each in given.candidates
         ],
-        strategy=given.strategy,
-        reason=given.reason,
-        worst_case_usd_nanos=given.worst_case_usd_nanos,
-        likely_usd_nanos=given.likely_usd_nanos,
-        worst_case_tokens=given.worst_case_tokens,
-        calls_max=given.calls_max,
-        accept_confidence=given.accept_confidence,
+        **{name: getattr(given, name) for name in _ROUTE_FACTS},
     )
 
 
@@ -142,13 +179,7 @@ def errand(request: Any, ends_at_s: float, prices: Prices) -> Errand:
         raise FieldInvalid(field="route.candidates", problem="are all fallbacks")
     followed = Route(
         candidates=candidates,
-        strategy=given.strategy,
-        reason=given.reason,
-        worst_case_usd_nanos=given.worst_case_usd_nanos,
-        likely_usd_nanos=given.likely_usd_nanos,
-        worst_case_tokens=given.worst_case_tokens,
-        calls_max=given.calls_max,
-        accept_confidence=given.accept_confidence,
+        **{name: getattr(given, name) for name in _ROUTE_FACTS},
     )
     return Errand(
         route=followed,
@@ -161,6 +192,10 @@ def errand(request: Any, ends_at_s: float, prices: Prices) -> Errand:
         wants_json=bool(request.parameters.response_format_json) and '"text"' not in request.parameters.response_format_json,
         ends_at_s=ends_at_s,
         calls_left=given.calls_max,
+        scope=request.scope,
+        embedding=request.embedding,
+        shadow_of=request.shadow_of,
+        session=request.session,
     )
 
 
@@ -179,6 +214,9 @@ def _candidate(each: Any, number: int) -> Candidate:
         likely_output_tokens=each.likely_output_tokens,
         worst_case_usd_nanos=each.worst_case_usd_nanos,
         likely_usd_nanos=each.likely_usd_nanos,
+        predicted_quality=each.predicted_quality if each.HasField("predicted_quality") else None,
+        predicted_latency_ms=each.predicted_latency_ms if each.HasField("predicted_latency_ms") else None,
+        service_tier=each.service_tier,
     )
 
 
@@ -195,6 +233,8 @@ def finished(given: Finished) -> Any:
         escalated=given.escalated,
         extra_json=given.answer.response_extra_json,
         upstream_us=given.upstream_us,
+        confidence=given.confidence,
+        reason=given.reason,
     )
 
 
@@ -214,6 +254,9 @@ def attempt(given: Attempt) -> Any:
         service_tier=given.service_tier,
         price_source=given.price_source,
         price_unknown=given.price_unknown,
+        failure_kind=given.failure_kind,
+        hedge=given.hedge,
+        expected_gain=given.expected_gain,
     )
 
 

@@ -57,6 +57,9 @@ class Attempt:
     service_tier: str = ""
     price_source: str = ""
     price_unknown: bool = False
+    failure_kind: str = ""
+    hedge: bool = False
+    expected_gain: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,8 @@ class Finished:
     attempts: tuple[Attempt, ...]
     escalated: bool
     upstream_us: int
+    confidence: float | None = None
+    reason: str = ""
 
 
 @dataclass(slots=True)
@@ -85,7 +90,8 @@ class Errand:
     """One request on its route. Its prices are those of the moment it set out; `service_tier` is what it asks providers for.
 
     `may_be_billed`: some attempt failed of which nobody knows what it costs. `rejected`: what a provider said that would not take the
-    request; nobody else is asked then.
+    request; nobody else is asked then. `embedding` is that of the last user turn, empty where nobody computed it; `shadow_of` is the
+    request that this one is compared with, empty where its answer is served.
     """
 
     route: Route
@@ -98,6 +104,10 @@ class Errand:
     service_tier: str
     ends_at_s: float
     calls_left: int
+    scope: str = ""
+    embedding: bytes = b""
+    shadow_of: str = ""
+    session: str = ""
     failures: list[Attempt] = field(default_factory=list)
     bought: list[Bought] = field(default_factory=list)
     may_be_billed: bool = False

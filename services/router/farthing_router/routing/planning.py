@@ -9,7 +9,7 @@ from enum import IntEnum
 from farthing_core.errors import FarthingError
 from farthing_core.money import NANOS_MAX
 
-from farthing_router.catalog import AUTO_MODELS, Cascade, Catalog, Model
+from farthing_router.catalog import AUTO_MODEL, AUTO_MODELS, Cascade, Catalog, Model
 from farthing_router.pricing.price_book import Prices
 from farthing_router.pricing.prices import PriceUnknown
 
@@ -49,8 +49,18 @@ class Role(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class BudgetPace:
+    """How the tightest budget stands: the share of its limit that is used, and of its period that has passed."""
+
+    used_share: float
+    elapsed_share: float
+
+
+@dataclass(frozen=True, slots=True)
 class Wish:
     """What is asked for, as far as choosing a model goes. Tokens are by encoding; `bytes_bound` bounds them where nobody counted.
+
+    `prompt` is the conversation as one bounded text; `optimize_for` is "", "cost", "latency", "quality" or "balanced".
 
     `service_tier`, and whether the prompt asks for caching or has audio, decide which rates may come to count.
     """
@@ -70,6 +80,20 @@ class Wish:
     service_tier: str = ""
     cache_writes: bool = False
     audio: bool = False
+    scope: str = ""
+    request_id: str = ""
+    optimize_for: str = ""
+    quality_min: float | None = None
+    quality_reference_model: str = ""
+    latency_ms_max: int | None = None
+    timeout_ms: int = 0
+    prompt: str = ""
+    embedding: bytes = b""
+    budget_pace: BudgetPace | None = None
+    calls_max: int = 0
+    cost_usd_nanos_max: int = 0
+    session: str = ""
+    tags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +113,14 @@ class Candidate:
     hosted: bool = True
     price_source: str = ""
     price_unknown: bool = False
+    predicted_quality: float | None = None
+    predicted_latency_ms: int | None = None
+    service_tier: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Candidates in the order in which they are asked."""
+    """Candidates in the order in which they are asked, and what decided that. Figures as the contract explains them."""
 
     candidates: tuple[Candidate, ...]
     strategy: str
@@ -103,6 +130,16 @@ class Route:
     worst_case_tokens: int
     calls_max: int
     accept_confidence: float
+    rule_id: str = ""
+    rule_version: int = 0
+    calibration_id: str = ""
+    experiment_id: str = ""
+    arm: str = ""
+    complexity: float = 0.0
+    cost_usd_nanos_max: int = 0
+    usd_nanos_per_quality_point: int = 0
+    requested_model: str = ""
+    quality_min: float = 0.0
 
 
 @dataclass(slots=True)
@@ -209,6 +246,8 @@ class Planner:
             worst_case_tokens=sum(each.input_tokens + each.output_tokens_max for each in worst),
             calls_max=cascade.calls_max if cascade else min(32, sum(m.deployment.retries + 1 for m, _ in roles)),
             accept_confidence=cascade.accept_confidence if cascade else 0.0,
+            cost_usd_nanos_max=wish.cost_usd_nanos_max,
+            requested_model=wish.model or AUTO_MODEL,
         )
 
     def _candidate(self, model: Model, role: Role, wish: Wish, prices: Prices) -> Candidate:

@@ -242,6 +242,7 @@ class LookUpAnswerResponse(_message.Message):
     SIMILARITY_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     KEY_FIELD_NUMBER: _builtins.int
+    EMBEDDING_FIELD_NUMBER: _builtins.int
     outcome: Global___LookupOutcome.ValueType
     """Hit or miss."""
     similarity: _builtins.float
@@ -250,6 +251,8 @@ class LookUpAnswerResponse(_message.Message):
     """Why: "exact", "similar", "nothing near", "numbers differ", "store unavailable" …"""
     key: _builtins.str
     """The key the request has itself."""
+    embedding: _builtins.bytes
+    """The embedding of the last user turn, where one was computed: 384 float16, little-endian."""
     @_builtins.property
     def entry(self) -> Global___Entry:
         """The entry, on a hit."""
@@ -262,10 +265,11 @@ class LookUpAnswerResponse(_message.Message):
         similarity: _builtins.float | None = ...,
         reason: _builtins.str = ...,
         key: _builtins.str = ...,
+        embedding: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_similarity", b"_similarity", "entry", b"entry", "similarity", b"similarity"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_similarity", b"_similarity", "entry", b"entry", "key", b"key", "outcome", b"outcome", "reason", b"reason", "similarity", b"similarity"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_similarity", b"_similarity", "embedding", b"embedding", "entry", b"entry", "key", b"key", "outcome", b"outcome", "reason", b"reason", "similarity", b"similarity"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__similarity: _TypeAlias = _typing.Literal["similarity"]  # noqa: Y015
     _WhichOneofArgType__similarity: _TypeAlias = _typing.Literal["_similarity", b"_similarity"]  # noqa: Y015

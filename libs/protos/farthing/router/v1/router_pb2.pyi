@@ -6,6 +6,7 @@ Models, their prices, the choice between them, and the calls to them."""
 from collections import abc as _abc
 from farthing.chat.v1 import chat_pb2 as _chat_pb2
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -85,11 +86,343 @@ ATTEMPT_OUTCOME_CANCELLED: AttemptOutcome.ValueType  # 4
 """The caller went away; what was delivered is charged."""
 Global___AttemptOutcome: _TypeAlias = AttemptOutcome  # noqa: Y015
 
+class _OptimizeFor:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _OptimizeForEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OptimizeFor.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    OPTIMIZE_FOR_UNSPECIFIED: _OptimizeFor.ValueType  # 0
+    """Not set."""
+    OPTIMIZE_FOR_COST: _OptimizeFor.ValueType  # 1
+    """The least cost for an answer that is good enough."""
+    OPTIMIZE_FOR_LATENCY: _OptimizeFor.ValueType  # 2
+    """The fastest answer."""
+    OPTIMIZE_FOR_QUALITY: _OptimizeFor.ValueType  # 3
+    """The best answer."""
+    OPTIMIZE_FOR_BALANCED: _OptimizeFor.ValueType  # 4
+    """Cost, latency and quality by weights."""
+
+class OptimizeFor(_OptimizeFor, metaclass=_OptimizeForEnumTypeWrapper):
+    """What matters most."""
+
+OPTIMIZE_FOR_UNSPECIFIED: OptimizeFor.ValueType  # 0
+"""Not set."""
+OPTIMIZE_FOR_COST: OptimizeFor.ValueType  # 1
+"""The least cost for an answer that is good enough."""
+OPTIMIZE_FOR_LATENCY: OptimizeFor.ValueType  # 2
+"""The fastest answer."""
+OPTIMIZE_FOR_QUALITY: OptimizeFor.ValueType  # 3
+"""The best answer."""
+OPTIMIZE_FOR_BALANCED: OptimizeFor.ValueType  # 4
+"""Cost, latency and quality by weights."""
+Global___OptimizeFor: _TypeAlias = OptimizeFor  # noqa: Y015
+
+class _DeploymentHealth:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DeploymentHealthEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DeploymentHealth.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DEPLOYMENT_HEALTH_UNSPECIFIED: _DeploymentHealth.ValueType  # 0
+    """Not set."""
+    DEPLOYMENT_HEALTH_HEALTHY: _DeploymentHealth.ValueType  # 1
+    """Takes calls."""
+    DEPLOYMENT_HEALTH_COOLING_DOWN: _DeploymentHealth.ValueType  # 2
+    """Takes none until its cooldown ends: a limit was met, or will be."""
+    DEPLOYMENT_HEALTH_OPEN: _DeploymentHealth.ValueType  # 3
+    """Its circuit is open: it failed too often."""
+    DEPLOYMENT_HEALTH_HALF_OPEN: _DeploymentHealth.ValueType  # 4
+    """Its circuit lets single calls through to see whether it is back."""
+    DEPLOYMENT_HEALTH_DISABLED: _DeploymentHealth.ValueType  # 5
+    """Taken out of use."""
+
+class DeploymentHealth(_DeploymentHealth, metaclass=_DeploymentHealthEnumTypeWrapper):
+    """How a deployment is doing."""
+
+DEPLOYMENT_HEALTH_UNSPECIFIED: DeploymentHealth.ValueType  # 0
+"""Not set."""
+DEPLOYMENT_HEALTH_HEALTHY: DeploymentHealth.ValueType  # 1
+"""Takes calls."""
+DEPLOYMENT_HEALTH_COOLING_DOWN: DeploymentHealth.ValueType  # 2
+"""Takes none until its cooldown ends: a limit was met, or will be."""
+DEPLOYMENT_HEALTH_OPEN: DeploymentHealth.ValueType  # 3
+"""Its circuit is open: it failed too often."""
+DEPLOYMENT_HEALTH_HALF_OPEN: DeploymentHealth.ValueType  # 4
+"""Its circuit lets single calls through to see whether it is back."""
+DEPLOYMENT_HEALTH_DISABLED: DeploymentHealth.ValueType  # 5
+"""Taken out of use."""
+Global___DeploymentHealth: _TypeAlias = DeploymentHealth  # noqa: Y015
+
+class _RuleStrategy:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RuleStrategyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RuleStrategy.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    RULE_STRATEGY_UNSPECIFIED: _RuleStrategy.ValueType  # 0
+    """Not set."""
+    RULE_STRATEGY_CASCADE: _RuleStrategy.ValueType  # 1
+    """From cheap to dear, judging answers; calibrated where a calibration is in force."""
+    RULE_STRATEGY_CHEAPEST: _RuleStrategy.ValueType  # 2
+    """The least likely cost among those that meet the thresholds."""
+    RULE_STRATEGY_FASTEST: _RuleStrategy.ValueType  # 3
+    """The least likely latency among those that meet the thresholds."""
+    RULE_STRATEGY_BALANCED: _RuleStrategy.ValueType  # 4
+    """The best weighted sum of cost, latency and quality."""
+    RULE_STRATEGY_QUALITY: _RuleStrategy.ValueType  # 5
+    """The highest predicted quality."""
+    RULE_STRATEGY_LEARNED: _RuleStrategy.ValueType  # 6
+    """By what feedback taught, exploring within the quality floor."""
+
+class RuleStrategy(_RuleStrategy, metaclass=_RuleStrategyEnumTypeWrapper):
+    """How a rule chooses."""
+
+RULE_STRATEGY_UNSPECIFIED: RuleStrategy.ValueType  # 0
+"""Not set."""
+RULE_STRATEGY_CASCADE: RuleStrategy.ValueType  # 1
+"""From cheap to dear, judging answers; calibrated where a calibration is in force."""
+RULE_STRATEGY_CHEAPEST: RuleStrategy.ValueType  # 2
+"""The least likely cost among those that meet the thresholds."""
+RULE_STRATEGY_FASTEST: RuleStrategy.ValueType  # 3
+"""The least likely latency among those that meet the thresholds."""
+RULE_STRATEGY_BALANCED: RuleStrategy.ValueType  # 4
+"""The best weighted sum of cost, latency and quality."""
+RULE_STRATEGY_QUALITY: RuleStrategy.ValueType  # 5
+"""The highest predicted quality."""
+RULE_STRATEGY_LEARNED: RuleStrategy.ValueType  # 6
+"""By what feedback taught, exploring within the quality floor."""
+Global___RuleStrategy: _TypeAlias = RuleStrategy  # noqa: Y015
+
+class _Thumb:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ThumbEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Thumb.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    THUMB_UNSPECIFIED: _Thumb.ValueType  # 0
+    """Not set."""
+    THUMB_UP: _Thumb.ValueType  # 1
+    """Good."""
+    THUMB_DOWN: _Thumb.ValueType  # 2
+    """Bad."""
+
+class Thumb(_Thumb, metaclass=_ThumbEnumTypeWrapper):
+    """A quick opinion."""
+
+THUMB_UNSPECIFIED: Thumb.ValueType  # 0
+"""Not set."""
+THUMB_UP: Thumb.ValueType  # 1
+"""Good."""
+THUMB_DOWN: Thumb.ValueType  # 2
+"""Bad."""
+Global___Thumb: _TypeAlias = Thumb  # noqa: Y015
+
+class _FeedbackSource:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _FeedbackSourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FeedbackSource.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    FEEDBACK_SOURCE_UNSPECIFIED: _FeedbackSource.ValueType  # 0
+    """Not set."""
+    FEEDBACK_SOURCE_USER: _FeedbackSource.ValueType  # 1
+    """Somebody who read the answer."""
+    FEEDBACK_SOURCE_TRUTH: _FeedbackSource.ValueType  # 2
+    """The right answer is known."""
+    FEEDBACK_SOURCE_MODEL: _FeedbackSource.ValueType  # 3
+    """A model judged."""
+
+class FeedbackSource(_FeedbackSource, metaclass=_FeedbackSourceEnumTypeWrapper):
+    """Who has an opinion."""
+
+FEEDBACK_SOURCE_UNSPECIFIED: FeedbackSource.ValueType  # 0
+"""Not set."""
+FEEDBACK_SOURCE_USER: FeedbackSource.ValueType  # 1
+"""Somebody who read the answer."""
+FEEDBACK_SOURCE_TRUTH: FeedbackSource.ValueType  # 2
+"""The right answer is known."""
+FEEDBACK_SOURCE_MODEL: FeedbackSource.ValueType  # 3
+"""A model judged."""
+Global___FeedbackSource: _TypeAlias = FeedbackSource  # noqa: Y015
+
+class _PerformanceDimension:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PerformanceDimensionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PerformanceDimension.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PERFORMANCE_DIMENSION_UNSPECIFIED: _PerformanceDimension.ValueType  # 0
+    """Not set."""
+    PERFORMANCE_DIMENSION_PROVIDER: _PerformanceDimension.ValueType  # 1
+    """Provider."""
+    PERFORMANCE_DIMENSION_MODEL: _PerformanceDimension.ValueType  # 2
+    """Model."""
+    PERFORMANCE_DIMENSION_DEPLOYMENT: _PerformanceDimension.ValueType  # 3
+    """Deployment."""
+    PERFORMANCE_DIMENSION_TASK: _PerformanceDimension.ValueType  # 4
+    """Task."""
+
+class PerformanceDimension(_PerformanceDimension, metaclass=_PerformanceDimensionEnumTypeWrapper):
+    """What performance is told apart by."""
+
+PERFORMANCE_DIMENSION_UNSPECIFIED: PerformanceDimension.ValueType  # 0
+"""Not set."""
+PERFORMANCE_DIMENSION_PROVIDER: PerformanceDimension.ValueType  # 1
+"""Provider."""
+PERFORMANCE_DIMENSION_MODEL: PerformanceDimension.ValueType  # 2
+"""Model."""
+PERFORMANCE_DIMENSION_DEPLOYMENT: PerformanceDimension.ValueType  # 3
+"""Deployment."""
+PERFORMANCE_DIMENSION_TASK: PerformanceDimension.ValueType  # 4
+"""Task."""
+Global___PerformanceDimension: _TypeAlias = PerformanceDimension  # noqa: Y015
+
+class _CalibrationState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CalibrationStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CalibrationState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CALIBRATION_STATE_UNSPECIFIED: _CalibrationState.ValueType  # 0
+    """Not set."""
+    CALIBRATION_STATE_DRAFT: _CalibrationState.ValueType  # 1
+    """Fitted and kept, not in force."""
+    CALIBRATION_STATE_ACTIVE: _CalibrationState.ValueType  # 2
+    """In force."""
+    CALIBRATION_STATE_RETIRED: _CalibrationState.ValueType  # 3
+    """Was in force; another is, or none."""
+
+class CalibrationState(_CalibrationState, metaclass=_CalibrationStateEnumTypeWrapper):
+    """What becomes of a calibration."""
+
+CALIBRATION_STATE_UNSPECIFIED: CalibrationState.ValueType  # 0
+"""Not set."""
+CALIBRATION_STATE_DRAFT: CalibrationState.ValueType  # 1
+"""Fitted and kept, not in force."""
+CALIBRATION_STATE_ACTIVE: CalibrationState.ValueType  # 2
+"""In force."""
+CALIBRATION_STATE_RETIRED: CalibrationState.ValueType  # 3
+"""Was in force; another is, or none."""
+Global___CalibrationState: _TypeAlias = CalibrationState  # noqa: Y015
+
+class _ExperimentKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ExperimentKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ExperimentKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    EXPERIMENT_KIND_UNSPECIFIED: _ExperimentKind.ValueType  # 0
+    """Not set."""
+    EXPERIMENT_KIND_AB: _ExperimentKind.ValueType  # 1
+    """Requests are split between arms for good."""
+    EXPERIMENT_KIND_SHADOW: _ExperimentKind.ValueType  # 2
+    """The first arm serves; the others are asked beside on a sample, at a charge, and never heard."""
+    EXPERIMENT_KIND_CANARY: _ExperimentKind.ValueType  # 3
+    """A small share goes to the second arm and grows step by step while it does no harm."""
+
+class ExperimentKind(_ExperimentKind, metaclass=_ExperimentKindEnumTypeWrapper):
+    """What kind of experiment."""
+
+EXPERIMENT_KIND_UNSPECIFIED: ExperimentKind.ValueType  # 0
+"""Not set."""
+EXPERIMENT_KIND_AB: ExperimentKind.ValueType  # 1
+"""Requests are split between arms for good."""
+EXPERIMENT_KIND_SHADOW: ExperimentKind.ValueType  # 2
+"""The first arm serves; the others are asked beside on a sample, at a charge, and never heard."""
+EXPERIMENT_KIND_CANARY: ExperimentKind.ValueType  # 3
+"""A small share goes to the second arm and grows step by step while it does no harm."""
+Global___ExperimentKind: _TypeAlias = ExperimentKind  # noqa: Y015
+
+class _ExperimentMetric:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ExperimentMetricEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ExperimentMetric.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    EXPERIMENT_METRIC_UNSPECIFIED: _ExperimentMetric.ValueType  # 0
+    """Not set."""
+    EXPERIMENT_METRIC_QUALITY: _ExperimentMetric.ValueType  # 1
+    """Quality of answers, higher is better."""
+    EXPERIMENT_METRIC_COST: _ExperimentMetric.ValueType  # 2
+    """Cost of a request, lower is better."""
+    EXPERIMENT_METRIC_LATENCY: _ExperimentMetric.ValueType  # 3
+    """Latency, lower is better."""
+    EXPERIMENT_METRIC_ERROR_RATE: _ExperimentMetric.ValueType  # 4
+    """Share of requests that failed, lower is better."""
+
+class ExperimentMetric(_ExperimentMetric, metaclass=_ExperimentMetricEnumTypeWrapper):
+    """What is compared."""
+
+EXPERIMENT_METRIC_UNSPECIFIED: ExperimentMetric.ValueType  # 0
+"""Not set."""
+EXPERIMENT_METRIC_QUALITY: ExperimentMetric.ValueType  # 1
+"""Quality of answers, higher is better."""
+EXPERIMENT_METRIC_COST: ExperimentMetric.ValueType  # 2
+"""Cost of a request, lower is better."""
+EXPERIMENT_METRIC_LATENCY: ExperimentMetric.ValueType  # 3
+"""Latency, lower is better."""
+EXPERIMENT_METRIC_ERROR_RATE: ExperimentMetric.ValueType  # 4
+"""Share of requests that failed, lower is better."""
+Global___ExperimentMetric: _TypeAlias = ExperimentMetric  # noqa: Y015
+
+class _ExperimentState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ExperimentStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ExperimentState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    EXPERIMENT_STATE_UNSPECIFIED: _ExperimentState.ValueType  # 0
+    """Not set."""
+    EXPERIMENT_STATE_RUNNING: _ExperimentState.ValueType  # 1
+    """Under way."""
+    EXPERIMENT_STATE_STOPPED_FOR_HARM: _ExperimentState.ValueType  # 2
+    """Stopped itself: an arm does harm."""
+    EXPERIMENT_STATE_CONCLUDED: _ExperimentState.ValueType  # 3
+    """An arm is better, or the requests were used up."""
+    EXPERIMENT_STATE_STOPPED: _ExperimentState.ValueType  # 4
+    """Stopped by hand, or its time is over."""
+
+class ExperimentState(_ExperimentState, metaclass=_ExperimentStateEnumTypeWrapper):
+    """What becomes of an experiment."""
+
+EXPERIMENT_STATE_UNSPECIFIED: ExperimentState.ValueType  # 0
+"""Not set."""
+EXPERIMENT_STATE_RUNNING: ExperimentState.ValueType  # 1
+"""Under way."""
+EXPERIMENT_STATE_STOPPED_FOR_HARM: ExperimentState.ValueType  # 2
+"""Stopped itself: an arm does harm."""
+EXPERIMENT_STATE_CONCLUDED: ExperimentState.ValueType  # 3
+"""An arm is better, or the requests were used up."""
+EXPERIMENT_STATE_STOPPED: ExperimentState.ValueType  # 4
+"""Stopped by hand, or its time is over."""
+Global___ExperimentState: _TypeAlias = ExperimentState  # noqa: Y015
+
 @_typing.final
 class Model(_message.Message):
     """A model as users name it."""
 
     DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class OutputTokensMaxByTaskEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     MODEL_FIELD_NUMBER: _builtins.int
     PROVIDER_FIELD_NUMBER: _builtins.int
@@ -103,6 +436,8 @@ class Model(_message.Message):
     PRICE_SOURCE_FIELD_NUMBER: _builtins.int
     ENCODING_FIELD_NUMBER: _builtins.int
     CAPABILITIES_FIELD_NUMBER: _builtins.int
+    OUTPUT_TOKENS_MAX_BY_TASK_FIELD_NUMBER: _builtins.int
+    DEPLOYMENTS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Its name."""
     provider: _builtins.str
@@ -127,9 +462,15 @@ class Model(_message.Message):
     """
     encoding: _builtins.str
     """The encoding in which its tokens are counted: "o200k" or "cl100k"."""
+    deployments: _builtins.int
+    """How many deployments it has."""
     @_builtins.property
     def capabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What it can do: "tools", "vision", "json", "streaming"."""
+
+    @_builtins.property
+    def output_tokens_max_by_task(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """How many tokens an answer may have by task, where that is less than output_tokens_max."""
 
     def __init__(
         self,
@@ -146,10 +487,12 @@ class Model(_message.Message):
         price_source: _builtins.str = ...,
         encoding: _builtins.str = ...,
         capabilities: _abc.Iterable[_builtins.str] | None = ...,
+        output_tokens_max_by_task: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        deployments: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_input_usd_nanos_per_million_tokens", b"cached_input_usd_nanos_per_million_tokens", "capabilities", b"capabilities", "context_window_tokens", b"context_window_tokens", "encoding", b"encoding", "hosted", b"hosted", "input_usd_nanos_per_million_tokens", b"input_usd_nanos_per_million_tokens", "model", b"model", "output_tokens_max", b"output_tokens_max", "output_usd_nanos_per_million_tokens", b"output_usd_nanos_per_million_tokens", "price_source", b"price_source", "provider", b"provider", "tier", b"tier"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_input_usd_nanos_per_million_tokens", b"cached_input_usd_nanos_per_million_tokens", "capabilities", b"capabilities", "context_window_tokens", b"context_window_tokens", "deployments", b"deployments", "encoding", b"encoding", "hosted", b"hosted", "input_usd_nanos_per_million_tokens", b"input_usd_nanos_per_million_tokens", "model", b"model", "output_tokens_max", b"output_tokens_max", "output_tokens_max_by_task", b"output_tokens_max_by_task", "output_usd_nanos_per_million_tokens", b"output_usd_nanos_per_million_tokens", "price_source", b"price_source", "provider", b"provider", "tier", b"tier"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -236,6 +579,9 @@ class Candidate(_message.Message):
     HOSTED_FIELD_NUMBER: _builtins.int
     PRICE_SOURCE_FIELD_NUMBER: _builtins.int
     PRICE_UNKNOWN_FIELD_NUMBER: _builtins.int
+    PREDICTED_QUALITY_FIELD_NUMBER: _builtins.int
+    PREDICTED_LATENCY_MS_FIELD_NUMBER: _builtins.int
+    SERVICE_TIER_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """The model."""
     role: Global___CandidateRole.ValueType
@@ -262,6 +608,12 @@ class Candidate(_message.Message):
     """Where the rates are from, as in Model.price_source."""
     price_unknown: _builtins.bool
     """True when no price, or only a part of one, is known and the figures are upper bounds."""
+    predicted_quality: _builtins.float
+    """How likely its answer is good, 0 to 1, before it is asked; absent where nothing is known."""
+    predicted_latency_ms: _builtins.int
+    """How long its answer will likely take; absent where nothing is known."""
+    service_tier: _builtins.str
+    """The tier of service that is bought: "" for the usual one, "batch" where the deadline allows the provider's Batch API."""
     def __init__(
         self,
         *,
@@ -278,12 +630,22 @@ class Candidate(_message.Message):
         hosted: _builtins.bool = ...,
         price_source: _builtins.str = ...,
         price_unknown: _builtins.bool = ...,
+        predicted_quality: _builtins.float | None = ...,
+        predicted_latency_ms: _builtins.int | None = ...,
+        service_tier: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_predicted_latency_ms", b"_predicted_latency_ms", "_predicted_quality", b"_predicted_quality", "predicted_latency_ms", b"predicted_latency_ms", "predicted_quality", b"predicted_quality"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["deployment", b"deployment", "hosted", b"hosted", "input_tokens", b"input_tokens", "likely_output_tokens", b"likely_output_tokens", "likely_usd_nanos", b"likely_usd_nanos", "model", b"model", "output_tokens_max", b"output_tokens_max", "output_usd_nanos_per_million_tokens", b"output_usd_nanos_per_million_tokens", "price_source", b"price_source", "price_unknown", b"price_unknown", "provider", b"provider", "role", b"role", "worst_case_usd_nanos", b"worst_case_usd_nanos"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_predicted_latency_ms", b"_predicted_latency_ms", "_predicted_quality", b"_predicted_quality", "deployment", b"deployment", "hosted", b"hosted", "input_tokens", b"input_tokens", "likely_output_tokens", b"likely_output_tokens", "likely_usd_nanos", b"likely_usd_nanos", "model", b"model", "output_tokens_max", b"output_tokens_max", "output_usd_nanos_per_million_tokens", b"output_usd_nanos_per_million_tokens", "predicted_latency_ms", b"predicted_latency_ms", "predicted_quality", b"predicted_quality", "price_source", b"price_source", "price_unknown", b"price_unknown", "provider", b"provider", "role", b"role", "service_tier", b"service_tier", "worst_case_usd_nanos", b"worst_case_usd_nanos"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__predicted_latency_ms: _TypeAlias = _typing.Literal["predicted_latency_ms"]  # noqa: Y015
+    _WhichOneofArgType__predicted_latency_ms: _TypeAlias = _typing.Literal["_predicted_latency_ms", b"_predicted_latency_ms"]  # noqa: Y015
+    _WhichOneofReturnType__predicted_quality: _TypeAlias = _typing.Literal["predicted_quality"]  # noqa: Y015
+    _WhichOneofArgType__predicted_quality: _TypeAlias = _typing.Literal["_predicted_quality", b"_predicted_quality"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__predicted_latency_ms) -> _WhichOneofReturnType__predicted_latency_ms | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__predicted_quality) -> _WhichOneofReturnType__predicted_quality | None: ...
 
 Global___Candidate: _TypeAlias = Candidate  # noqa: Y015
 
@@ -301,8 +663,18 @@ class Route(_message.Message):
     WORST_CASE_TOKENS_FIELD_NUMBER: _builtins.int
     CALLS_MAX_FIELD_NUMBER: _builtins.int
     ACCEPT_CONFIDENCE_FIELD_NUMBER: _builtins.int
+    RULE_ID_FIELD_NUMBER: _builtins.int
+    RULE_VERSION_FIELD_NUMBER: _builtins.int
+    CALIBRATION_ID_FIELD_NUMBER: _builtins.int
+    EXPERIMENT_ID_FIELD_NUMBER: _builtins.int
+    ARM_FIELD_NUMBER: _builtins.int
+    COMPLEXITY_FIELD_NUMBER: _builtins.int
+    COST_USD_NANOS_MAX_FIELD_NUMBER: _builtins.int
+    USD_NANOS_PER_QUALITY_POINT_FIELD_NUMBER: _builtins.int
+    REQUESTED_MODEL_FIELD_NUMBER: _builtins.int
+    QUALITY_MIN_FIELD_NUMBER: _builtins.int
     strategy: _builtins.str
-    """"fixed" (the caller named the model) or "cascade"."""
+    """"fixed" (the caller named the model), "cascade", "calibrated", "cheapest", "fastest", "balanced", "quality" or "learned"."""
     reason: _builtins.str
     """Why, in a few words."""
     worst_case_usd_nanos: _builtins.int
@@ -315,6 +687,26 @@ class Route(_message.Message):
     """At most this many calls to providers."""
     accept_confidence: _builtins.float
     """Confidence from which an answer is taken without asking a dearer model."""
+    rule_id: _builtins.str
+    """The rule that decided, and its version; empty and 0 without one."""
+    rule_version: _builtins.int
+    """The version of the rule."""
+    calibration_id: _builtins.str
+    """The calibration by which answers are judged; empty for the untrained judge."""
+    experiment_id: _builtins.str
+    """The experiment that the request takes part in, and its arm; empty without one."""
+    arm: _builtins.str
+    """The arm."""
+    complexity: _builtins.float
+    """How hard the prompt looks, 0 to 1."""
+    cost_usd_nanos_max: _builtins.int
+    """All attempts together may cost this much; no limit but worst_case_usd_nanos when 0."""
+    usd_nanos_per_quality_point: _builtins.int
+    """What one point of quality (a hundredth) may cost now: it falls as the budget drains. 0 where no price was set."""
+    requested_model: _builtins.str
+    """The model that was asked for; "farthing/auto" when the router was to choose."""
+    quality_min: _builtins.float
+    """The quality floor that the route keeps, 0 to 1; 0 where none holds."""
     @_builtins.property
     def candidates(self) -> _containers.RepeatedCompositeFieldContainer[Global___Candidate]:
         """Candidates in the order in which they are asked."""
@@ -330,10 +722,20 @@ class Route(_message.Message):
         worst_case_tokens: _builtins.int = ...,
         calls_max: _builtins.int = ...,
         accept_confidence: _builtins.float = ...,
+        rule_id: _builtins.str = ...,
+        rule_version: _builtins.int = ...,
+        calibration_id: _builtins.str = ...,
+        experiment_id: _builtins.str = ...,
+        arm: _builtins.str = ...,
+        complexity: _builtins.float = ...,
+        cost_usd_nanos_max: _builtins.int = ...,
+        usd_nanos_per_quality_point: _builtins.int = ...,
+        requested_model: _builtins.str = ...,
+        quality_min: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accept_confidence", b"accept_confidence", "calls_max", b"calls_max", "candidates", b"candidates", "likely_usd_nanos", b"likely_usd_nanos", "reason", b"reason", "strategy", b"strategy", "worst_case_tokens", b"worst_case_tokens", "worst_case_usd_nanos", b"worst_case_usd_nanos"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accept_confidence", b"accept_confidence", "arm", b"arm", "calibration_id", b"calibration_id", "calls_max", b"calls_max", "candidates", b"candidates", "complexity", b"complexity", "cost_usd_nanos_max", b"cost_usd_nanos_max", "experiment_id", b"experiment_id", "likely_usd_nanos", b"likely_usd_nanos", "quality_min", b"quality_min", "reason", b"reason", "requested_model", b"requested_model", "rule_id", b"rule_id", "rule_version", b"rule_version", "strategy", b"strategy", "usd_nanos_per_quality_point", b"usd_nanos_per_quality_point", "worst_case_tokens", b"worst_case_tokens", "worst_case_usd_nanos", b"worst_case_usd_nanos"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -396,6 +798,18 @@ class PlanRouteRequest(_message.Message):
     OPEN_MODELS_ONLY_FIELD_NUMBER: _builtins.int
     BASELINE_MODEL_FIELD_NUMBER: _builtins.int
     BASELINE_INPUT_TOKENS_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    OPTIMIZE_FOR_FIELD_NUMBER: _builtins.int
+    QUALITY_MIN_FIELD_NUMBER: _builtins.int
+    LATENCY_MS_MAX_FIELD_NUMBER: _builtins.int
+    TIMEOUT_MS_FIELD_NUMBER: _builtins.int
+    EMBEDDING_FIELD_NUMBER: _builtins.int
+    BUDGET_PACE_FIELD_NUMBER: _builtins.int
+    CALLS_MAX_FIELD_NUMBER: _builtins.int
+    COST_USD_NANOS_MAX_FIELD_NUMBER: _builtins.int
+    SESSION_FIELD_NUMBER: _builtins.int
+    QUALITY_REFERENCE_MODEL_FIELD_NUMBER: _builtins.int
+    TAGS_FIELD_NUMBER: _builtins.int
     scope: _builtins.str
     """Who asks."""
     model: _builtins.str
@@ -408,6 +822,26 @@ class PlanRouteRequest(_message.Message):
     """Use only open models."""
     baseline_model: _builtins.str
     """The model savings are reckoned against; the catalog's when empty."""
+    request_id: _builtins.str
+    """The request's UUID: what is decided is written down under it, and sampling and experiments depend on it. Empty: nothing is written down."""
+    optimize_for: Global___OptimizeFor.ValueType
+    """What matters most, where rules and policies leave it open."""
+    quality_min: _builtins.float
+    """Only models whose answer is good with at least this likelihood, 0 to 1, as far as anything is known of them."""
+    latency_ms_max: _builtins.int
+    """Only models that likely answer within this time."""
+    timeout_ms: _builtins.int
+    """How long the caller will wait. A provider's Batch API is only used where this allows it. The default of the task when 0."""
+    embedding: _builtins.bytes
+    """The embedding of the last user turn, as the cache computed it: 384 float16, little-endian. Empty: the router does without."""
+    calls_max: _builtins.int
+    """At most this many calls to providers; the catalog's or the rule's when 0."""
+    cost_usd_nanos_max: _builtins.int
+    """All attempts together may cost this much; no limit when 0."""
+    session: _builtins.str
+    """Keeps a conversation on one deployment while that is healthy; the user of the scope when empty."""
+    quality_reference_model: _builtins.str
+    """The reference model of a quality floor "at least this share of its quality"; quality_min is absolute when empty."""
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_chat_pb2.ChatMessage]:
         """The conversation."""
@@ -428,6 +862,14 @@ class PlanRouteRequest(_message.Message):
     def baseline_input_tokens(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """Prompt tokens by encoding before the optimizer shortened it, for the baseline; as input_tokens when empty."""
 
+    @_builtins.property
+    def budget_pace(self) -> Global___BudgetPace:
+        """How the budget stands, for pacing; absent where nobody knows."""
+
+    @_builtins.property
+    def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Tags of the request, for rules."""
+
     def __init__(
         self,
         *,
@@ -442,12 +884,31 @@ class PlanRouteRequest(_message.Message):
         open_models_only: _builtins.bool = ...,
         baseline_model: _builtins.str = ...,
         baseline_input_tokens: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        request_id: _builtins.str = ...,
+        optimize_for: Global___OptimizeFor.ValueType = ...,
+        quality_min: _builtins.float | None = ...,
+        latency_ms_max: _builtins.int | None = ...,
+        timeout_ms: _builtins.int = ...,
+        embedding: _builtins.bytes = ...,
+        budget_pace: Global___BudgetPace | None = ...,
+        calls_max: _builtins.int = ...,
+        cost_usd_nanos_max: _builtins.int = ...,
+        session: _builtins.str = ...,
+        quality_reference_model: _builtins.str = ...,
+        tags: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["parameters", b"parameters"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_latency_ms_max", b"_latency_ms_max", "_quality_min", b"_quality_min", "budget_pace", b"budget_pace", "latency_ms_max", b"latency_ms_max", "parameters", b"parameters", "quality_min", b"quality_min"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_providers", b"allowed_providers", "baseline_input_tokens", b"baseline_input_tokens", "baseline_model", b"baseline_model", "input_tokens", b"input_tokens", "messages", b"messages", "model", b"model", "open_models_only", b"open_models_only", "parameters", b"parameters", "scope", b"scope", "task", b"task", "tier", b"tier"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_latency_ms_max", b"_latency_ms_max", "_quality_min", b"_quality_min", "allowed_providers", b"allowed_providers", "baseline_input_tokens", b"baseline_input_tokens", "baseline_model", b"baseline_model", "budget_pace", b"budget_pace", "calls_max", b"calls_max", "cost_usd_nanos_max", b"cost_usd_nanos_max", "embedding", b"embedding", "input_tokens", b"input_tokens", "latency_ms_max", b"latency_ms_max", "messages", b"messages", "model", b"model", "open_models_only", b"open_models_only", "optimize_for", b"optimize_for", "parameters", b"parameters", "quality_min", b"quality_min", "quality_reference_model", b"quality_reference_model", "request_id", b"request_id", "scope", b"scope", "session", b"session", "tags", b"tags", "task", b"task", "tier", b"tier", "timeout_ms", b"timeout_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__latency_ms_max: _TypeAlias = _typing.Literal["latency_ms_max"]  # noqa: Y015
+    _WhichOneofArgType__latency_ms_max: _TypeAlias = _typing.Literal["_latency_ms_max", b"_latency_ms_max"]  # noqa: Y015
+    _WhichOneofReturnType__quality_min: _TypeAlias = _typing.Literal["quality_min"]  # noqa: Y015
+    _WhichOneofArgType__quality_min: _TypeAlias = _typing.Literal["_quality_min", b"_quality_min"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__latency_ms_max) -> _WhichOneofReturnType__latency_ms_max | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__quality_min) -> _WhichOneofReturnType__quality_min | None: ...
 
 Global___PlanRouteRequest: _TypeAlias = PlanRouteRequest  # noqa: Y015
 
@@ -460,6 +921,7 @@ class PlanRouteResponse(_message.Message):
     ROUTE_FIELD_NUMBER: _builtins.int
     BASELINE_MODEL_FIELD_NUMBER: _builtins.int
     BASELINE_LIKELY_USD_NANOS_FIELD_NUMBER: _builtins.int
+    SHADOWS_FIELD_NUMBER: _builtins.int
     baseline_model: _builtins.str
     """The model savings are reckoned against."""
     baseline_likely_usd_nanos: _builtins.int
@@ -468,16 +930,21 @@ class PlanRouteResponse(_message.Message):
     def route(self) -> Global___Route:
         """Whom to ask."""
 
+    @_builtins.property
+    def shadows(self) -> _containers.RepeatedCompositeFieldContainer[Global___Shadow]:
+        """Routes to follow beside, for comparison only: their answers are not served, their cost is charged. Shadows of experiments and drift checks."""
+
     def __init__(
         self,
         *,
         route: Global___Route | None = ...,
         baseline_model: _builtins.str = ...,
         baseline_likely_usd_nanos: _builtins.int = ...,
+        shadows: _abc.Iterable[Global___Shadow] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["route", b"route"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["baseline_likely_usd_nanos", b"baseline_likely_usd_nanos", "baseline_model", b"baseline_model", "route", b"route"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["baseline_likely_usd_nanos", b"baseline_likely_usd_nanos", "baseline_model", b"baseline_model", "route", b"route", "shadows", b"shadows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -502,6 +969,9 @@ class Attempt(_message.Message):
     SERVICE_TIER_FIELD_NUMBER: _builtins.int
     PRICE_SOURCE_FIELD_NUMBER: _builtins.int
     PRICE_UNKNOWN_FIELD_NUMBER: _builtins.int
+    FAILURE_KIND_FIELD_NUMBER: _builtins.int
+    HEDGE_FIELD_NUMBER: _builtins.int
+    EXPECTED_GAIN_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """The model."""
     provider: _builtins.str
@@ -526,6 +996,12 @@ class Attempt(_message.Message):
     """Where the rates are from, as in Model.price_source."""
     price_unknown: _builtins.bool
     """True when no price, or only a part of one, was known and cost_usd_nanos is an upper bound."""
+    failure_kind: _builtins.str
+    """What kind of failure it was, in one word (overloaded, rate_limited, timeout, connection …); empty where it was none."""
+    hedge: _builtins.bool
+    """True when it was sent because another call took too long."""
+    expected_gain: _builtins.float
+    """What the judge expected to gain by asking a dearer model, in quality (0 to 1), after this answer; absent where it did not say."""
     @_builtins.property
     def usage(self) -> _chat_pb2.TokenUsage:
         """Tokens."""
@@ -546,14 +1022,22 @@ class Attempt(_message.Message):
         service_tier: _builtins.str = ...,
         price_source: _builtins.str = ...,
         price_unknown: _builtins.bool = ...,
+        failure_kind: _builtins.str = ...,
+        hedge: _builtins.bool = ...,
+        expected_gain: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_confidence", b"_confidence", "confidence", b"confidence", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_confidence", b"_confidence", "_expected_gain", b"_expected_gain", "confidence", b"confidence", "expected_gain", b"expected_gain", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_confidence", b"_confidence", "confidence", b"confidence", "cost_usd_nanos", b"cost_usd_nanos", "deployment", b"deployment", "first_token_ms", b"first_token_ms", "latency_ms", b"latency_ms", "model", b"model", "outcome", b"outcome", "price_source", b"price_source", "price_unknown", b"price_unknown", "provider", b"provider", "reason", b"reason", "service_tier", b"service_tier", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_confidence", b"_confidence", "_expected_gain", b"_expected_gain", "confidence", b"confidence", "cost_usd_nanos", b"cost_usd_nanos", "deployment", b"deployment", "expected_gain", b"expected_gain", "failure_kind", b"failure_kind", "first_token_ms", b"first_token_ms", "hedge", b"hedge", "latency_ms", b"latency_ms", "model", b"model", "outcome", b"outcome", "price_source", b"price_source", "price_unknown", b"price_unknown", "provider", b"provider", "reason", b"reason", "service_tier", b"service_tier", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__confidence: _TypeAlias = _typing.Literal["confidence"]  # noqa: Y015
     _WhichOneofArgType__confidence: _TypeAlias = _typing.Literal["_confidence", b"_confidence"]  # noqa: Y015
+    _WhichOneofReturnType__expected_gain: _TypeAlias = _typing.Literal["expected_gain"]  # noqa: Y015
+    _WhichOneofArgType__expected_gain: _TypeAlias = _typing.Literal["_expected_gain", b"_expected_gain"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__confidence) -> _WhichOneofReturnType__confidence | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_gain) -> _WhichOneofReturnType__expected_gain | None: ...
 
 Global___Attempt: _TypeAlias = Attempt  # noqa: Y015
 
@@ -569,12 +1053,21 @@ class GenerateRequest(_message.Message):
     MESSAGES_FIELD_NUMBER: _builtins.int
     PARAMETERS_FIELD_NUMBER: _builtins.int
     TASK_FIELD_NUMBER: _builtins.int
+    EMBEDDING_FIELD_NUMBER: _builtins.int
+    SHADOW_OF_FIELD_NUMBER: _builtins.int
+    SESSION_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """A UUID for logs and upstream idempotency."""
     scope: _builtins.str
     """Who asks."""
     task: _builtins.str
     """What the request is for."""
+    embedding: _builtins.bytes
+    """The embedding of the last user turn, as in PlanRouteRequest."""
+    shadow_of: _builtins.str
+    """The request that this one shadows; empty for one whose answer is served."""
+    session: _builtins.str
+    """Keeps a conversation on one deployment, as in PlanRouteRequest."""
     @_builtins.property
     def route(self) -> Global___Route:
         """The plan to follow, as PlanRoute gave it."""
@@ -596,10 +1089,13 @@ class GenerateRequest(_message.Message):
         messages: _abc.Iterable[_chat_pb2.ChatMessage] | None = ...,
         parameters: _chat_pb2.Parameters | None = ...,
         task: _builtins.str = ...,
+        embedding: _builtins.bytes = ...,
+        shadow_of: _builtins.str = ...,
+        session: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["parameters", b"parameters", "route", b"route"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["messages", b"messages", "parameters", b"parameters", "request_id", b"request_id", "route", b"route", "scope", b"scope", "task", b"task"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["embedding", b"embedding", "messages", b"messages", "parameters", b"parameters", "request_id", b"request_id", "route", b"route", "scope", b"scope", "session", b"session", "shadow_of", b"shadow_of", "task", b"task"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -618,6 +1114,8 @@ class GenerateResponse(_message.Message):
     ESCALATED_FIELD_NUMBER: _builtins.int
     EXTRA_JSON_FIELD_NUMBER: _builtins.int
     UPSTREAM_US_FIELD_NUMBER: _builtins.int
+    CONFIDENCE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """The model that gave it."""
     cost_usd_nanos: _builtins.int
@@ -628,6 +1126,10 @@ class GenerateResponse(_message.Message):
     """A JSON object with the remaining fields of the provider's response (system_fingerprint …)."""
     upstream_us: _builtins.int
     """How long providers were waited for, in microseconds of wall time (calls side by side count once)."""
+    confidence: _builtins.float
+    """How sure the judge is that the answer is good, 0 to 1; absent when it was not judged."""
+    reason: _builtins.str
+    """Why the route ended here, in a few words."""
     @_builtins.property
     def answer(self) -> _chat_pb2.Answer:
         """The answer."""
@@ -646,12 +1148,16 @@ class GenerateResponse(_message.Message):
         escalated: _builtins.bool = ...,
         extra_json: _builtins.str = ...,
         upstream_us: _builtins.int = ...,
+        confidence: _builtins.float | None = ...,
+        reason: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_confidence", b"_confidence", "answer", b"answer", "confidence", b"confidence"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "attempts", b"attempts", "cost_usd_nanos", b"cost_usd_nanos", "escalated", b"escalated", "extra_json", b"extra_json", "model", b"model", "upstream_us", b"upstream_us"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_confidence", b"_confidence", "answer", b"answer", "attempts", b"attempts", "confidence", b"confidence", "cost_usd_nanos", b"cost_usd_nanos", "escalated", b"escalated", "extra_json", b"extra_json", "model", b"model", "reason", b"reason", "upstream_us", b"upstream_us"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__confidence: _TypeAlias = _typing.Literal["confidence"]  # noqa: Y015
+    _WhichOneofArgType__confidence: _TypeAlias = _typing.Literal["_confidence", b"_confidence"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__confidence) -> _WhichOneofReturnType__confidence | None: ...
 
 Global___GenerateResponse: _TypeAlias = GenerateResponse  # noqa: Y015
 
@@ -667,12 +1173,21 @@ class StreamGenerateRequest(_message.Message):
     MESSAGES_FIELD_NUMBER: _builtins.int
     PARAMETERS_FIELD_NUMBER: _builtins.int
     TASK_FIELD_NUMBER: _builtins.int
+    EMBEDDING_FIELD_NUMBER: _builtins.int
+    SHADOW_OF_FIELD_NUMBER: _builtins.int
+    SESSION_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """A UUID for logs and upstream idempotency."""
     scope: _builtins.str
     """Who asks."""
     task: _builtins.str
     """What the request is for."""
+    embedding: _builtins.bytes
+    """The embedding of the last user turn, as in PlanRouteRequest."""
+    shadow_of: _builtins.str
+    """The request that this one shadows; empty for one whose answer is served."""
+    session: _builtins.str
+    """Keeps a conversation on one deployment, as in PlanRouteRequest."""
     @_builtins.property
     def route(self) -> Global___Route:
         """The plan to follow, as PlanRoute gave it."""
@@ -694,10 +1209,13 @@ class StreamGenerateRequest(_message.Message):
         messages: _abc.Iterable[_chat_pb2.ChatMessage] | None = ...,
         parameters: _chat_pb2.Parameters | None = ...,
         task: _builtins.str = ...,
+        embedding: _builtins.bytes = ...,
+        shadow_of: _builtins.str = ...,
+        session: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["parameters", b"parameters", "route", b"route"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["messages", b"messages", "parameters", b"parameters", "request_id", b"request_id", "route", b"route", "scope", b"scope", "task", b"task"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["embedding", b"embedding", "messages", b"messages", "parameters", b"parameters", "request_id", b"request_id", "route", b"route", "scope", b"scope", "session", b"session", "shadow_of", b"shadow_of", "task", b"task"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1355,3 +1873,3484 @@ class RatedPart(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RatedPart: _TypeAlias = RatedPart  # noqa: Y015
+
+@_typing.final
+class BudgetPace(_message.Message):
+    """How the tightest budget of a request stands."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USED_SHARE_FIELD_NUMBER: _builtins.int
+    ELAPSED_SHARE_FIELD_NUMBER: _builtins.int
+    used_share: _builtins.float
+    """The share of the limit that is spent or held."""
+    elapsed_share: _builtins.float
+    """The share of the period that has passed."""
+    def __init__(
+        self,
+        *,
+        used_share: _builtins.float = ...,
+        elapsed_share: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["elapsed_share", b"elapsed_share", "used_share", b"used_share"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BudgetPace: _TypeAlias = BudgetPace  # noqa: Y015
+
+@_typing.final
+class Shadow(_message.Message):
+    """A route that is followed for comparison."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROUTE_FIELD_NUMBER: _builtins.int
+    CAUSE_FIELD_NUMBER: _builtins.int
+    cause: _builtins.str
+    """Why: "experiment" or "drift"."""
+    @_builtins.property
+    def route(self) -> Global___Route:
+        """Whom to ask."""
+
+    def __init__(
+        self,
+        *,
+        route: Global___Route | None = ...,
+        cause: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["route", b"route"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cause", b"cause", "route", b"route"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Shadow: _TypeAlias = Shadow  # noqa: Y015
+
+@_typing.final
+class Deployment(_message.Message):
+    """A place where a model runs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DEPLOYMENT_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    PROVIDER_FIELD_NUMBER: _builtins.int
+    WIRE_FIELD_NUMBER: _builtins.int
+    HOST_FIELD_NUMBER: _builtins.int
+    WEIGHT_FIELD_NUMBER: _builtins.int
+    ENABLED_FIELD_NUMBER: _builtins.int
+    HEALTH_FIELD_NUMBER: _builtins.int
+    COOLDOWN_END_TIME_FIELD_NUMBER: _builtins.int
+    COOLDOWN_REASON_FIELD_NUMBER: _builtins.int
+    CALLS_IN_FLIGHT_FIELD_NUMBER: _builtins.int
+    LATENCY_MS_FIELD_NUMBER: _builtins.int
+    ERROR_RATE_FIELD_NUMBER: _builtins.int
+    REQUESTS_REMAINING_FIELD_NUMBER: _builtins.int
+    TOKENS_REMAINING_FIELD_NUMBER: _builtins.int
+    LIMITS_RESET_TIME_FIELD_NUMBER: _builtins.int
+    BATCH_FIELD_NUMBER: _builtins.int
+    LISTING_FIELD_NUMBER: _builtins.int
+    CAPABILITIES_FIELD_NUMBER: _builtins.int
+    PRICE_SOURCE_FIELD_NUMBER: _builtins.int
+    deployment: _builtins.str
+    """Its name, unique in the catalog."""
+    model: _builtins.str
+    """The model that runs there."""
+    provider: _builtins.str
+    """Who sells or hosts it."""
+    wire: _builtins.str
+    """How it is spoken to: "openai", "azure", "anthropic", "cohere", "any_llm"."""
+    host: _builtins.str
+    """The host it is reached at."""
+    weight: _builtins.float
+    """Its share of the calls, relative to the other deployments of the model."""
+    enabled: _builtins.bool
+    """False when it was taken out of use."""
+    health: Global___DeploymentHealth.ValueType
+    """How it is doing."""
+    cooldown_reason: _builtins.str
+    """Why it takes none, in a few words."""
+    calls_in_flight: _builtins.int
+    """Calls under way in this replica."""
+    latency_ms: _builtins.int
+    """Smoothed latency; absent before the first answer."""
+    error_rate: _builtins.float
+    """Smoothed share of calls that failed, 0 to 1."""
+    requests_remaining: _builtins.int
+    """Requests that the provider says are left in its window; absent where it does not say."""
+    tokens_remaining: _builtins.int
+    """Tokens that the provider says are left in its window; absent where it does not say."""
+    batch: _builtins.bool
+    """True when it is a provider's Batch API."""
+    listing: _builtins.str
+    """What the provider's listing says of the model: "listed", "not listed", or empty where it lists nothing or was not asked."""
+    price_source: _builtins.str
+    """Its price, where that is not the model's: the provider's name in the price book."""
+    @_builtins.property
+    def cooldown_end_time(self) -> _timestamp_pb2.Timestamp:
+        """Until when it takes no calls; absent when it does."""
+
+    @_builtins.property
+    def limits_reset_time(self) -> _timestamp_pb2.Timestamp:
+        """When the tighter of the two windows begins anew."""
+
+    @_builtins.property
+    def capabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What the model can do, as declared and as the provider lists it."""
+
+    def __init__(
+        self,
+        *,
+        deployment: _builtins.str = ...,
+        model: _builtins.str = ...,
+        provider: _builtins.str = ...,
+        wire: _builtins.str = ...,
+        host: _builtins.str = ...,
+        weight: _builtins.float = ...,
+        enabled: _builtins.bool = ...,
+        health: Global___DeploymentHealth.ValueType = ...,
+        cooldown_end_time: _timestamp_pb2.Timestamp | None = ...,
+        cooldown_reason: _builtins.str = ...,
+        calls_in_flight: _builtins.int = ...,
+        latency_ms: _builtins.int | None = ...,
+        error_rate: _builtins.float = ...,
+        requests_remaining: _builtins.int | None = ...,
+        tokens_remaining: _builtins.int | None = ...,
+        limits_reset_time: _timestamp_pb2.Timestamp | None = ...,
+        batch: _builtins.bool = ...,
+        listing: _builtins.str = ...,
+        capabilities: _abc.Iterable[_builtins.str] | None = ...,
+        price_source: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_latency_ms", b"_latency_ms", "_requests_remaining", b"_requests_remaining", "_tokens_remaining", b"_tokens_remaining", "cooldown_end_time", b"cooldown_end_time", "latency_ms", b"latency_ms", "limits_reset_time", b"limits_reset_time", "requests_remaining", b"requests_remaining", "tokens_remaining", b"tokens_remaining"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_latency_ms", b"_latency_ms", "_requests_remaining", b"_requests_remaining", "_tokens_remaining", b"_tokens_remaining", "batch", b"batch", "calls_in_flight", b"calls_in_flight", "capabilities", b"capabilities", "cooldown_end_time", b"cooldown_end_time", "cooldown_reason", b"cooldown_reason", "deployment", b"deployment", "enabled", b"enabled", "error_rate", b"error_rate", "health", b"health", "host", b"host", "latency_ms", b"latency_ms", "limits_reset_time", b"limits_reset_time", "listing", b"listing", "model", b"model", "price_source", b"price_source", "provider", b"provider", "requests_remaining", b"requests_remaining", "tokens_remaining", b"tokens_remaining", "weight", b"weight", "wire", b"wire"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__latency_ms: _TypeAlias = _typing.Literal["latency_ms"]  # noqa: Y015
+    _WhichOneofArgType__latency_ms: _TypeAlias = _typing.Literal["_latency_ms", b"_latency_ms"]  # noqa: Y015
+    _WhichOneofReturnType__requests_remaining: _TypeAlias = _typing.Literal["requests_remaining"]  # noqa: Y015
+    _WhichOneofArgType__requests_remaining: _TypeAlias = _typing.Literal["_requests_remaining", b"_requests_remaining"]  # noqa: Y015
+    _WhichOneofReturnType__tokens_remaining: _TypeAlias = _typing.Literal["tokens_remaining"]  # noqa: Y015
+    _WhichOneofArgType__tokens_remaining: _TypeAlias = _typing.Literal["_tokens_remaining", b"_tokens_remaining"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__latency_ms) -> _WhichOneofReturnType__latency_ms | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__requests_remaining) -> _WhichOneofReturnType__requests_remaining | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__tokens_remaining) -> _WhichOneofReturnType__tokens_remaining | None: ...
+
+Global___Deployment: _TypeAlias = Deployment  # noqa: Y015
+
+@_typing.final
+class GetModelRequest(_message.Message):
+    """Asks for a model."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Its name."""
+    scope: _builtins.str
+    """Whose prices, as in ListModelsRequest."""
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        scope: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "scope", b"scope"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetModelRequest: _TypeAlias = GetModelRequest  # noqa: Y015
+
+@_typing.final
+class GetModelResponse(_message.Message):
+    """The model."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    DEPLOYMENTS_FIELD_NUMBER: _builtins.int
+    FALLBACKS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def model(self) -> Global___Model:
+        """The model."""
+
+    @_builtins.property
+    def deployments(self) -> _containers.RepeatedCompositeFieldContainer[Global___Deployment]:
+        """Where it runs."""
+
+    @_builtins.property
+    def fallbacks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Who is asked when it fails."""
+
+    def __init__(
+        self,
+        *,
+        model: Global___Model | None = ...,
+        deployments: _abc.Iterable[Global___Deployment] | None = ...,
+        fallbacks: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deployments", b"deployments", "fallbacks", b"fallbacks", "model", b"model"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetModelResponse: _TypeAlias = GetModelResponse  # noqa: Y015
+
+@_typing.final
+class UpdateDeploymentRequest(_message.Message):
+    """Changes a deployment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    DEPLOYMENT_FIELD_NUMBER: _builtins.int
+    UPDATE_MASK_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """A UUID that makes the call safe to repeat."""
+    @_builtins.property
+    def deployment(self) -> Global___Deployment:
+        """Its name, and the new weight and enabled."""
+
+    @_builtins.property
+    def update_mask(self) -> _field_mask_pb2.FieldMask:
+        """Which of "weight" and "enabled" to change; both when empty."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        deployment: Global___Deployment | None = ...,
+        update_mask: _field_mask_pb2.FieldMask | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["deployment", b"deployment", "update_mask", b"update_mask"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deployment", b"deployment", "request_id", b"request_id", "update_mask", b"update_mask"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateDeploymentRequest: _TypeAlias = UpdateDeploymentRequest  # noqa: Y015
+
+@_typing.final
+class UpdateDeploymentResponse(_message.Message):
+    """Changed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DEPLOYMENT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def deployment(self) -> Global___Deployment:
+        """The deployment."""
+
+    def __init__(
+        self,
+        *,
+        deployment: Global___Deployment | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["deployment", b"deployment"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deployment", b"deployment"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateDeploymentResponse: _TypeAlias = UpdateDeploymentResponse  # noqa: Y015
+
+@_typing.final
+class RuleWeights(_message.Message):
+    """How much each matters to a balanced rule; only their proportions count."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COST_FIELD_NUMBER: _builtins.int
+    LATENCY_FIELD_NUMBER: _builtins.int
+    QUALITY_FIELD_NUMBER: _builtins.int
+    cost: _builtins.float
+    """Cost."""
+    latency: _builtins.float
+    """Latency."""
+    quality: _builtins.float
+    """Quality."""
+    def __init__(
+        self,
+        *,
+        cost: _builtins.float = ...,
+        latency: _builtins.float = ...,
+        quality: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cost", b"cost", "latency", b"latency", "quality", b"quality"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RuleWeights: _TypeAlias = RuleWeights  # noqa: Y015
+
+@_typing.final
+class RuleMatch(_message.Message):
+    """Which requests a rule is for; every condition that is given must hold."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASKS_FIELD_NUMBER: _builtins.int
+    TIERS_FIELD_NUMBER: _builtins.int
+    COMPLEXITY_MIN_FIELD_NUMBER: _builtins.int
+    COMPLEXITY_MAX_FIELD_NUMBER: _builtins.int
+    OPTIMIZE_FOR_FIELD_NUMBER: _builtins.int
+    TAGS_FIELD_NUMBER: _builtins.int
+    INPUT_TOKENS_MIN_FIELD_NUMBER: _builtins.int
+    INPUT_TOKENS_MAX_FIELD_NUMBER: _builtins.int
+    NEEDS_FIELD_NUMBER: _builtins.int
+    complexity_min: _builtins.float
+    """From this complexity, 0 to 1."""
+    complexity_max: _builtins.float
+    """Below this complexity, or up to and including 1."""
+    input_tokens_min: _builtins.int
+    """From this many prompt tokens."""
+    input_tokens_max: _builtins.int
+    """Up to this many prompt tokens."""
+    @_builtins.property
+    def tasks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Any of these tasks; "caption*" matches a beginning. All when empty."""
+
+    @_builtins.property
+    def tiers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Any of these tiers of users; all when empty."""
+
+    @_builtins.property
+    def optimize_for(self) -> _containers.RepeatedScalarFieldContainer[Global___OptimizeFor.ValueType]:
+        """Any of these wishes of the caller; all when empty."""
+
+    @_builtins.property
+    def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """All of these tags."""
+
+    @_builtins.property
+    def needs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Capabilities that the request needs: "tools", "vision", "json". All must be needed."""
+
+    def __init__(
+        self,
+        *,
+        tasks: _abc.Iterable[_builtins.str] | None = ...,
+        tiers: _abc.Iterable[_builtins.str] | None = ...,
+        complexity_min: _builtins.float | None = ...,
+        complexity_max: _builtins.float | None = ...,
+        optimize_for: _abc.Iterable[Global___OptimizeFor.ValueType] | None = ...,
+        tags: _abc.Iterable[_builtins.str] | None = ...,
+        input_tokens_min: _builtins.int | None = ...,
+        input_tokens_max: _builtins.int | None = ...,
+        needs: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_complexity_max", b"_complexity_max", "_complexity_min", b"_complexity_min", "_input_tokens_max", b"_input_tokens_max", "_input_tokens_min", b"_input_tokens_min", "complexity_max", b"complexity_max", "complexity_min", b"complexity_min", "input_tokens_max", b"input_tokens_max", "input_tokens_min", b"input_tokens_min"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_complexity_max", b"_complexity_max", "_complexity_min", b"_complexity_min", "_input_tokens_max", b"_input_tokens_max", "_input_tokens_min", b"_input_tokens_min", "complexity_max", b"complexity_max", "complexity_min", b"complexity_min", "input_tokens_max", b"input_tokens_max", "input_tokens_min", b"input_tokens_min", "needs", b"needs", "optimize_for", b"optimize_for", "tags", b"tags", "tasks", b"tasks", "tiers", b"tiers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__complexity_max: _TypeAlias = _typing.Literal["complexity_max"]  # noqa: Y015
+    _WhichOneofArgType__complexity_max: _TypeAlias = _typing.Literal["_complexity_max", b"_complexity_max"]  # noqa: Y015
+    _WhichOneofReturnType__complexity_min: _TypeAlias = _typing.Literal["complexity_min"]  # noqa: Y015
+    _WhichOneofArgType__complexity_min: _TypeAlias = _typing.Literal["_complexity_min", b"_complexity_min"]  # noqa: Y015
+    _WhichOneofReturnType__input_tokens_max: _TypeAlias = _typing.Literal["input_tokens_max"]  # noqa: Y015
+    _WhichOneofArgType__input_tokens_max: _TypeAlias = _typing.Literal["_input_tokens_max", b"_input_tokens_max"]  # noqa: Y015
+    _WhichOneofReturnType__input_tokens_min: _TypeAlias = _typing.Literal["input_tokens_min"]  # noqa: Y015
+    _WhichOneofArgType__input_tokens_min: _TypeAlias = _typing.Literal["_input_tokens_min", b"_input_tokens_min"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__complexity_max) -> _WhichOneofReturnType__complexity_max | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__complexity_min) -> _WhichOneofReturnType__complexity_min | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__input_tokens_max) -> _WhichOneofReturnType__input_tokens_max | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__input_tokens_min) -> _WhichOneofReturnType__input_tokens_min | None: ...
+
+Global___RuleMatch: _TypeAlias = RuleMatch  # noqa: Y015
+
+@_typing.final
+class RuleAction(_message.Message):
+    """What a rule does with the requests it is for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STRATEGY_FIELD_NUMBER: _builtins.int
+    WEIGHTS_FIELD_NUMBER: _builtins.int
+    MODELS_FIELD_NUMBER: _builtins.int
+    MODELS_DENIED_FIELD_NUMBER: _builtins.int
+    ALLOWED_PROVIDERS_FIELD_NUMBER: _builtins.int
+    QUALITY_MIN_FIELD_NUMBER: _builtins.int
+    QUALITY_REFERENCE_MODEL_FIELD_NUMBER: _builtins.int
+    LATENCY_MS_MAX_FIELD_NUMBER: _builtins.int
+    CALLS_MAX_FIELD_NUMBER: _builtins.int
+    COST_USD_NANOS_MAX_FIELD_NUMBER: _builtins.int
+    ACCEPT_CONFIDENCE_FIELD_NUMBER: _builtins.int
+    USD_NANOS_PER_QUALITY_POINT_FIELD_NUMBER: _builtins.int
+    strategy: Global___RuleStrategy.ValueType
+    """How to choose."""
+    quality_min: _builtins.float
+    """Only models of predicted quality from this, 0 to 1; of the share of quality_reference_model's where that is given."""
+    quality_reference_model: _builtins.str
+    """The reference of quality_min."""
+    latency_ms_max: _builtins.int
+    """Only models of likely latency up to this."""
+    calls_max: _builtins.int
+    """At most this many calls a request; the catalog's when 0."""
+    cost_usd_nanos_max: _builtins.int
+    """At most this cost a request, in nanodollars; no limit when 0."""
+    accept_confidence: _builtins.float
+    """Confidence from which a cascade takes an answer; the catalog's when absent. Not used where a calibration is in force."""
+    usd_nanos_per_quality_point: _builtins.int
+    """What a point of quality (a hundredth) may cost; for cascades and learned rules. 0: not set."""
+    @_builtins.property
+    def weights(self) -> Global___RuleWeights:
+        """For a balanced rule."""
+
+    @_builtins.property
+    def models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only these models, in this order where the strategy is a cascade; all when empty."""
+
+    @_builtins.property
+    def models_denied(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Never these models."""
+
+    @_builtins.property
+    def allowed_providers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only these providers; all when empty."""
+
+    def __init__(
+        self,
+        *,
+        strategy: Global___RuleStrategy.ValueType = ...,
+        weights: Global___RuleWeights | None = ...,
+        models: _abc.Iterable[_builtins.str] | None = ...,
+        models_denied: _abc.Iterable[_builtins.str] | None = ...,
+        allowed_providers: _abc.Iterable[_builtins.str] | None = ...,
+        quality_min: _builtins.float | None = ...,
+        quality_reference_model: _builtins.str = ...,
+        latency_ms_max: _builtins.int | None = ...,
+        calls_max: _builtins.int = ...,
+        cost_usd_nanos_max: _builtins.int = ...,
+        accept_confidence: _builtins.float | None = ...,
+        usd_nanos_per_quality_point: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_accept_confidence", b"_accept_confidence", "_latency_ms_max", b"_latency_ms_max", "_quality_min", b"_quality_min", "accept_confidence", b"accept_confidence", "latency_ms_max", b"latency_ms_max", "quality_min", b"quality_min", "weights", b"weights"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_accept_confidence", b"_accept_confidence", "_latency_ms_max", b"_latency_ms_max", "_quality_min", b"_quality_min", "accept_confidence", b"accept_confidence", "allowed_providers", b"allowed_providers", "calls_max", b"calls_max", "cost_usd_nanos_max", b"cost_usd_nanos_max", "latency_ms_max", b"latency_ms_max", "models", b"models", "models_denied", b"models_denied", "quality_min", b"quality_min", "quality_reference_model", b"quality_reference_model", "strategy", b"strategy", "usd_nanos_per_quality_point", b"usd_nanos_per_quality_point", "weights", b"weights"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__accept_confidence: _TypeAlias = _typing.Literal["accept_confidence"]  # noqa: Y015
+    _WhichOneofArgType__accept_confidence: _TypeAlias = _typing.Literal["_accept_confidence", b"_accept_confidence"]  # noqa: Y015
+    _WhichOneofReturnType__latency_ms_max: _TypeAlias = _typing.Literal["latency_ms_max"]  # noqa: Y015
+    _WhichOneofArgType__latency_ms_max: _TypeAlias = _typing.Literal["_latency_ms_max", b"_latency_ms_max"]  # noqa: Y015
+    _WhichOneofReturnType__quality_min: _TypeAlias = _typing.Literal["quality_min"]  # noqa: Y015
+    _WhichOneofArgType__quality_min: _TypeAlias = _typing.Literal["_quality_min", b"_quality_min"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__accept_confidence) -> _WhichOneofReturnType__accept_confidence | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__latency_ms_max) -> _WhichOneofReturnType__latency_ms_max | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__quality_min) -> _WhichOneofReturnType__quality_min | None: ...
+
+Global___RuleAction: _TypeAlias = RuleAction  # noqa: Y015
+
+@_typing.final
+class Rule(_message.Message):
+    """A routing rule. The first that matches decides: longer scopes before shorter, then by priority, then the older."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RULE_ID_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    DISPLAY_NAME_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    MATCH_FIELD_NUMBER: _builtins.int
+    ACTION_FIELD_NUMBER: _builtins.int
+    DISABLED_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    DELETED_FIELD_NUMBER: _builtins.int
+    rule_id: _builtins.str
+    """Its name. Set by the server."""
+    scope: _builtins.str
+    """Where it applies: this scope and all below."""
+    display_name: _builtins.str
+    """For people."""
+    priority: _builtins.int
+    """Higher first among rules of the same scope."""
+    disabled: _builtins.bool
+    """True while it is not to be used."""
+    version: _builtins.int
+    """Counts its changes from 1. Set by the server."""
+    deleted: _builtins.bool
+    """True in the version that took it out of use. Set by the server."""
+    @_builtins.property
+    def match(self) -> Global___RuleMatch:
+        """Which requests."""
+
+    @_builtins.property
+    def action(self) -> Global___RuleAction:
+        """What to do with them."""
+
+    @_builtins.property
+    def update_time(self) -> _timestamp_pb2.Timestamp:
+        """When this version was kept. Set by the server."""
+
+    def __init__(
+        self,
+        *,
+        rule_id: _builtins.str = ...,
+        scope: _builtins.str = ...,
+        display_name: _builtins.str = ...,
+        priority: _builtins.int = ...,
+        match: Global___RuleMatch | None = ...,
+        action: Global___RuleAction | None = ...,
+        disabled: _builtins.bool = ...,
+        version: _builtins.int = ...,
+        update_time: _timestamp_pb2.Timestamp | None = ...,
+        deleted: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "match", b"match", "update_time", b"update_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "deleted", b"deleted", "disabled", b"disabled", "display_name", b"display_name", "match", b"match", "priority", b"priority", "rule_id", b"rule_id", "scope", b"scope", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Rule: _TypeAlias = Rule  # noqa: Y015
+
+@_typing.final
+class CreateRuleRequest(_message.Message):
+    """Creates a rule."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    RULE_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """A UUID that makes the call safe to repeat."""
+    @_builtins.property
+    def rule(self) -> Global___Rule:
+        """The rule."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        rule: Global___Rule | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["rule", b"rule"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "rule", b"rule"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateRuleRequest: _TypeAlias = CreateRuleRequest  # noqa: Y015
+
+@_typing.final
+class CreateRuleResponse(_message.Message):
+    """Created."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RULE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def rule(self) -> Global___Rule:
+        """The rule."""
+
+    def __init__(
+        self,
+        *,
+        rule: Global___Rule | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["rule", b"rule"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["rule", b"rule"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateRuleResponse: _TypeAlias = CreateRuleResponse  # noqa: Y015
+
+@_typing.final
+class GetRuleRequest(_message.Message):
+    """Asks for a rule."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCOPE_FIELD_NUMBER: _builtins.int
+    RULE_ID_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    scope: _builtins.str
+    """Where it applies."""
+    rule_id: _builtins.str
+    """Its name."""
+    version: _builtins.int
+    """The version; the newest when 0."""
+    def __init__(
+        self,
+        *,
+        scope: _builtins.str = ...,
+        rule_id: _builtins.str = ...,
+        version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["rule_id", b"rule_id", "scope", b"scope", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetRuleRequest: _TypeAlias = GetRuleRequest  # noqa: Y015
+
+@_typing.final
+class GetRuleResponse(_message.Message):
+    """The rule."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RULE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def rule(self) -> Global___Rule:
+        """The rule."""
+
+    def __init__(
+        self,
+        *,
+        rule: Global___Rule | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["rule", b"rule"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["rule", b"rule"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetRuleResponse: _TypeAlias = GetRuleResponse  # noqa: Y015
+
+@_typing.final
+class ListRulesRequest(_message.Message):
+    """Asks for rules."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCOPE_FIELD_NUMBER: _builtins.int
+    RULE_ID_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    scope: _builtins.str
+    """Those that apply here: of this scope and of those above."""
+    rule_id: _builtins.str
+    """Every version of this rule, newest first, instead."""
+    page_size: _builtins.int
+    """At most this many, 1 to 1000; 100 when 0."""
+    page_token: _builtins.str
+    """From the previous page."""
+    def __init__(
+        self,
+        *,
+        scope: _builtins.str = ...,
+        rule_id: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "rule_id", b"rule_id", "scope", b"scope"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListRulesRequest: _TypeAlias = ListRulesRequest  # noqa: Y015
+
+@_typing.final
+class ListRulesResponse(_message.Message):
+    """A page of rules."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RULES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """For the next page; empty on the last."""
+    @_builtins.property
+    def rules(self) -> _containers.RepeatedCompositeFieldContainer[Global___Rule]:
+        """The rules."""
+
+    def __init__(
+        self,
+        *,
+        rules: _abc.Iterable[Global___Rule] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "rules", b"rules"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListRulesResponse: _TypeAlias = ListRulesResponse  # noqa: Y015
+
+@_typing.final
+class UpdateRuleRequest(_message.Message):
+    """Changes a rule."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    RULE_FIELD_NUMBER: _builtins.int
+    UPDATE_MASK_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """A UUID that makes the call safe to repeat."""
+    @_builtins.property
+    def rule(self) -> Global___Rule:
+        """The rule with its rule_id and scope, and what is to change. With a version: only if that is still the newest."""
+
+    @_builtins.property
+    def update_mask(self) -> _field_mask_pb2.FieldMask:
+        """The fields to change; all when empty."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        rule: Global___Rule | None = ...,
+        update_mask: _field_mask_pb2.FieldMask | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["rule", b"rule", "update_mask", b"update_mask"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "rule", b"rule", "update_mask", b"update_mask"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateRuleRequest: _TypeAlias = UpdateRuleRequest  # noqa: Y015
+
+@_typing.final
+class UpdateRuleResponse(_message.Message):
+    """Changed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RULE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def rule(self) -> Global___Rule:
+        """The rule."""
+
+    def __init__(
+        self,
+        *,
+        rule: Global___Rule | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["rule", b"rule"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["rule", b"rule"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateRuleResponse: _TypeAlias = UpdateRuleResponse  # noqa: Y015
+
+@_typing.final
+class DeleteRuleRequest(_message.Message):
+    """Takes a rule out of use."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    RULE_ID_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """A UUID that makes the call safe to repeat."""
+    scope: _builtins.str
+    """Where it applies."""
+    rule_id: _builtins.str
+    """Its name."""
+    version: _builtins.int
+    """Only if this is still the newest version; whatever it is when 0."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        scope: _builtins.str = ...,
+        rule_id: _builtins.str = ...,
+        version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "rule_id", b"rule_id", "scope", b"scope", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteRuleRequest: _TypeAlias = DeleteRuleRequest  # noqa: Y015
+
+@_typing.final
+class DeleteRuleResponse(_message.Message):
+    """Done."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RULE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def rule(self) -> Global___Rule:
+        """Its last version."""
+
+    def __init__(
+        self,
+        *,
+        rule: Global___Rule | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["rule", b"rule"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["rule", b"rule"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteRuleResponse: _TypeAlias = DeleteRuleResponse  # noqa: Y015
+
+@_typing.final
+class ExplainRouteRequest(_message.Message):
+    """Asks why."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PLAN_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def plan(self) -> Global___PlanRouteRequest:
+        """The request, as it would be planned."""
+
+    def __init__(
+        self,
+        *,
+        plan: Global___PlanRouteRequest | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["plan", b"plan"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["plan", b"plan"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainRouteRequest: _TypeAlias = ExplainRouteRequest  # noqa: Y015
+
+@_typing.final
+class Consideration(_message.Message):
+    """What is known of a model for one request."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    PROVIDER_FIELD_NUMBER: _builtins.int
+    CHOSEN_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    LIKELY_USD_NANOS_FIELD_NUMBER: _builtins.int
+    PREDICTED_LATENCY_MS_FIELD_NUMBER: _builtins.int
+    PREDICTED_QUALITY_FIELD_NUMBER: _builtins.int
+    QUALITY_SOURCE_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """The model."""
+    provider: _builtins.str
+    """Its provider."""
+    chosen: _builtins.bool
+    """True when it is among the route's candidates."""
+    reason: _builtins.str
+    """Why it is, or is not, in a few words."""
+    likely_usd_nanos: _builtins.int
+    """What one call will likely cost, in nanodollars; absent where no price is known."""
+    predicted_latency_ms: _builtins.int
+    """How long it will likely take; absent where nothing is known."""
+    predicted_quality: _builtins.float
+    """How likely its answer is good, 0 to 1; absent where nothing is known."""
+    quality_source: _builtins.str
+    """Where the prediction is from: "feedback", "calibration", "outcomes", "prior"."""
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        provider: _builtins.str = ...,
+        chosen: _builtins.bool = ...,
+        reason: _builtins.str = ...,
+        likely_usd_nanos: _builtins.int | None = ...,
+        predicted_latency_ms: _builtins.int | None = ...,
+        predicted_quality: _builtins.float | None = ...,
+        quality_source: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_likely_usd_nanos", b"_likely_usd_nanos", "_predicted_latency_ms", b"_predicted_latency_ms", "_predicted_quality", b"_predicted_quality", "likely_usd_nanos", b"likely_usd_nanos", "predicted_latency_ms", b"predicted_latency_ms", "predicted_quality", b"predicted_quality"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_likely_usd_nanos", b"_likely_usd_nanos", "_predicted_latency_ms", b"_predicted_latency_ms", "_predicted_quality", b"_predicted_quality", "chosen", b"chosen", "likely_usd_nanos", b"likely_usd_nanos", "model", b"model", "predicted_latency_ms", b"predicted_latency_ms", "predicted_quality", b"predicted_quality", "provider", b"provider", "quality_source", b"quality_source", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__likely_usd_nanos: _TypeAlias = _typing.Literal["likely_usd_nanos"]  # noqa: Y015
+    _WhichOneofArgType__likely_usd_nanos: _TypeAlias = _typing.Literal["_likely_usd_nanos", b"_likely_usd_nanos"]  # noqa: Y015
+    _WhichOneofReturnType__predicted_latency_ms: _TypeAlias = _typing.Literal["predicted_latency_ms"]  # noqa: Y015
+    _WhichOneofArgType__predicted_latency_ms: _TypeAlias = _typing.Literal["_predicted_latency_ms", b"_predicted_latency_ms"]  # noqa: Y015
+    _WhichOneofReturnType__predicted_quality: _TypeAlias = _typing.Literal["predicted_quality"]  # noqa: Y015
+    _WhichOneofArgType__predicted_quality: _TypeAlias = _typing.Literal["_predicted_quality", b"_predicted_quality"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__likely_usd_nanos) -> _WhichOneofReturnType__likely_usd_nanos | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__predicted_latency_ms) -> _WhichOneofReturnType__predicted_latency_ms | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__predicted_quality) -> _WhichOneofReturnType__predicted_quality | None: ...
+
+Global___Consideration: _TypeAlias = Consideration  # noqa: Y015
+
+@_typing.final
+class ExplainRouteResponse(_message.Message):
+    """Why."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROUTE_FIELD_NUMBER: _builtins.int
+    RULE_FIELD_NUMBER: _builtins.int
+    COMPLEXITY_FIELD_NUMBER: _builtins.int
+    COMPLEXITY_REASONS_FIELD_NUMBER: _builtins.int
+    CONSIDERATIONS_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    BASELINE_MODEL_FIELD_NUMBER: _builtins.int
+    BASELINE_LIKELY_USD_NANOS_FIELD_NUMBER: _builtins.int
+    complexity: _builtins.float
+    """How hard the prompt looks, 0 to 1."""
+    reason: _builtins.str
+    """The whole decision in a sentence."""
+    baseline_model: _builtins.str
+    """The model savings are reckoned against."""
+    baseline_likely_usd_nanos: _builtins.int
+    """What the request would likely cost there, in nanodollars."""
+    @_builtins.property
+    def route(self) -> Global___Route:
+        """The route; absent when no model may or can serve the request, which reason then says."""
+
+    @_builtins.property
+    def rule(self) -> Global___Rule:
+        """The rule that decided; absent without one."""
+
+    @_builtins.property
+    def complexity_reasons(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What makes it look so."""
+
+    @_builtins.property
+    def considerations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Consideration]:
+        """Every model of the catalog."""
+
+    def __init__(
+        self,
+        *,
+        route: Global___Route | None = ...,
+        rule: Global___Rule | None = ...,
+        complexity: _builtins.float = ...,
+        complexity_reasons: _abc.Iterable[_builtins.str] | None = ...,
+        considerations: _abc.Iterable[Global___Consideration] | None = ...,
+        reason: _builtins.str = ...,
+        baseline_model: _builtins.str = ...,
+        baseline_likely_usd_nanos: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["route", b"route", "rule", b"rule"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["baseline_likely_usd_nanos", b"baseline_likely_usd_nanos", "baseline_model", b"baseline_model", "complexity", b"complexity", "complexity_reasons", b"complexity_reasons", "considerations", b"considerations", "reason", b"reason", "route", b"route", "rule", b"rule"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainRouteResponse: _TypeAlias = ExplainRouteResponse  # noqa: Y015
+
+@_typing.final
+class Decision(_message.Message):
+    """A routing decision and what came of it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    TASK_FIELD_NUMBER: _builtins.int
+    REQUESTED_MODEL_FIELD_NUMBER: _builtins.int
+    STRATEGY_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    RULE_ID_FIELD_NUMBER: _builtins.int
+    CALIBRATION_ID_FIELD_NUMBER: _builtins.int
+    EXPERIMENT_ID_FIELD_NUMBER: _builtins.int
+    ARM_FIELD_NUMBER: _builtins.int
+    COMPLEXITY_FIELD_NUMBER: _builtins.int
+    CANDIDATES_FIELD_NUMBER: _builtins.int
+    SERVED_MODEL_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    ESCALATED_FIELD_NUMBER: _builtins.int
+    CONFIDENCE_FIELD_NUMBER: _builtins.int
+    COST_USD_NANOS_FIELD_NUMBER: _builtins.int
+    LATENCY_MS_FIELD_NUMBER: _builtins.int
+    ATTEMPTS_FIELD_NUMBER: _builtins.int
+    QUALITY_FIELD_NUMBER: _builtins.int
+    SHADOW_OF_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """The request's id."""
+    scope: _builtins.str
+    """Who asked."""
+    task: _builtins.str
+    """What for."""
+    requested_model: _builtins.str
+    """The model that was asked for; "farthing/auto" when the router was to choose."""
+    strategy: _builtins.str
+    """As in Route.strategy."""
+    reason: _builtins.str
+    """Why this route."""
+    rule_id: _builtins.str
+    """As in Route."""
+    calibration_id: _builtins.str
+    """As in Route."""
+    experiment_id: _builtins.str
+    """As in Route."""
+    arm: _builtins.str
+    """As in Route."""
+    complexity: _builtins.float
+    """As in Route."""
+    served_model: _builtins.str
+    """The model whose answer was served; empty when none was."""
+    outcome: _builtins.str
+    """How it ended, in a few words."""
+    escalated: _builtins.bool
+    """True when a dearer model was asked because a cheaper answer was not good enough."""
+    confidence: _builtins.float
+    """How sure the judge was, 0 to 1; absent when it did not judge."""
+    cost_usd_nanos: _builtins.int
+    """What all attempts cost, in nanodollars."""
+    latency_ms: _builtins.int
+    """How long providers were waited for."""
+    attempts: _builtins.int
+    """How many calls were made."""
+    quality: _builtins.float
+    """What feedback and automatic scores say of the answer, 0 to 1; absent where nothing is known."""
+    shadow_of: _builtins.str
+    """The request that this one shadowed; empty for one whose answer was served."""
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    @_builtins.property
+    def candidates(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The models planned, in order."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        scope: _builtins.str = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        task: _builtins.str = ...,
+        requested_model: _builtins.str = ...,
+        strategy: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        rule_id: _builtins.str = ...,
+        calibration_id: _builtins.str = ...,
+        experiment_id: _builtins.str = ...,
+        arm: _builtins.str = ...,
+        complexity: _builtins.float = ...,
+        candidates: _abc.Iterable[_builtins.str] | None = ...,
+        served_model: _builtins.str = ...,
+        outcome: _builtins.str = ...,
+        escalated: _builtins.bool = ...,
+        confidence: _builtins.float | None = ...,
+        cost_usd_nanos: _builtins.int = ...,
+        latency_ms: _builtins.int = ...,
+        attempts: _builtins.int = ...,
+        quality: _builtins.float | None = ...,
+        shadow_of: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_confidence", b"_confidence", "_quality", b"_quality", "confidence", b"confidence", "create_time", b"create_time", "quality", b"quality"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_confidence", b"_confidence", "_quality", b"_quality", "arm", b"arm", "attempts", b"attempts", "calibration_id", b"calibration_id", "candidates", b"candidates", "complexity", b"complexity", "confidence", b"confidence", "cost_usd_nanos", b"cost_usd_nanos", "create_time", b"create_time", "escalated", b"escalated", "experiment_id", b"experiment_id", "latency_ms", b"latency_ms", "outcome", b"outcome", "quality", b"quality", "reason", b"reason", "request_id", b"request_id", "requested_model", b"requested_model", "rule_id", b"rule_id", "scope", b"scope", "served_model", b"served_model", "shadow_of", b"shadow_of", "strategy", b"strategy", "task", b"task"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__confidence: _TypeAlias = _typing.Literal["confidence"]  # noqa: Y015
+    _WhichOneofArgType__confidence: _TypeAlias = _typing.Literal["_confidence", b"_confidence"]  # noqa: Y015
+    _WhichOneofReturnType__quality: _TypeAlias = _typing.Literal["quality"]  # noqa: Y015
+    _WhichOneofArgType__quality: _TypeAlias = _typing.Literal["_quality", b"_quality"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__confidence) -> _WhichOneofReturnType__confidence | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__quality) -> _WhichOneofReturnType__quality | None: ...
+
+Global___Decision: _TypeAlias = Decision  # noqa: Y015
+
+@_typing.final
+class ListDecisionsRequest(_message.Message):
+    """Asks for decisions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCOPE_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    TASK_FIELD_NUMBER: _builtins.int
+    STRATEGY_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    EXPERIMENT_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    scope: _builtins.str
+    """Of this scope and all below."""
+    model: _builtins.str
+    """Of this model only, asked for or served."""
+    task: _builtins.str
+    """Of this task only."""
+    strategy: _builtins.str
+    """Made by this strategy only."""
+    page_size: _builtins.int
+    """At most this many, 1 to 1000; 100 when 0."""
+    page_token: _builtins.str
+    """From the previous page."""
+    experiment_id: _builtins.str
+    """Of this experiment only."""
+    request_id: _builtins.str
+    """This request and what shadowed it only."""
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """From this moment."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """Until before this moment."""
+
+    def __init__(
+        self,
+        *,
+        scope: _builtins.str = ...,
+        model: _builtins.str = ...,
+        task: _builtins.str = ...,
+        strategy: _builtins.str = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        experiment_id: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "experiment_id", b"experiment_id", "model", b"model", "page_size", b"page_size", "page_token", b"page_token", "request_id", b"request_id", "scope", b"scope", "start_time", b"start_time", "strategy", b"strategy", "task", b"task"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListDecisionsRequest: _TypeAlias = ListDecisionsRequest  # noqa: Y015
+
+@_typing.final
+class ListDecisionsResponse(_message.Message):
+    """A page of decisions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DECISIONS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """For the next page; empty on the last."""
+    @_builtins.property
+    def decisions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Decision]:
+        """The decisions, newest first."""
+
+    def __init__(
+        self,
+        *,
+        decisions: _abc.Iterable[Global___Decision] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decisions", b"decisions", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListDecisionsResponse: _TypeAlias = ListDecisionsResponse  # noqa: Y015
+
+@_typing.final
+class RecordFeedbackRequest(_message.Message):
+    """Takes in what somebody thinks of an answer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    ANSWERED_REQUEST_ID_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    THUMB_FIELD_NUMBER: _builtins.int
+    CORRECTION_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """A UUID that makes the call safe to repeat."""
+    scope: _builtins.str
+    """Who was answered."""
+    answered_request_id: _builtins.str
+    """The id of the request that was answered."""
+    score: _builtins.float
+    """From 0 (useless) to 1 (perfect)."""
+    thumb: Global___Thumb.ValueType
+    """A quick opinion."""
+    correction: _builtins.str
+    """What the answer should have been. It is compared with what was said (of which only a fingerprint is kept), and is not kept."""
+    source: Global___FeedbackSource.ValueType
+    """Whose opinion it is; a user's when not set."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        scope: _builtins.str = ...,
+        answered_request_id: _builtins.str = ...,
+        score: _builtins.float = ...,
+        thumb: Global___Thumb.ValueType = ...,
+        correction: _builtins.str = ...,
+        source: Global___FeedbackSource.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["correction", b"correction", "opinion", b"opinion", "score", b"score", "thumb", b"thumb"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answered_request_id", b"answered_request_id", "correction", b"correction", "opinion", b"opinion", "request_id", b"request_id", "scope", b"scope", "score", b"score", "source", b"source", "thumb", b"thumb"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_opinion: _TypeAlias = _typing.Literal["score", "thumb", "correction"]  # noqa: Y015
+    _WhichOneofArgType_opinion: _TypeAlias = _typing.Literal["opinion", b"opinion"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_opinion) -> _WhichOneofReturnType_opinion | None: ...
+
+Global___RecordFeedbackRequest: _TypeAlias = RecordFeedbackRequest  # noqa: Y015
+
+@_typing.final
+class RecordFeedbackResponse(_message.Message):
+    """Taken in."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUALITY_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    MODEL_QUALITY_FIELD_NUMBER: _builtins.int
+    REPEATED_FIELD_NUMBER: _builtins.int
+    quality: _builtins.float
+    """What is now thought of the answer, 0 to 1."""
+    model: _builtins.str
+    """The model that gave it."""
+    model_quality: _builtins.float
+    """What is now thought of the model on this task, 0 to 1."""
+    repeated: _builtins.bool
+    """True when the request_id had been used for the same feedback before."""
+    def __init__(
+        self,
+        *,
+        quality: _builtins.float = ...,
+        model: _builtins.str = ...,
+        model_quality: _builtins.float = ...,
+        repeated: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "model_quality", b"model_quality", "quality", b"quality", "repeated", b"repeated"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecordFeedbackResponse: _TypeAlias = RecordFeedbackResponse  # noqa: Y015
+
+@_typing.final
+class ScoreQualityRequest(_message.Message):
+    """Asks for a score."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCOPE_FIELD_NUMBER: _builtins.int
+    MESSAGES_FIELD_NUMBER: _builtins.int
+    PARAMETERS_FIELD_NUMBER: _builtins.int
+    ANSWER_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    TASK_FIELD_NUMBER: _builtins.int
+    REFERENCE_FIELD_NUMBER: _builtins.int
+    OTHERS_FIELD_NUMBER: _builtins.int
+    EMBEDDING_FIELD_NUMBER: _builtins.int
+    scope: _builtins.str
+    """Who asks."""
+    model: _builtins.str
+    """The model that gave it, where known."""
+    task: _builtins.str
+    """What the request was for."""
+    reference: _builtins.str
+    """A right answer to compare with, where there is one."""
+    embedding: _builtins.bytes
+    """The embedding of the last user turn, as in PlanRouteRequest."""
+    @_builtins.property
+    def messages(self) -> _containers.RepeatedCompositeFieldContainer[_chat_pb2.ChatMessage]:
+        """The conversation that was answered."""
+
+    @_builtins.property
+    def parameters(self) -> _chat_pb2.Parameters:
+        """How the answer was to be made."""
+
+    @_builtins.property
+    def answer(self) -> _chat_pb2.Answer:
+        """The answer."""
+
+    @_builtins.property
+    def others(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What other models said, where they were asked."""
+
+    def __init__(
+        self,
+        *,
+        scope: _builtins.str = ...,
+        messages: _abc.Iterable[_chat_pb2.ChatMessage] | None = ...,
+        parameters: _chat_pb2.Parameters | None = ...,
+        answer: _chat_pb2.Answer | None = ...,
+        model: _builtins.str = ...,
+        task: _builtins.str = ...,
+        reference: _builtins.str = ...,
+        others: _abc.Iterable[_builtins.str] | None = ...,
+        embedding: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "parameters", b"parameters"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "embedding", b"embedding", "messages", b"messages", "model", b"model", "others", b"others", "parameters", b"parameters", "reference", b"reference", "scope", b"scope", "task", b"task"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ScoreQualityRequest: _TypeAlias = ScoreQualityRequest  # noqa: Y015
+
+@_typing.final
+class QualityPart(_message.Message):
+    """One thing that a score is made of."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    WEIGHT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """What it is: "complete", "no refusal", "format", "agreement", "relevance", "reference", "logprobs" …"""
+    value: _builtins.float
+    """0 to 1."""
+    weight: _builtins.float
+    """Its weight in the score, 0 to 1."""
+    reason: _builtins.str
+    """In a few words."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        value: _builtins.float = ...,
+        weight: _builtins.float = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "reason", b"reason", "value", b"value", "weight", b"weight"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QualityPart: _TypeAlias = QualityPart  # noqa: Y015
+
+@_typing.final
+class ScoreQualityResponse(_message.Message):
+    """The score."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCORE_FIELD_NUMBER: _builtins.int
+    PARTS_FIELD_NUMBER: _builtins.int
+    CALIBRATED_FIELD_NUMBER: _builtins.int
+    OPINIONS_FIELD_NUMBER: _builtins.int
+    score: _builtins.float
+    """0 to 1: how likely somebody who knows would call the answer good."""
+    calibrated: _builtins.bool
+    """True when it is calibrated on feedback of the organisation; false where there is too little of it."""
+    opinions: _builtins.int
+    """How many opinions it is calibrated on."""
+    @_builtins.property
+    def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___QualityPart]:
+        """What it is made of."""
+
+    def __init__(
+        self,
+        *,
+        score: _builtins.float = ...,
+        parts: _abc.Iterable[Global___QualityPart] | None = ...,
+        calibrated: _builtins.bool = ...,
+        opinions: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calibrated", b"calibrated", "opinions", b"opinions", "parts", b"parts", "score", b"score"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ScoreQualityResponse: _TypeAlias = ScoreQualityResponse  # noqa: Y015
+
+@_typing.final
+class GetQualityReportRequest(_message.Message):
+    """Asks about quality."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCOPE_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    TASK_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    scope: _builtins.str
+    """Of this scope and all below."""
+    model: _builtins.str
+    """Of this model only."""
+    task: _builtins.str
+    """Of this task only."""
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """From this moment; 30 days before end_time when absent."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """Until before this moment; now when absent."""
+
+    def __init__(
+        self,
+        *,
+        scope: _builtins.str = ...,
+        model: _builtins.str = ...,
+        task: _builtins.str = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "model", b"model", "scope", b"scope", "start_time", b"start_time", "task", b"task"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetQualityReportRequest: _TypeAlias = GetQualityReportRequest  # noqa: Y015
+
+@_typing.final
+class QualityPoint(_message.Message):
+    """Quality on one day."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DAY_FIELD_NUMBER: _builtins.int
+    QUALITY_FIELD_NUMBER: _builtins.int
+    ANSWERS_FIELD_NUMBER: _builtins.int
+    quality: _builtins.float
+    """Mean, 0 to 1."""
+    answers: _builtins.int
+    """How many answers it is known of."""
+    @_builtins.property
+    def day(self) -> _timestamp_pb2.Timestamp:
+        """The day, UTC."""
+
+    def __init__(
+        self,
+        *,
+        day: _timestamp_pb2.Timestamp | None = ...,
+        quality: _builtins.float = ...,
+        answers: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["day", b"day"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answers", b"answers", "day", b"day", "quality", b"quality"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QualityPoint: _TypeAlias = QualityPoint  # noqa: Y015
+
+@_typing.final
+class ModelQuality(_message.Message):
+    """The quality of a model on a task."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    TASK_FIELD_NUMBER: _builtins.int
+    QUALITY_FIELD_NUMBER: _builtins.int
+    QUALITY_LOWER_FIELD_NUMBER: _builtins.int
+    QUALITY_UPPER_FIELD_NUMBER: _builtins.int
+    ANSWERS_FIELD_NUMBER: _builtins.int
+    OPINIONS_FIELD_NUMBER: _builtins.int
+    TREND_PER_30_DAYS_FIELD_NUMBER: _builtins.int
+    TREND_SIGNIFICANT_FIELD_NUMBER: _builtins.int
+    DAYS_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """The model."""
+    task: _builtins.str
+    """The task."""
+    quality: _builtins.float
+    """Mean, 0 to 1."""
+    quality_lower: _builtins.float
+    """The 95 % interval of the mean."""
+    quality_upper: _builtins.float
+    """The 95 % interval of the mean."""
+    answers: _builtins.int
+    """How many answers it is known of."""
+    opinions: _builtins.int
+    """Of those by people or truth, not by automatic scores alone."""
+    trend_per_30_days: _builtins.float
+    """By how much it changes in 30 days, along a robust line through the days."""
+    trend_significant: _builtins.bool
+    """True when the change is more than chance would do, at 95 %."""
+    @_builtins.property
+    def days(self) -> _containers.RepeatedCompositeFieldContainer[Global___QualityPoint]:
+        """Day by day."""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        task: _builtins.str = ...,
+        quality: _builtins.float = ...,
+        quality_lower: _builtins.float = ...,
+        quality_upper: _builtins.float = ...,
+        answers: _builtins.int = ...,
+        opinions: _builtins.int = ...,
+        trend_per_30_days: _builtins.float = ...,
+        trend_significant: _builtins.bool = ...,
+        days: _abc.Iterable[Global___QualityPoint] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answers", b"answers", "days", b"days", "model", b"model", "opinions", b"opinions", "quality", b"quality", "quality_lower", b"quality_lower", "quality_upper", b"quality_upper", "task", b"task", "trend_per_30_days", b"trend_per_30_days", "trend_significant", b"trend_significant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ModelQuality: _TypeAlias = ModelQuality  # noqa: Y015
+
+@_typing.final
+class GetQualityReportResponse(_message.Message):
+    """How quality stands."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODELS_FIELD_NUMBER: _builtins.int
+    CORRELATION_FIELD_NUMBER: _builtins.int
+    RANK_CORRELATION_FIELD_NUMBER: _builtins.int
+    CORRELATED_ANSWERS_FIELD_NUMBER: _builtins.int
+    CALIBRATION_ERROR_FIELD_NUMBER: _builtins.int
+    correlation: _builtins.float
+    """Pearson correlation of automatic scores with opinions and truth on the same answers; absent with fewer than 20."""
+    rank_correlation: _builtins.float
+    """Spearman's."""
+    correlated_answers: _builtins.int
+    """On how many answers."""
+    calibration_error: _builtins.float
+    """Mean absolute difference of calibrated score and opinion."""
+    @_builtins.property
+    def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelQuality]:
+        """By model and task."""
+
+    def __init__(
+        self,
+        *,
+        models: _abc.Iterable[Global___ModelQuality] | None = ...,
+        correlation: _builtins.float | None = ...,
+        rank_correlation: _builtins.float | None = ...,
+        correlated_answers: _builtins.int = ...,
+        calibration_error: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_calibration_error", b"_calibration_error", "_correlation", b"_correlation", "_rank_correlation", b"_rank_correlation", "calibration_error", b"calibration_error", "correlation", b"correlation", "rank_correlation", b"rank_correlation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_calibration_error", b"_calibration_error", "_correlation", b"_correlation", "_rank_correlation", b"_rank_correlation", "calibration_error", b"calibration_error", "correlated_answers", b"correlated_answers", "correlation", b"correlation", "models", b"models", "rank_correlation", b"rank_correlation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__calibration_error: _TypeAlias = _typing.Literal["calibration_error"]  # noqa: Y015
+    _WhichOneofArgType__calibration_error: _TypeAlias = _typing.Literal["_calibration_error", b"_calibration_error"]  # noqa: Y015
+    _WhichOneofReturnType__correlation: _TypeAlias = _typing.Literal["correlation"]  # noqa: Y015
+    _WhichOneofArgType__correlation: _TypeAlias = _typing.Literal["_correlation", b"_correlation"]  # noqa: Y015
+    _WhichOneofReturnType__rank_correlation: _TypeAlias = _typing.Literal["rank_correlation"]  # noqa: Y015
+    _WhichOneofArgType__rank_correlation: _TypeAlias = _typing.Literal["_rank_correlation", b"_rank_correlation"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__calibration_error) -> _WhichOneofReturnType__calibration_error | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__correlation) -> _WhichOneofReturnType__correlation | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__rank_correlation) -> _WhichOneofReturnType__rank_correlation | None: ...
+
+Global___GetQualityReportResponse: _TypeAlias = GetQualityReportResponse  # noqa: Y015
+
+@_typing.final
+class Performance(_message.Message):
+    """How something does."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class FailuresByKindEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    PROVIDER_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    DEPLOYMENT_FIELD_NUMBER: _builtins.int
+    TASK_FIELD_NUMBER: _builtins.int
+    ATTEMPTS_FIELD_NUMBER: _builtins.int
+    FAILURES_FIELD_NUMBER: _builtins.int
+    ERROR_RATE_FIELD_NUMBER: _builtins.int
+    LATENCY_MS_P50_FIELD_NUMBER: _builtins.int
+    LATENCY_MS_P90_FIELD_NUMBER: _builtins.int
+    LATENCY_MS_P99_FIELD_NUMBER: _builtins.int
+    FIRST_TOKEN_MS_P50_FIELD_NUMBER: _builtins.int
+    FIRST_TOKEN_MS_P90_FIELD_NUMBER: _builtins.int
+    OUTPUT_TOKENS_PER_S_FIELD_NUMBER: _builtins.int
+    COST_USD_NANOS_FIELD_NUMBER: _builtins.int
+    INPUT_TOKENS_FIELD_NUMBER: _builtins.int
+    OUTPUT_TOKENS_FIELD_NUMBER: _builtins.int
+    COST_USD_NANOS_PER_THOUSAND_TOKENS_FIELD_NUMBER: _builtins.int
+    QUALITY_FIELD_NUMBER: _builtins.int
+    QUALITY_ANSWERS_FIELD_NUMBER: _builtins.int
+    COST_USD_NANOS_PER_QUALITY_POINT_FIELD_NUMBER: _builtins.int
+    FAILURES_BY_KIND_FIELD_NUMBER: _builtins.int
+    provider: _builtins.str
+    """Provider; empty where not told apart."""
+    model: _builtins.str
+    """Model; empty where not told apart."""
+    deployment: _builtins.str
+    """Deployment; empty where not told apart."""
+    task: _builtins.str
+    """Task; empty where not told apart."""
+    attempts: _builtins.int
+    """Calls made."""
+    failures: _builtins.int
+    """Calls that brought no answer."""
+    error_rate: _builtins.float
+    """failures / attempts."""
+    latency_ms_p50: _builtins.int
+    """Latency of whole answers: half were faster."""
+    latency_ms_p90: _builtins.int
+    """90 % were faster."""
+    latency_ms_p99: _builtins.int
+    """99 % were faster."""
+    first_token_ms_p50: _builtins.int
+    """Time to the first token of streamed answers: half were faster; absent without any."""
+    first_token_ms_p90: _builtins.int
+    """90 % were faster."""
+    output_tokens_per_s: _builtins.float
+    """Answer tokens per second of a call, half were slower; absent without any."""
+    cost_usd_nanos: _builtins.int
+    """What was paid, in nanodollars."""
+    input_tokens: _builtins.int
+    """Prompt tokens."""
+    output_tokens: _builtins.int
+    """Answer tokens."""
+    cost_usd_nanos_per_thousand_tokens: _builtins.int
+    """Cost of a thousand tokens, prompt and answer together, in nanodollars, rounded up."""
+    quality: _builtins.float
+    """Mean quality of answers, 0 to 1; absent where nothing is known."""
+    quality_answers: _builtins.int
+    """On how many answers."""
+    cost_usd_nanos_per_quality_point: _builtins.int
+    """Cost of an answer for each point (a hundredth) of its quality, in nanodollars, rounded up; absent where quality is unknown."""
+    @_builtins.property
+    def failures_by_kind(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """Failures by kind, as in Attempt.failure_kind."""
+
+    def __init__(
+        self,
+        *,
+        provider: _builtins.str = ...,
+        model: _builtins.str = ...,
+        deployment: _builtins.str = ...,
+        task: _builtins.str = ...,
+        attempts: _builtins.int = ...,
+        failures: _builtins.int = ...,
+        error_rate: _builtins.float = ...,
+        latency_ms_p50: _builtins.int = ...,
+        latency_ms_p90: _builtins.int = ...,
+        latency_ms_p99: _builtins.int = ...,
+        first_token_ms_p50: _builtins.int | None = ...,
+        first_token_ms_p90: _builtins.int | None = ...,
+        output_tokens_per_s: _builtins.float | None = ...,
+        cost_usd_nanos: _builtins.int = ...,
+        input_tokens: _builtins.int = ...,
+        output_tokens: _builtins.int = ...,
+        cost_usd_nanos_per_thousand_tokens: _builtins.int = ...,
+        quality: _builtins.float | None = ...,
+        quality_answers: _builtins.int = ...,
+        cost_usd_nanos_per_quality_point: _builtins.int | None = ...,
+        failures_by_kind: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cost_usd_nanos_per_quality_point", b"_cost_usd_nanos_per_quality_point", "_first_token_ms_p50", b"_first_token_ms_p50", "_first_token_ms_p90", b"_first_token_ms_p90", "_output_tokens_per_s", b"_output_tokens_per_s", "_quality", b"_quality", "cost_usd_nanos_per_quality_point", b"cost_usd_nanos_per_quality_point", "first_token_ms_p50", b"first_token_ms_p50", "first_token_ms_p90", b"first_token_ms_p90", "output_tokens_per_s", b"output_tokens_per_s", "quality", b"quality"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_usd_nanos_per_quality_point", b"_cost_usd_nanos_per_quality_point", "_first_token_ms_p50", b"_first_token_ms_p50", "_first_token_ms_p90", b"_first_token_ms_p90", "_output_tokens_per_s", b"_output_tokens_per_s", "_quality", b"_quality", "attempts", b"attempts", "cost_usd_nanos", b"cost_usd_nanos", "cost_usd_nanos_per_quality_point", b"cost_usd_nanos_per_quality_point", "cost_usd_nanos_per_thousand_tokens", b"cost_usd_nanos_per_thousand_tokens", "deployment", b"deployment", "error_rate", b"error_rate", "failures", b"failures", "failures_by_kind", b"failures_by_kind", "first_token_ms_p50", b"first_token_ms_p50", "first_token_ms_p90", b"first_token_ms_p90", "input_tokens", b"input_tokens", "latency_ms_p50", b"latency_ms_p50", "latency_ms_p90", b"latency_ms_p90", "latency_ms_p99", b"latency_ms_p99", "model", b"model", "output_tokens", b"output_tokens", "output_tokens_per_s", b"output_tokens_per_s", "provider", b"provider", "quality", b"quality", "quality_answers", b"quality_answers", "task", b"task"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__cost_usd_nanos_per_quality_point: _TypeAlias = _typing.Literal["cost_usd_nanos_per_quality_point"]  # noqa: Y015
+    _WhichOneofArgType__cost_usd_nanos_per_quality_point: _TypeAlias = _typing.Literal["_cost_usd_nanos_per_quality_point", b"_cost_usd_nanos_per_quality_point"]  # noqa: Y015
+    _WhichOneofReturnType__first_token_ms_p50: _TypeAlias = _typing.Literal["first_token_ms_p50"]  # noqa: Y015
+    _WhichOneofArgType__first_token_ms_p50: _TypeAlias = _typing.Literal["_first_token_ms_p50", b"_first_token_ms_p50"]  # noqa: Y015
+    _WhichOneofReturnType__first_token_ms_p90: _TypeAlias = _typing.Literal["first_token_ms_p90"]  # noqa: Y015
+    _WhichOneofArgType__first_token_ms_p90: _TypeAlias = _typing.Literal["_first_token_ms_p90", b"_first_token_ms_p90"]  # noqa: Y015
+    _WhichOneofReturnType__output_tokens_per_s: _TypeAlias = _typing.Literal["output_tokens_per_s"]  # noqa: Y015
+    _WhichOneofArgType__output_tokens_per_s: _TypeAlias = _typing.Literal["_output_tokens_per_s", b"_output_tokens_per_s"]  # noqa: Y015
+    _WhichOneofReturnType__quality: _TypeAlias = _typing.Literal["quality"]  # noqa: Y015
+    _WhichOneofArgType__quality: _TypeAlias = _typing.Literal["_quality", b"_quality"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cost_usd_nanos_per_quality_point) -> _WhichOneofReturnType__cost_usd_nanos_per_quality_point | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__first_token_ms_p50) -> _WhichOneofReturnType__first_token_ms_p50 | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__first_token_ms_p90) -> _WhichOneofReturnType__first_token_ms_p90 | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__output_tokens_per_s) -> _WhichOneofReturnType__output_tokens_per_s | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__quality) -> _WhichOneofReturnType__quality | None: ...
+
+Global___Performance: _TypeAlias = Performance  # noqa: Y015
+
+@_typing.final
+class GetPerformanceRequest(_message.Message):
+    """Asks how things do."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCOPE_FIELD_NUMBER: _builtins.int
+    PROVIDER_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    DEPLOYMENT_FIELD_NUMBER: _builtins.int
+    TASK_FIELD_NUMBER: _builtins.int
+    GROUP_BY_FIELD_NUMBER: _builtins.int
+    WINDOW_H_FIELD_NUMBER: _builtins.int
+    scope: _builtins.str
+    """Whose calls; everybody's when empty."""
+    provider: _builtins.str
+    """Of this provider only."""
+    model: _builtins.str
+    """Of this model only."""
+    deployment: _builtins.str
+    """Of this deployment only."""
+    task: _builtins.str
+    """Of this task only."""
+    window_h: _builtins.int
+    """The last so many hours; 24 when 0."""
+    @_builtins.property
+    def group_by(self) -> _containers.RepeatedScalarFieldContainer[Global___PerformanceDimension.ValueType]:
+        """What to tell apart; provider and model when empty."""
+
+    def __init__(
+        self,
+        *,
+        scope: _builtins.str = ...,
+        provider: _builtins.str = ...,
+        model: _builtins.str = ...,
+        deployment: _builtins.str = ...,
+        task: _builtins.str = ...,
+        group_by: _abc.Iterable[Global___PerformanceDimension.ValueType] | None = ...,
+        window_h: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deployment", b"deployment", "group_by", b"group_by", "model", b"model", "provider", b"provider", "scope", b"scope", "task", b"task", "window_h", b"window_h"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetPerformanceRequest: _TypeAlias = GetPerformanceRequest  # noqa: Y015
+
+@_typing.final
+class GetPerformanceResponse(_message.Message):
+    """How things do."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PERFORMANCES_FIELD_NUMBER: _builtins.int
+    DROPPED_FIELD_NUMBER: _builtins.int
+    dropped: _builtins.int
+    """Observations that were dropped because the database was away, since the start of this replica."""
+    @_builtins.property
+    def performances(self) -> _containers.RepeatedCompositeFieldContainer[Global___Performance]:
+        """By what was told apart, dearest first; at most 1,000."""
+
+    def __init__(
+        self,
+        *,
+        performances: _abc.Iterable[Global___Performance] | None = ...,
+        dropped: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dropped", b"dropped", "performances", b"performances"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetPerformanceResponse: _TypeAlias = GetPerformanceResponse  # noqa: Y015
+
+@_typing.final
+class GetPerformanceReportRequest(_message.Message):
+    """Asks how things did."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCOPE_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    STEP_H_FIELD_NUMBER: _builtins.int
+    GROUP_BY_FIELD_NUMBER: _builtins.int
+    PROVIDER_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    TASK_FIELD_NUMBER: _builtins.int
+    scope: _builtins.str
+    """Whose calls; everybody's when empty."""
+    step_h: _builtins.int
+    """Hours in a step; the whole range when 0. At most 1,000 steps."""
+    provider: _builtins.str
+    """Of this provider only."""
+    model: _builtins.str
+    """Of this model only."""
+    task: _builtins.str
+    """Of this task only."""
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """From this moment, rounded down to an hour."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """Until before this moment, rounded up to an hour."""
+
+    @_builtins.property
+    def group_by(self) -> _containers.RepeatedScalarFieldContainer[Global___PerformanceDimension.ValueType]:
+        """What to tell apart; model when empty."""
+
+    def __init__(
+        self,
+        *,
+        scope: _builtins.str = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        step_h: _builtins.int = ...,
+        group_by: _abc.Iterable[Global___PerformanceDimension.ValueType] | None = ...,
+        provider: _builtins.str = ...,
+        model: _builtins.str = ...,
+        task: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "group_by", b"group_by", "model", b"model", "provider", b"provider", "scope", b"scope", "start_time", b"start_time", "step_h", b"step_h", "task", b"task"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetPerformanceReportRequest: _TypeAlias = GetPerformanceReportRequest  # noqa: Y015
+
+@_typing.final
+class PerformanceStep(_message.Message):
+    """How things did in one step."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_TIME_FIELD_NUMBER: _builtins.int
+    PERFORMANCES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """Its beginning."""
+
+    @_builtins.property
+    def performances(self) -> _containers.RepeatedCompositeFieldContainer[Global___Performance]:
+        """By what was told apart."""
+
+    def __init__(
+        self,
+        *,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        performances: _abc.Iterable[Global___Performance] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["performances", b"performances", "start_time", b"start_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PerformanceStep: _TypeAlias = PerformanceStep  # noqa: Y015
+
+@_typing.final
+class GetPerformanceReportResponse(_message.Message):
+    """How things did."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STEPS_FIELD_NUMBER: _builtins.int
+    TOTAL_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___PerformanceStep]:
+        """Step by step."""
+
+    @_builtins.property
+    def total(self) -> _containers.RepeatedCompositeFieldContainer[Global___Performance]:
+        """The whole range."""
+
+    def __init__(
+        self,
+        *,
+        steps: _abc.Iterable[Global___PerformanceStep] | None = ...,
+        total: _abc.Iterable[Global___Performance] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["steps", b"steps", "total", b"total"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetPerformanceReportResponse: _TypeAlias = GetPerformanceReportResponse  # noqa: Y015
+
+@_typing.final
+class AnalyzeCostQualityRequest(_message.Message):
+    """Asks what quality costs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCOPE_FIELD_NUMBER: _builtins.int
+    TASK_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    scope: _builtins.str
+    """Of this scope and all below."""
+    task: _builtins.str
+    """Of this task only."""
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """From this moment; 30 days before end_time when absent."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """Until before this moment; now when absent."""
+
+    def __init__(
+        self,
+        *,
+        scope: _builtins.str = ...,
+        task: _builtins.str = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "scope", b"scope", "start_time", b"start_time", "task", b"task"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AnalyzeCostQualityRequest: _TypeAlias = AnalyzeCostQualityRequest  # noqa: Y015
+
+@_typing.final
+class CostQualityPoint(_message.Message):
+    """A model, or a policy, on the plane of cost and quality."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    COST_USD_NANOS_PER_ANSWER_FIELD_NUMBER: _builtins.int
+    QUALITY_FIELD_NUMBER: _builtins.int
+    QUALITY_LOWER_FIELD_NUMBER: _builtins.int
+    QUALITY_UPPER_FIELD_NUMBER: _builtins.int
+    COST_USD_NANOS_PER_QUALITY_POINT_FIELD_NUMBER: _builtins.int
+    ON_PARETO_FRONT_FIELD_NUMBER: _builtins.int
+    ANSWERS_FIELD_NUMBER: _builtins.int
+    PREDICTED_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The model; for a policy its strategy and calibration."""
+    cost_usd_nanos_per_answer: _builtins.int
+    """Mean cost of an answer, in nanodollars, rounded up."""
+    quality: _builtins.float
+    """Mean quality, 0 to 1."""
+    quality_lower: _builtins.float
+    """The 95 % interval of the mean."""
+    quality_upper: _builtins.float
+    """The 95 % interval of the mean."""
+    cost_usd_nanos_per_quality_point: _builtins.int
+    """Cost for each point (a hundredth) of quality, in nanodollars, rounded up."""
+    on_pareto_front: _builtins.bool
+    """True when nothing is both cheaper and better."""
+    answers: _builtins.int
+    """On how many answers."""
+    predicted: _builtins.bool
+    """False when cost and quality were measured, true when one of them is predicted."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        cost_usd_nanos_per_answer: _builtins.int = ...,
+        quality: _builtins.float = ...,
+        quality_lower: _builtins.float = ...,
+        quality_upper: _builtins.float = ...,
+        cost_usd_nanos_per_quality_point: _builtins.int = ...,
+        on_pareto_front: _builtins.bool = ...,
+        answers: _builtins.int = ...,
+        predicted: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answers", b"answers", "cost_usd_nanos_per_answer", b"cost_usd_nanos_per_answer", "cost_usd_nanos_per_quality_point", b"cost_usd_nanos_per_quality_point", "name", b"name", "on_pareto_front", b"on_pareto_front", "predicted", b"predicted", "quality", b"quality", "quality_lower", b"quality_lower", "quality_upper", b"quality_upper"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CostQualityPoint: _TypeAlias = CostQualityPoint  # noqa: Y015
+
+@_typing.final
+class ThresholdAdvice(_message.Message):
+    """Advice on a threshold."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CALIBRATION_ID_FIELD_NUMBER: _builtins.int
+    ADVICE_FIELD_NUMBER: _builtins.int
+    COST_SHARE_FIELD_NUMBER: _builtins.int
+    QUALITY_SHARE_FIELD_NUMBER: _builtins.int
+    THRESHOLD_FIELD_NUMBER: _builtins.int
+    calibration_id: _builtins.str
+    """The calibration, or the cascade of farthing.yaml when empty."""
+    advice: _builtins.str
+    """In a sentence."""
+    cost_share: _builtins.float
+    """Expected share of the strong model's bill."""
+    quality_share: _builtins.float
+    """Expected share of its quality."""
+    threshold: _builtins.float
+    """The threshold."""
+    def __init__(
+        self,
+        *,
+        calibration_id: _builtins.str = ...,
+        advice: _builtins.str = ...,
+        cost_share: _builtins.float = ...,
+        quality_share: _builtins.float = ...,
+        threshold: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["advice", b"advice", "calibration_id", b"calibration_id", "cost_share", b"cost_share", "quality_share", b"quality_share", "threshold", b"threshold"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ThresholdAdvice: _TypeAlias = ThresholdAdvice  # noqa: Y015
+
+@_typing.final
+class AnalyzeCostQualityResponse(_message.Message):
+    """What quality costs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POINTS_FIELD_NUMBER: _builtins.int
+    ADVICE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def points(self) -> _containers.RepeatedCompositeFieldContainer[Global___CostQualityPoint]:
+        """Models and policies, cheapest first."""
+
+    @_builtins.property
+    def advice(self) -> _containers.RepeatedCompositeFieldContainer[Global___ThresholdAdvice]:
+        """Along the curve of the calibration in force."""
+
+    def __init__(
+        self,
+        *,
+        points: _abc.Iterable[Global___CostQualityPoint] | None = ...,
+        advice: _abc.Iterable[Global___ThresholdAdvice] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["advice", b"advice", "points", b"points"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AnalyzeCostQualityResponse: _TypeAlias = AnalyzeCostQualityResponse  # noqa: Y015
+
+@_typing.final
+class RecommendModelsRequest(_message.Message):
+    """Asks for recommendations."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCOPE_FIELD_NUMBER: _builtins.int
+    QUALITY_LOSS_MAX_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    scope: _builtins.str
+    """Of this scope and all below."""
+    quality_loss_max: _builtins.float
+    """The most quality that may be lost, 0 to 1; 0.02 when absent."""
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """From this moment; 30 days before end_time when absent."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """Until before this moment; now when absent."""
+
+    def __init__(
+        self,
+        *,
+        scope: _builtins.str = ...,
+        quality_loss_max: _builtins.float | None = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_quality_loss_max", b"_quality_loss_max", "end_time", b"end_time", "quality_loss_max", b"quality_loss_max", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_quality_loss_max", b"_quality_loss_max", "end_time", b"end_time", "quality_loss_max", b"quality_loss_max", "scope", b"scope", "start_time", b"start_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__quality_loss_max: _TypeAlias = _typing.Literal["quality_loss_max"]  # noqa: Y015
+    _WhichOneofArgType__quality_loss_max: _TypeAlias = _typing.Literal["_quality_loss_max", b"_quality_loss_max"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__quality_loss_max) -> _WhichOneofReturnType__quality_loss_max | None: ...
+
+Global___RecommendModelsRequest: _TypeAlias = RecommendModelsRequest  # noqa: Y015
+
+@_typing.final
+class ModelRecommendation(_message.Message):
+    """A cheaper model for a workload."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASK_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    RECOMMENDED_MODEL_FIELD_NUMBER: _builtins.int
+    REQUESTS_FIELD_NUMBER: _builtins.int
+    COST_USD_NANOS_FIELD_NUMBER: _builtins.int
+    SAVING_USD_NANOS_FIELD_NUMBER: _builtins.int
+    SAVING_USD_NANOS_LOWER_FIELD_NUMBER: _builtins.int
+    SAVING_USD_NANOS_UPPER_FIELD_NUMBER: _builtins.int
+    QUALITY_LOSS_FIELD_NUMBER: _builtins.int
+    QUALITY_LOSS_LOWER_FIELD_NUMBER: _builtins.int
+    QUALITY_LOSS_UPPER_FIELD_NUMBER: _builtins.int
+    CONFIDENCE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    task: _builtins.str
+    """The task."""
+    model: _builtins.str
+    """The model in use."""
+    recommended_model: _builtins.str
+    """The cheaper one."""
+    requests: _builtins.int
+    """Requests of the workload in the range."""
+    cost_usd_nanos: _builtins.int
+    """What they cost, in nanodollars."""
+    saving_usd_nanos: _builtins.int
+    """What is saved in such a range, in nanodollars: expected."""
+    saving_usd_nanos_lower: _builtins.int
+    """The 95 % interval."""
+    saving_usd_nanos_upper: _builtins.int
+    """The 95 % interval."""
+    quality_loss: _builtins.float
+    """Quality lost: expected; negative when the cheaper one is better."""
+    quality_loss_lower: _builtins.float
+    """The 95 % interval."""
+    quality_loss_upper: _builtins.float
+    """The 95 % interval."""
+    confidence: _builtins.float
+    """How likely the loss stays under quality_loss_max, 0 to 1."""
+    reason: _builtins.str
+    """In a sentence, with what it rests on; "try it in an experiment first" where that is little."""
+    def __init__(
+        self,
+        *,
+        task: _builtins.str = ...,
+        model: _builtins.str = ...,
+        recommended_model: _builtins.str = ...,
+        requests: _builtins.int = ...,
+        cost_usd_nanos: _builtins.int = ...,
+        saving_usd_nanos: _builtins.int = ...,
+        saving_usd_nanos_lower: _builtins.int = ...,
+        saving_usd_nanos_upper: _builtins.int = ...,
+        quality_loss: _builtins.float = ...,
+        quality_loss_lower: _builtins.float = ...,
+        quality_loss_upper: _builtins.float = ...,
+        confidence: _builtins.float = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["confidence", b"confidence", "cost_usd_nanos", b"cost_usd_nanos", "model", b"model", "quality_loss", b"quality_loss", "quality_loss_lower", b"quality_loss_lower", "quality_loss_upper", b"quality_loss_upper", "reason", b"reason", "recommended_model", b"recommended_model", "requests", b"requests", "saving_usd_nanos", b"saving_usd_nanos", "saving_usd_nanos_lower", b"saving_usd_nanos_lower", "saving_usd_nanos_upper", b"saving_usd_nanos_upper", "task", b"task"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ModelRecommendation: _TypeAlias = ModelRecommendation  # noqa: Y015
+
+@_typing.final
+class RecommendModelsResponse(_message.Message):
+    """Cheaper models."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECOMMENDATIONS_FIELD_NUMBER: _builtins.int
+    PASSED_OVER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def recommendations(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelRecommendation]:
+        """The largest saving first."""
+
+    @_builtins.property
+    def passed_over(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Workloads that were looked at without finding anything, with the reason."""
+
+    def __init__(
+        self,
+        *,
+        recommendations: _abc.Iterable[Global___ModelRecommendation] | None = ...,
+        passed_over: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["passed_over", b"passed_over", "recommendations", b"recommendations"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecommendModelsResponse: _TypeAlias = RecommendModelsResponse  # noqa: Y015
+
+@_typing.final
+class AnalyzeDiversificationRequest(_message.Message):
+    """Asks about dependence on providers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCOPE_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    scope: _builtins.str
+    """Of this scope and all below."""
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """From this moment; 30 days before end_time when absent."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """Until before this moment; now when absent."""
+
+    def __init__(
+        self,
+        *,
+        scope: _builtins.str = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "scope", b"scope", "start_time", b"start_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AnalyzeDiversificationRequest: _TypeAlias = AnalyzeDiversificationRequest  # noqa: Y015
+
+@_typing.final
+class ProviderShare(_message.Message):
+    """A provider's part."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROVIDER_FIELD_NUMBER: _builtins.int
+    COST_SHARE_FIELD_NUMBER: _builtins.int
+    ATTEMPTS_SHARE_FIELD_NUMBER: _builtins.int
+    UNAVAILABILITY_FIELD_NUMBER: _builtins.int
+    IRREPLACEABLE_SHARE_FIELD_NUMBER: _builtins.int
+    provider: _builtins.str
+    """The provider."""
+    cost_share: _builtins.float
+    """Its share of the cost, 0 to 1."""
+    attempts_share: _builtins.float
+    """Its share of the calls, 0 to 1."""
+    unavailability: _builtins.float
+    """The share of time in which it mostly failed, from what was seen, 0 to 1."""
+    irreplaceable_share: _builtins.float
+    """The share of calls that no other provider in the catalog could have served, 0 to 1."""
+    def __init__(
+        self,
+        *,
+        provider: _builtins.str = ...,
+        cost_share: _builtins.float = ...,
+        attempts_share: _builtins.float = ...,
+        unavailability: _builtins.float = ...,
+        irreplaceable_share: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts_share", b"attempts_share", "cost_share", b"cost_share", "irreplaceable_share", b"irreplaceable_share", "provider", b"provider", "unavailability", b"unavailability"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProviderShare: _TypeAlias = ProviderShare  # noqa: Y015
+
+@_typing.final
+class DiversificationAdvice(_message.Message):
+    """A change that lessens dependence."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ADVICE_FIELD_NUMBER: _builtins.int
+    FROM_PROVIDER_FIELD_NUMBER: _builtins.int
+    TO_MODEL_FIELD_NUMBER: _builtins.int
+    TASK_FIELD_NUMBER: _builtins.int
+    SHARE_FIELD_NUMBER: _builtins.int
+    HHI_REDUCTION_FIELD_NUMBER: _builtins.int
+    RISK_REDUCTION_FIELD_NUMBER: _builtins.int
+    COST_USD_NANOS_CHANGE_FIELD_NUMBER: _builtins.int
+    QUALITY_CHANGE_FIELD_NUMBER: _builtins.int
+    advice: _builtins.str
+    """In a sentence."""
+    from_provider: _builtins.str
+    """The provider to move away from."""
+    to_model: _builtins.str
+    """The model to move to."""
+    task: _builtins.str
+    """The task to move."""
+    share: _builtins.float
+    """The share of that task's calls to move, 0 to 1."""
+    hhi_reduction: _builtins.float
+    """By how much the concentration index falls."""
+    risk_reduction: _builtins.float
+    """By how much the expected share of failed requests falls."""
+    cost_usd_nanos_change: _builtins.int
+    """What it costs more in such a range, in nanodollars; negative when it saves."""
+    quality_change: _builtins.float
+    """By how much quality is expected to change; absent where nothing is known."""
+    def __init__(
+        self,
+        *,
+        advice: _builtins.str = ...,
+        from_provider: _builtins.str = ...,
+        to_model: _builtins.str = ...,
+        task: _builtins.str = ...,
+        share: _builtins.float = ...,
+        hhi_reduction: _builtins.float = ...,
+        risk_reduction: _builtins.float = ...,
+        cost_usd_nanos_change: _builtins.int = ...,
+        quality_change: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_quality_change", b"_quality_change", "quality_change", b"quality_change"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_quality_change", b"_quality_change", "advice", b"advice", "cost_usd_nanos_change", b"cost_usd_nanos_change", "from_provider", b"from_provider", "hhi_reduction", b"hhi_reduction", "quality_change", b"quality_change", "risk_reduction", b"risk_reduction", "share", b"share", "task", b"task", "to_model", b"to_model"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__quality_change: _TypeAlias = _typing.Literal["quality_change"]  # noqa: Y015
+    _WhichOneofArgType__quality_change: _TypeAlias = _typing.Literal["_quality_change", b"_quality_change"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__quality_change) -> _WhichOneofReturnType__quality_change | None: ...
+
+Global___DiversificationAdvice: _TypeAlias = DiversificationAdvice  # noqa: Y015
+
+@_typing.final
+class AnalyzeDiversificationResponse(_message.Message):
+    """Dependence on providers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HHI_FIELD_NUMBER: _builtins.int
+    ATTEMPTS_HHI_FIELD_NUMBER: _builtins.int
+    LEVEL_FIELD_NUMBER: _builtins.int
+    SHARES_FIELD_NUMBER: _builtins.int
+    ADVICE_FIELD_NUMBER: _builtins.int
+    RISK_FIELD_NUMBER: _builtins.int
+    RISK_AFTER_ADVICE_FIELD_NUMBER: _builtins.int
+    hhi: _builtins.float
+    """Herfindahl–Hirschman index of the cost, 0 to 10,000."""
+    attempts_hhi: _builtins.float
+    """Of the calls."""
+    level: _builtins.str
+    """"low" (below 1,500), "moderate" (to 2,500) or "high"."""
+    risk: _builtins.float
+    """Expected share of requests that fail because a provider is away, with the fallbacks there are."""
+    risk_after_advice: _builtins.float
+    """The same when all advice is taken."""
+    @_builtins.property
+    def shares(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProviderShare]:
+        """The largest first."""
+
+    @_builtins.property
+    def advice(self) -> _containers.RepeatedCompositeFieldContainer[Global___DiversificationAdvice]:
+        """What to change, the largest reduction of risk first."""
+
+    def __init__(
+        self,
+        *,
+        hhi: _builtins.float = ...,
+        attempts_hhi: _builtins.float = ...,
+        level: _builtins.str = ...,
+        shares: _abc.Iterable[Global___ProviderShare] | None = ...,
+        advice: _abc.Iterable[Global___DiversificationAdvice] | None = ...,
+        risk: _builtins.float = ...,
+        risk_after_advice: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["advice", b"advice", "attempts_hhi", b"attempts_hhi", "hhi", b"hhi", "level", b"level", "risk", b"risk", "risk_after_advice", b"risk_after_advice", "shares", b"shares"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AnalyzeDiversificationResponse: _TypeAlias = AnalyzeDiversificationResponse  # noqa: Y015
+
+@_typing.final
+class CalibrationSpec(_message.Message):
+    """What is to be fitted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    TASK_FIELD_NUMBER: _builtins.int
+    OPENING_MODELS_FIELD_NUMBER: _builtins.int
+    STRONG_MODEL_FIELD_NUMBER: _builtins.int
+    QUALITY_RATIO_MIN_FIELD_NUMBER: _builtins.int
+    SAVING_MIN_FIELD_NUMBER: _builtins.int
+    USD_NANOS_PER_QUALITY_POINT_FIELD_NUMBER: _builtins.int
+    CONFIDENCE_FIELD_NUMBER: _builtins.int
+    DRY_RUN_FIELD_NUMBER: _builtins.int
+    ACTIVATE_FIELD_NUMBER: _builtins.int
+    USE_OUTCOMES_FIELD_NUMBER: _builtins.int
+    SEED_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """A UUID that makes the call safe to repeat."""
+    scope: _builtins.str
+    """Where it is to apply: this scope and all below."""
+    task: _builtins.str
+    """For which task; all when empty."""
+    strong_model: _builtins.str
+    """The model whose quality is the measure, and which is asked when cheap answers are not good enough."""
+    quality_ratio_min: _builtins.float
+    """At least this share of the strong model's quality (0.98), with the confidence below: the least cost that keeps the promise."""
+    saving_min: _builtins.float
+    """At least this share of the strong model's bill saved: the best quality that can be had for it."""
+    usd_nanos_per_quality_point: _builtins.int
+    """A point of quality (a hundredth) is worth this much: the best trade at that price, in nanodollars."""
+    confidence: _builtins.float
+    """How sure the promise must be, 0.5 to 0.999; 0.95 when 0."""
+    dry_run: _builtins.bool
+    """Fits and reports, keeps nothing."""
+    activate: _builtins.bool
+    """Puts it in force at once."""
+    use_outcomes: _builtins.bool
+    """Adds what feedback and shadows recorded about this scope and task to the examples."""
+    seed: _builtins.int
+    """What the order of folds depends on; the same seed and data give the same policy."""
+    @_builtins.property
+    def opening_models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Cheap models to buy first, at most two. Empty: the best of those in the data is chosen."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        scope: _builtins.str = ...,
+        task: _builtins.str = ...,
+        opening_models: _abc.Iterable[_builtins.str] | None = ...,
+        strong_model: _builtins.str = ...,
+        quality_ratio_min: _builtins.float = ...,
+        saving_min: _builtins.float = ...,
+        usd_nanos_per_quality_point: _builtins.int = ...,
+        confidence: _builtins.float = ...,
+        dry_run: _builtins.bool = ...,
+        activate: _builtins.bool = ...,
+        use_outcomes: _builtins.bool = ...,
+        seed: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["quality_ratio_min", b"quality_ratio_min", "saving_min", b"saving_min", "target", b"target", "usd_nanos_per_quality_point", b"usd_nanos_per_quality_point"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activate", b"activate", "confidence", b"confidence", "dry_run", b"dry_run", "opening_models", b"opening_models", "quality_ratio_min", b"quality_ratio_min", "request_id", b"request_id", "saving_min", b"saving_min", "scope", b"scope", "seed", b"seed", "strong_model", b"strong_model", "target", b"target", "task", b"task", "usd_nanos_per_quality_point", b"usd_nanos_per_quality_point", "use_outcomes", b"use_outcomes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_target: _TypeAlias = _typing.Literal["quality_ratio_min", "saving_min", "usd_nanos_per_quality_point"]  # noqa: Y015
+    _WhichOneofArgType_target: _TypeAlias = _typing.Literal["target", b"target"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_target) -> _WhichOneofReturnType_target | None: ...
+
+Global___CalibrationSpec: _TypeAlias = CalibrationSpec  # noqa: Y015
+
+@_typing.final
+class ExampleAnswer(_message.Message):
+    """What a model answered, and how good that was."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    COST_USD_NANOS_FIELD_NUMBER: _builtins.int
+    INPUT_TOKENS_FIELD_NUMBER: _builtins.int
+    OUTPUT_TOKENS_FIELD_NUMBER: _builtins.int
+    FINISH_REASON_FIELD_NUMBER: _builtins.int
+    MEAN_LOGPROB_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """The model."""
+    text: _builtins.str
+    """What it said."""
+    score: _builtins.float
+    """How good it was, 0 to 1."""
+    cost_usd_nanos: _builtins.int
+    """What it cost, in nanodollars; reckoned from the tokens at today's prices when 0."""
+    input_tokens: _builtins.int
+    """Prompt tokens; estimated when 0."""
+    output_tokens: _builtins.int
+    """Answer tokens; estimated when 0."""
+    finish_reason: _builtins.str
+    """Why it ended: "stop", "length" …"""
+    mean_logprob: _builtins.float
+    """Mean log-probability of its tokens, where known."""
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        text: _builtins.str = ...,
+        score: _builtins.float = ...,
+        cost_usd_nanos: _builtins.int = ...,
+        input_tokens: _builtins.int = ...,
+        output_tokens: _builtins.int = ...,
+        finish_reason: _builtins.str = ...,
+        mean_logprob: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_mean_logprob", b"_mean_logprob", "mean_logprob", b"mean_logprob"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_mean_logprob", b"_mean_logprob", "cost_usd_nanos", b"cost_usd_nanos", "finish_reason", b"finish_reason", "input_tokens", b"input_tokens", "mean_logprob", b"mean_logprob", "model", b"model", "output_tokens", b"output_tokens", "score", b"score", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__mean_logprob: _TypeAlias = _typing.Literal["mean_logprob"]  # noqa: Y015
+    _WhichOneofArgType__mean_logprob: _TypeAlias = _typing.Literal["_mean_logprob", b"_mean_logprob"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__mean_logprob) -> _WhichOneofReturnType__mean_logprob | None: ...
+
+Global___ExampleAnswer: _TypeAlias = ExampleAnswer  # noqa: Y015
+
+@_typing.final
+class CalibrationExample(_message.Message):
+    """A prompt with labelled answers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROMPT_FIELD_NUMBER: _builtins.int
+    TASK_FIELD_NUMBER: _builtins.int
+    ANSWERS_FIELD_NUMBER: _builtins.int
+    prompt: _builtins.str
+    """The prompt as one text."""
+    task: _builtins.str
+    """What it is for."""
+    @_builtins.property
+    def answers(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExampleAnswer]:
+        """The answers, one a model."""
+
+    def __init__(
+        self,
+        *,
+        prompt: _builtins.str = ...,
+        task: _builtins.str = ...,
+        answers: _abc.Iterable[Global___ExampleAnswer] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answers", b"answers", "prompt", b"prompt", "task", b"task"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CalibrationExample: _TypeAlias = CalibrationExample  # noqa: Y015
+
+@_typing.final
+class CalibrateCascadeRequest(_message.Message):
+    """The next of a calibration."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Examples(_message.Message):
+        """Examples."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        EXAMPLES_FIELD_NUMBER: _builtins.int
+        @_builtins.property
+        def examples(self) -> _containers.RepeatedCompositeFieldContainer[Global___CalibrationExample]:
+            """At most 1,000 a message."""
+
+        def __init__(
+            self,
+            *,
+            examples: _abc.Iterable[Global___CalibrationExample] | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["examples", b"examples"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    SPEC_FIELD_NUMBER: _builtins.int
+    EXAMPLES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def spec(self) -> Global___CalibrationSpec:
+        """What is to be fitted: first."""
+
+    @_builtins.property
+    def examples(self) -> Global___CalibrateCascadeRequest.Examples:
+        """More examples."""
+
+    def __init__(
+        self,
+        *,
+        spec: Global___CalibrationSpec | None = ...,
+        examples: Global___CalibrateCascadeRequest.Examples | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["examples", b"examples", "part", b"part", "spec", b"spec"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["examples", b"examples", "part", b"part", "spec", b"spec"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_part: _TypeAlias = _typing.Literal["spec", "examples"]  # noqa: Y015
+    _WhichOneofArgType_part: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_part) -> _WhichOneofReturnType_part | None: ...
+
+Global___CalibrateCascadeRequest: _TypeAlias = CalibrateCascadeRequest  # noqa: Y015
+
+@_typing.final
+class Expected(_message.Message):
+    """An expectation with its 95 % interval."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VALUE_FIELD_NUMBER: _builtins.int
+    LOWER_FIELD_NUMBER: _builtins.int
+    UPPER_FIELD_NUMBER: _builtins.int
+    value: _builtins.float
+    """The expectation."""
+    lower: _builtins.float
+    """Lower end."""
+    upper: _builtins.float
+    """Upper end."""
+    def __init__(
+        self,
+        *,
+        value: _builtins.float = ...,
+        lower: _builtins.float = ...,
+        upper: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lower", b"lower", "upper", b"upper", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Expected: _TypeAlias = Expected  # noqa: Y015
+
+@_typing.final
+class CalibrationPoint(_message.Message):
+    """A point on the curve of a calibration."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    THRESHOLD_FIELD_NUMBER: _builtins.int
+    COST_SHARE_FIELD_NUMBER: _builtins.int
+    QUALITY_SHARE_FIELD_NUMBER: _builtins.int
+    ESCALATED_SHARE_FIELD_NUMBER: _builtins.int
+    threshold: _builtins.float
+    """The threshold."""
+    cost_share: _builtins.float
+    """Share of the strong model's bill."""
+    quality_share: _builtins.float
+    """Share of its quality."""
+    escalated_share: _builtins.float
+    """Share of requests that buy the strong model."""
+    def __init__(
+        self,
+        *,
+        threshold: _builtins.float = ...,
+        cost_share: _builtins.float = ...,
+        quality_share: _builtins.float = ...,
+        escalated_share: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cost_share", b"cost_share", "escalated_share", b"escalated_share", "quality_share", b"quality_share", "threshold", b"threshold"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CalibrationPoint: _TypeAlias = CalibrationPoint  # noqa: Y015
+
+@_typing.final
+class Drift(_message.Message):
+    """Whether what is seen is still what was fitted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATE_FIELD_NUMBER: _builtins.int
+    DECISIONS_FIELD_NUMBER: _builtins.int
+    CHECKED_FIELD_NUMBER: _builtins.int
+    QUALITY_RATIO_FIELD_NUMBER: _builtins.int
+    ESCALATED_SHARE_FIELD_NUMBER: _builtins.int
+    DISTANCE_FIELD_NUMBER: _builtins.int
+    ADVICE_FIELD_NUMBER: _builtins.int
+    UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    state: _builtins.str
+    """"ok", "watching" (too little seen yet), "drifting" (the promise is in doubt; advice says what to do)."""
+    decisions: _builtins.int
+    """Requests decided by it."""
+    checked: _builtins.int
+    """Of those checked: the strong answer was bought beside and compared."""
+    distance: _builtins.float
+    """How far the prompts and answers are from those it was fitted on, in standard deviations."""
+    advice: _builtins.str
+    """In a sentence."""
+    @_builtins.property
+    def quality_ratio(self) -> Global___Expected:
+        """Quality as share of the strong model's on the checked ones, with a bound that holds at every moment (anytime-valid)."""
+
+    @_builtins.property
+    def escalated_share(self) -> Global___Expected:
+        """Share of requests escalated, against what was expected."""
+
+    @_builtins.property
+    def update_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was last looked at."""
+
+    def __init__(
+        self,
+        *,
+        state: _builtins.str = ...,
+        decisions: _builtins.int = ...,
+        checked: _builtins.int = ...,
+        quality_ratio: Global___Expected | None = ...,
+        escalated_share: Global___Expected | None = ...,
+        distance: _builtins.float = ...,
+        advice: _builtins.str = ...,
+        update_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["escalated_share", b"escalated_share", "quality_ratio", b"quality_ratio", "update_time", b"update_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["advice", b"advice", "checked", b"checked", "decisions", b"decisions", "distance", b"distance", "escalated_share", b"escalated_share", "quality_ratio", b"quality_ratio", "state", b"state", "update_time", b"update_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Drift: _TypeAlias = Drift  # noqa: Y015
+
+@_typing.final
+class Calibration(_message.Message):
+    """A fitted policy."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CALIBRATION_ID_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    TASK_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    OPENING_MODELS_FIELD_NUMBER: _builtins.int
+    STRONG_MODEL_FIELD_NUMBER: _builtins.int
+    TARGET_FIELD_NUMBER: _builtins.int
+    GUARANTEED_FIELD_NUMBER: _builtins.int
+    CONFIDENCE_FIELD_NUMBER: _builtins.int
+    THRESHOLD_FIELD_NUMBER: _builtins.int
+    SAVING_FIELD_NUMBER: _builtins.int
+    QUALITY_RATIO_FIELD_NUMBER: _builtins.int
+    RISK_FIELD_NUMBER: _builtins.int
+    ESCALATED_SHARE_FIELD_NUMBER: _builtins.int
+    EXAMPLES_FIELD_NUMBER: _builtins.int
+    CURVE_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    ACTIVATE_TIME_FIELD_NUMBER: _builtins.int
+    DRIFT_FIELD_NUMBER: _builtins.int
+    NOTES_FIELD_NUMBER: _builtins.int
+    calibration_id: _builtins.str
+    """Its name. Empty for a dry run."""
+    scope: _builtins.str
+    """Where it applies."""
+    task: _builtins.str
+    """The task; empty for all."""
+    version: _builtins.int
+    """Counts the calibrations of scope and task from 1."""
+    state: Global___CalibrationState.ValueType
+    """What becomes of it."""
+    strong_model: _builtins.str
+    """The strong model."""
+    target: _builtins.str
+    """The target as it was stated, in words."""
+    guaranteed: _builtins.bool
+    """True when the target is a promise that the data support."""
+    confidence: _builtins.float
+    """How sure."""
+    threshold: _builtins.float
+    """Escalate when the predicted value is more than this."""
+    risk: _builtins.float
+    """The risk that the promise does not hold, as estimated over splits of the data."""
+    escalated_share: _builtins.float
+    """Expected share of requests that buy the strong model."""
+    examples: _builtins.int
+    """On how many examples."""
+    @_builtins.property
+    def opening_models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The cheap models that are bought first."""
+
+    @_builtins.property
+    def saving(self) -> Global___Expected:
+        """Expected share of the strong model's bill that is saved."""
+
+    @_builtins.property
+    def quality_ratio(self) -> Global___Expected:
+        """Expected share of the strong model's quality."""
+
+    @_builtins.property
+    def curve(self) -> _containers.RepeatedCompositeFieldContainer[Global___CalibrationPoint]:
+        """Cost and quality along the threshold."""
+
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was fitted."""
+
+    @_builtins.property
+    def activate_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was put in force; absent while it was not."""
+
+    @_builtins.property
+    def drift(self) -> Global___Drift:
+        """What has been seen since; absent while it was not in force."""
+
+    @_builtins.property
+    def notes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Notes of the fit: models passed over, rows left out."""
+
+    def __init__(
+        self,
+        *,
+        calibration_id: _builtins.str = ...,
+        scope: _builtins.str = ...,
+        task: _builtins.str = ...,
+        version: _builtins.int = ...,
+        state: Global___CalibrationState.ValueType = ...,
+        opening_models: _abc.Iterable[_builtins.str] | None = ...,
+        strong_model: _builtins.str = ...,
+        target: _builtins.str = ...,
+        guaranteed: _builtins.bool = ...,
+        confidence: _builtins.float = ...,
+        threshold: _builtins.float = ...,
+        saving: Global___Expected | None = ...,
+        quality_ratio: Global___Expected | None = ...,
+        risk: _builtins.float = ...,
+        escalated_share: _builtins.float = ...,
+        examples: _builtins.int = ...,
+        curve: _abc.Iterable[Global___CalibrationPoint] | None = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        activate_time: _timestamp_pb2.Timestamp | None = ...,
+        drift: Global___Drift | None = ...,
+        notes: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["activate_time", b"activate_time", "create_time", b"create_time", "drift", b"drift", "quality_ratio", b"quality_ratio", "saving", b"saving"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activate_time", b"activate_time", "calibration_id", b"calibration_id", "confidence", b"confidence", "create_time", b"create_time", "curve", b"curve", "drift", b"drift", "escalated_share", b"escalated_share", "examples", b"examples", "guaranteed", b"guaranteed", "notes", b"notes", "opening_models", b"opening_models", "quality_ratio", b"quality_ratio", "risk", b"risk", "saving", b"saving", "scope", b"scope", "state", b"state", "strong_model", b"strong_model", "target", b"target", "task", b"task", "threshold", b"threshold", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Calibration: _TypeAlias = Calibration  # noqa: Y015
+
+@_typing.final
+class CalibrateCascadeResponse(_message.Message):
+    """Fitted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CALIBRATION_FIELD_NUMBER: _builtins.int
+    REPEATED_FIELD_NUMBER: _builtins.int
+    repeated: _builtins.bool
+    """True when the request_id had been used for the same calibration before."""
+    @_builtins.property
+    def calibration(self) -> Global___Calibration:
+        """The calibration."""
+
+    def __init__(
+        self,
+        *,
+        calibration: Global___Calibration | None = ...,
+        repeated: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["calibration", b"calibration"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calibration", b"calibration", "repeated", b"repeated"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CalibrateCascadeResponse: _TypeAlias = CalibrateCascadeResponse  # noqa: Y015
+
+@_typing.final
+class GetCalibrationRequest(_message.Message):
+    """Asks for a calibration."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCOPE_FIELD_NUMBER: _builtins.int
+    CALIBRATION_ID_FIELD_NUMBER: _builtins.int
+    scope: _builtins.str
+    """Where it applies."""
+    calibration_id: _builtins.str
+    """Its name."""
+    def __init__(
+        self,
+        *,
+        scope: _builtins.str = ...,
+        calibration_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calibration_id", b"calibration_id", "scope", b"scope"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetCalibrationRequest: _TypeAlias = GetCalibrationRequest  # noqa: Y015
+
+@_typing.final
+class GetCalibrationResponse(_message.Message):
+    """The calibration."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CALIBRATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def calibration(self) -> Global___Calibration:
+        """The calibration."""
+
+    def __init__(
+        self,
+        *,
+        calibration: Global___Calibration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["calibration", b"calibration"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calibration", b"calibration"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetCalibrationResponse: _TypeAlias = GetCalibrationResponse  # noqa: Y015
+
+@_typing.final
+class ListCalibrationsRequest(_message.Message):
+    """Asks for calibrations."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCOPE_FIELD_NUMBER: _builtins.int
+    TASK_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    DESCENDANTS_FIELD_NUMBER: _builtins.int
+    scope: _builtins.str
+    """Those that apply here: of this scope and of those above, and below it with descendants."""
+    task: _builtins.str
+    """Of this task only."""
+    page_size: _builtins.int
+    """At most this many, 1 to 1000; 100 when 0."""
+    page_token: _builtins.str
+    """From the previous page."""
+    descendants: _builtins.bool
+    """Also those of scopes below."""
+    def __init__(
+        self,
+        *,
+        scope: _builtins.str = ...,
+        task: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        descendants: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["descendants", b"descendants", "page_size", b"page_size", "page_token", b"page_token", "scope", b"scope", "task", b"task"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListCalibrationsRequest: _TypeAlias = ListCalibrationsRequest  # noqa: Y015
+
+@_typing.final
+class ListCalibrationsResponse(_message.Message):
+    """A page of calibrations."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CALIBRATIONS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """For the next page; empty on the last."""
+    @_builtins.property
+    def calibrations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Calibration]:
+        """The calibrations, newest first, without their curves."""
+
+    def __init__(
+        self,
+        *,
+        calibrations: _abc.Iterable[Global___Calibration] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calibrations", b"calibrations", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListCalibrationsResponse: _TypeAlias = ListCalibrationsResponse  # noqa: Y015
+
+@_typing.final
+class ActivateCalibrationRequest(_message.Message):
+    """Puts a calibration in force."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    CALIBRATION_ID_FIELD_NUMBER: _builtins.int
+    TASK_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """A UUID that makes the call safe to repeat."""
+    scope: _builtins.str
+    """Where it applies."""
+    calibration_id: _builtins.str
+    """Its name; empty to have none in force for scope and task."""
+    task: _builtins.str
+    """The task, where none is named."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        scope: _builtins.str = ...,
+        calibration_id: _builtins.str = ...,
+        task: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calibration_id", b"calibration_id", "request_id", b"request_id", "scope", b"scope", "task", b"task"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ActivateCalibrationRequest: _TypeAlias = ActivateCalibrationRequest  # noqa: Y015
+
+@_typing.final
+class ActivateCalibrationResponse(_message.Message):
+    """In force."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CALIBRATION_FIELD_NUMBER: _builtins.int
+    RETIRED_CALIBRATION_ID_FIELD_NUMBER: _builtins.int
+    retired_calibration_id: _builtins.str
+    """The one that was; empty without any."""
+    @_builtins.property
+    def calibration(self) -> Global___Calibration:
+        """The calibration now in force; absent without any."""
+
+    def __init__(
+        self,
+        *,
+        calibration: Global___Calibration | None = ...,
+        retired_calibration_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["calibration", b"calibration"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calibration", b"calibration", "retired_calibration_id", b"retired_calibration_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ActivateCalibrationResponse: _TypeAlias = ActivateCalibrationResponse  # noqa: Y015
+
+@_typing.final
+class ExperimentArm(_message.Message):
+    """One side of an experiment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    CALIBRATION_ID_FIELD_NUMBER: _builtins.int
+    ACTION_FIELD_NUMBER: _builtins.int
+    AS_USUAL_FIELD_NUMBER: _builtins.int
+    SHARE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name."""
+    model: _builtins.str
+    """A model."""
+    calibration_id: _builtins.str
+    """A calibration, in force for its requests."""
+    as_usual: _builtins.bool
+    """Whatever would have been done without the experiment."""
+    share: _builtins.float
+    """Its share of the requests (of the sample for a shadow), 0 to 1. Those of an A/B experiment add up to at most 1; the rest takes no part."""
+    @_builtins.property
+    def action(self) -> Global___RuleAction:
+        """A rule's action, as if a rule had matched."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        model: _builtins.str = ...,
+        calibration_id: _builtins.str = ...,
+        action: Global___RuleAction | None = ...,
+        as_usual: _builtins.bool = ...,
+        share: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "as_usual", b"as_usual", "calibration_id", b"calibration_id", "model", b"model", "subject", b"subject"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "as_usual", b"as_usual", "calibration_id", b"calibration_id", "model", b"model", "name", b"name", "share", b"share", "subject", b"subject"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_subject: _TypeAlias = _typing.Literal["model", "calibration_id", "action", "as_usual"]  # noqa: Y015
+    _WhichOneofArgType_subject: _TypeAlias = _typing.Literal["subject", b"subject"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_subject) -> _WhichOneofReturnType_subject | None: ...
+
+Global___ExperimentArm: _TypeAlias = ExperimentArm  # noqa: Y015
+
+@_typing.final
+class ArmResult(_message.Message):
+    """How an arm does."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    REQUESTS_FIELD_NUMBER: _builtins.int
+    FAILURES_FIELD_NUMBER: _builtins.int
+    QUALITY_FIELD_NUMBER: _builtins.int
+    QUALITY_ANSWERS_FIELD_NUMBER: _builtins.int
+    MEAN_COST_USD_NANOS_FIELD_NUMBER: _builtins.int
+    MEAN_LATENCY_MS_FIELD_NUMBER: _builtins.int
+    DIFFERENCE_FIELD_NUMBER: _builtins.int
+    P_VALUE_FIELD_NUMBER: _builtins.int
+    SHARE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name."""
+    requests: _builtins.int
+    """Requests it had."""
+    failures: _builtins.int
+    """Of those failed."""
+    quality_answers: _builtins.int
+    """On how many answers quality is known."""
+    mean_cost_usd_nanos: _builtins.int
+    """Mean cost, in nanodollars."""
+    mean_latency_ms: _builtins.int
+    """Mean latency."""
+    p_value: _builtins.float
+    """How likely the difference is chance, anytime-valid: below 1 − confidence it is not."""
+    share: _builtins.float
+    """Its share of the requests now."""
+    @_builtins.property
+    def quality(self) -> Global___Expected:
+        """Quality, with an interval that holds at every moment."""
+
+    @_builtins.property
+    def difference(self) -> Global___Expected:
+        """The difference of the metric to the first arm, with an interval that holds at every moment; absent on the first."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        requests: _builtins.int = ...,
+        failures: _builtins.int = ...,
+        quality: Global___Expected | None = ...,
+        quality_answers: _builtins.int = ...,
+        mean_cost_usd_nanos: _builtins.int = ...,
+        mean_latency_ms: _builtins.int = ...,
+        difference: Global___Expected | None = ...,
+        p_value: _builtins.float = ...,
+        share: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["difference", b"difference", "quality", b"quality"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["difference", b"difference", "failures", b"failures", "mean_cost_usd_nanos", b"mean_cost_usd_nanos", "mean_latency_ms", b"mean_latency_ms", "name", b"name", "p_value", b"p_value", "quality", b"quality", "quality_answers", b"quality_answers", "requests", b"requests", "share", b"share"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ArmResult: _TypeAlias = ArmResult  # noqa: Y015
+
+@_typing.final
+class Experiment(_message.Message):
+    """A comparison between models or policies."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXPERIMENT_ID_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    TASK_FIELD_NUMBER: _builtins.int
+    DISPLAY_NAME_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    ARMS_FIELD_NUMBER: _builtins.int
+    METRIC_FIELD_NUMBER: _builtins.int
+    HARM_MAX_FIELD_NUMBER: _builtins.int
+    CONFIDENCE_FIELD_NUMBER: _builtins.int
+    REQUESTS_MAX_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    STICKY_FIELD_NUMBER: _builtins.int
+    CANARY_SHARES_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    STATE_REASON_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    STOP_TIME_FIELD_NUMBER: _builtins.int
+    RESULTS_FIELD_NUMBER: _builtins.int
+    WINNER_FIELD_NUMBER: _builtins.int
+    experiment_id: _builtins.str
+    """Its name. Set by the server."""
+    scope: _builtins.str
+    """Where: this scope and all below."""
+    task: _builtins.str
+    """For which task; all when empty."""
+    display_name: _builtins.str
+    """For people."""
+    kind: Global___ExperimentKind.ValueType
+    """What kind."""
+    metric: Global___ExperimentMetric.ValueType
+    """What is compared."""
+    harm_max: _builtins.float
+    """It stops itself when an arm is surely worse than the first by more than this: in quality or error rate (0 to 1), or as share of cost or latency. 0.02 when 0."""
+    confidence: _builtins.float
+    """How sure, 0.5 to 0.999; 0.95 when 0."""
+    requests_max: _builtins.int
+    """Ends after so many requests; 100,000 when 0."""
+    sticky: _builtins.str
+    """What requests stick to: "user" (the scope), "session" or "request"."""
+    state: Global___ExperimentState.ValueType
+    """Under way, or how it ended. Set by the server."""
+    state_reason: _builtins.str
+    """Why it ended, in a sentence. Set by the server."""
+    winner: _builtins.str
+    """The arm that is surely best; empty while none is. Set by the server."""
+    @_builtins.property
+    def arms(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExperimentArm]:
+        """The first is what the others are compared with."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """Ends then; without a time when absent."""
+
+    @_builtins.property
+    def canary_shares(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Shares of a canary's steps; 0.01, 0.05, 0.2, 0.5, 1 when empty."""
+
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it began. Set by the server."""
+
+    @_builtins.property
+    def stop_time(self) -> _timestamp_pb2.Timestamp:
+        """When it ended. Set by the server."""
+
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___ArmResult]:
+        """How its arms do. Set by the server."""
+
+    def __init__(
+        self,
+        *,
+        experiment_id: _builtins.str = ...,
+        scope: _builtins.str = ...,
+        task: _builtins.str = ...,
+        display_name: _builtins.str = ...,
+        kind: Global___ExperimentKind.ValueType = ...,
+        arms: _abc.Iterable[Global___ExperimentArm] | None = ...,
+        metric: Global___ExperimentMetric.ValueType = ...,
+        harm_max: _builtins.float = ...,
+        confidence: _builtins.float = ...,
+        requests_max: _builtins.int = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        sticky: _builtins.str = ...,
+        canary_shares: _abc.Iterable[_builtins.float] | None = ...,
+        state: Global___ExperimentState.ValueType = ...,
+        state_reason: _builtins.str = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        stop_time: _timestamp_pb2.Timestamp | None = ...,
+        results: _abc.Iterable[Global___ArmResult] | None = ...,
+        winner: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "stop_time", b"stop_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arms", b"arms", "canary_shares", b"canary_shares", "confidence", b"confidence", "create_time", b"create_time", "display_name", b"display_name", "end_time", b"end_time", "experiment_id", b"experiment_id", "harm_max", b"harm_max", "kind", b"kind", "metric", b"metric", "requests_max", b"requests_max", "results", b"results", "scope", b"scope", "state", b"state", "state_reason", b"state_reason", "sticky", b"sticky", "stop_time", b"stop_time", "task", b"task", "winner", b"winner"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Experiment: _TypeAlias = Experiment  # noqa: Y015
+
+@_typing.final
+class CreateExperimentRequest(_message.Message):
+    """Starts an experiment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    EXPERIMENT_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """A UUID that makes the call safe to repeat."""
+    @_builtins.property
+    def experiment(self) -> Global___Experiment:
+        """The experiment."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        experiment: Global___Experiment | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["experiment", b"experiment"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["experiment", b"experiment", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateExperimentRequest: _TypeAlias = CreateExperimentRequest  # noqa: Y015
+
+@_typing.final
+class CreateExperimentResponse(_message.Message):
+    """Started."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXPERIMENT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def experiment(self) -> Global___Experiment:
+        """The experiment."""
+
+    def __init__(
+        self,
+        *,
+        experiment: Global___Experiment | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["experiment", b"experiment"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["experiment", b"experiment"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateExperimentResponse: _TypeAlias = CreateExperimentResponse  # noqa: Y015
+
+@_typing.final
+class GetExperimentRequest(_message.Message):
+    """Asks for an experiment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCOPE_FIELD_NUMBER: _builtins.int
+    EXPERIMENT_ID_FIELD_NUMBER: _builtins.int
+    scope: _builtins.str
+    """Where."""
+    experiment_id: _builtins.str
+    """Its name."""
+    def __init__(
+        self,
+        *,
+        scope: _builtins.str = ...,
+        experiment_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["experiment_id", b"experiment_id", "scope", b"scope"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetExperimentRequest: _TypeAlias = GetExperimentRequest  # noqa: Y015
+
+@_typing.final
+class GetExperimentResponse(_message.Message):
+    """The experiment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXPERIMENT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def experiment(self) -> Global___Experiment:
+        """The experiment."""
+
+    def __init__(
+        self,
+        *,
+        experiment: Global___Experiment | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["experiment", b"experiment"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["experiment", b"experiment"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetExperimentResponse: _TypeAlias = GetExperimentResponse  # noqa: Y015
+
+@_typing.final
+class ListExperimentsRequest(_message.Message):
+    """Asks for experiments."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCOPE_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    scope: _builtins.str
+    """Of this scope and all below."""
+    state: Global___ExperimentState.ValueType
+    """Only those in this state."""
+    page_size: _builtins.int
+    """At most this many, 1 to 1000; 100 when 0."""
+    page_token: _builtins.str
+    """From the previous page."""
+    def __init__(
+        self,
+        *,
+        scope: _builtins.str = ...,
+        state: Global___ExperimentState.ValueType = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "scope", b"scope", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListExperimentsRequest: _TypeAlias = ListExperimentsRequest  # noqa: Y015
+
+@_typing.final
+class ListExperimentsResponse(_message.Message):
+    """A page of experiments."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXPERIMENTS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """For the next page; empty on the last."""
+    @_builtins.property
+    def experiments(self) -> _containers.RepeatedCompositeFieldContainer[Global___Experiment]:
+        """The experiments, newest first."""
+
+    def __init__(
+        self,
+        *,
+        experiments: _abc.Iterable[Global___Experiment] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["experiments", b"experiments", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListExperimentsResponse: _TypeAlias = ListExperimentsResponse  # noqa: Y015
+
+@_typing.final
+class StopExperimentRequest(_message.Message):
+    """Ends an experiment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCOPE_FIELD_NUMBER: _builtins.int
+    EXPERIMENT_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    scope: _builtins.str
+    """Where."""
+    experiment_id: _builtins.str
+    """Its name."""
+    reason: _builtins.str
+    """Why, for people."""
+    def __init__(
+        self,
+        *,
+        scope: _builtins.str = ...,
+        experiment_id: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["experiment_id", b"experiment_id", "reason", b"reason", "scope", b"scope"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StopExperimentRequest: _TypeAlias = StopExperimentRequest  # noqa: Y015
+
+@_typing.final
+class StopExperimentResponse(_message.Message):
+    """Ended."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXPERIMENT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def experiment(self) -> Global___Experiment:
+        """The experiment."""
+
+    def __init__(
+        self,
+        *,
+        experiment: Global___Experiment | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["experiment", b"experiment"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["experiment", b"experiment"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StopExperimentResponse: _TypeAlias = StopExperimentResponse  # noqa: Y015

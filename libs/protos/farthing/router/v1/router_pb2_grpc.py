@@ -70,6 +70,131 @@ class RouterServiceStub:
                 request_serializer=farthing_dot_router_dot_v1_dot_router__pb2.UpsertPriceRequest.SerializeToString,
                 response_deserializer=farthing_dot_router_dot_v1_dot_router__pb2.UpsertPriceResponse.FromString,
                 _registered_method=True)
+        self.GetModel = channel.unary_unary(
+                '/farthing.router.v1.RouterService/GetModel',
+                request_serializer=farthing_dot_router_dot_v1_dot_router__pb2.GetModelRequest.SerializeToString,
+                response_deserializer=farthing_dot_router_dot_v1_dot_router__pb2.GetModelResponse.FromString,
+                _registered_method=True)
+        self.UpdateDeployment = channel.unary_unary(
+                '/farthing.router.v1.RouterService/UpdateDeployment',
+                request_serializer=farthing_dot_router_dot_v1_dot_router__pb2.UpdateDeploymentRequest.SerializeToString,
+                response_deserializer=farthing_dot_router_dot_v1_dot_router__pb2.UpdateDeploymentResponse.FromString,
+                _registered_method=True)
+        self.CreateRule = channel.unary_unary(
+                '/farthing.router.v1.RouterService/CreateRule',
+                request_serializer=farthing_dot_router_dot_v1_dot_router__pb2.CreateRuleRequest.SerializeToString,
+                response_deserializer=farthing_dot_router_dot_v1_dot_router__pb2.CreateRuleResponse.FromString,
+                _registered_method=True)
+        self.GetRule = channel.unary_unary(
+                '/farthing.router.v1.RouterService/GetRule',
+                request_serializer=farthing_dot_router_dot_v1_dot_router__pb2.GetRuleRequest.SerializeToString,
+                response_deserializer=farthing_dot_router_dot_v1_dot_router__pb2.GetRuleResponse.FromString,
+                _registered_method=True)
+        self.ListRules = channel.unary_unary(
+                '/farthing.router.v1.RouterService/ListRules',
+                request_serializer=farthing_dot_router_dot_v1_dot_router__pb2.ListRulesRequest.SerializeToString,
+                response_deserializer=farthing_dot_router_dot_v1_dot_router__pb2.ListRulesResponse.FromString,
+                _registered_method=True)
+        self.UpdateRule = channel.unary_unary(
+                '/farthing.router.v1.RouterService/UpdateRule',
+                request_serializer=farthing_dot_router_dot_v1_dot_router__pb2.UpdateRuleRequest.SerializeToString,
+                response_deserializer=farthing_dot_router_dot_v1_dot_router__pb2.UpdateRuleResponse.FromString,
+                _registered_method=True)
+        self.DeleteRule = channel.unary_unary(
+                '/farthing.router.v1.RouterService/DeleteRule',
+                request_serializer=farthing_dot_router_dot_v1_dot_router__pb2.DeleteRuleRequest.SerializeToString,
+                response_deserializer=farthing_dot_router_dot_v1_dot_router__pb2.DeleteRuleResponse.FromString,
+                _registered_method=True)
+        self.ExplainRoute = channel.unary_unary(
+                '/farthing.router.v1.RouterService/ExplainRoute',
+                request_serializer=farthing_dot_router_dot_v1_dot_router__pb2.ExplainRouteRequest.SerializeToString,
+                response_deserializer=farthing_dot_router_dot_v1_dot_router__pb2.ExplainRouteResponse.FromString,
+                _registered_method=True)
+        self.ListDecisions = channel.unary_unary(
+                '/farthing.router.v1.RouterService/ListDecisions',
+                request_serializer=farthing_dot_router_dot_v1_dot_router__pb2.ListDecisionsRequest.SerializeToString,
+                response_deserializer=farthing_dot_router_dot_v1_dot_router__pb2.ListDecisionsResponse.FromString,
+                _registered_method=True)
+        self.RecordFeedback = channel.unary_unary(
+                '/farthing.router.v1.RouterService/RecordFeedback',
+                request_serializer=farthing_dot_router_dot_v1_dot_router__pb2.RecordFeedbackRequest.SerializeToString,
+                response_deserializer=farthing_dot_router_dot_v1_dot_router__pb2.RecordFeedbackResponse.FromString,
+                _registered_method=True)
+        self.ScoreQuality = channel.unary_unary(
+                '/farthing.router.v1.RouterService/ScoreQuality',
+                request_serializer=farthing_dot_router_dot_v1_dot_router__pb2.ScoreQualityRequest.SerializeToString,
+                response_deserializer=farthing_dot_router_dot_v1_dot_router__pb2.ScoreQualityResponse.FromString,
+                _registered_method=True)
+        self.GetQualityReport = channel.unary_unary(
+                '/farthing.router.v1.RouterService/GetQualityReport',
+                request_serializer=farthing_dot_router_dot_v1_dot_router__pb2.GetQualityReportRequest.SerializeToString,
+                response_deserializer=farthing_dot_router_dot_v1_dot_router__pb2.GetQualityReportResponse.FromString,
+                _registered_method=True)
+        self.GetPerformance = channel.unary_unary(
+                '/farthing.router.v1.RouterService/GetPerformance',
+                request_serializer=farthing_dot_router_dot_v1_dot_router__pb2.GetPerformanceRequest.SerializeToString,
+                response_deserializer=farthing_dot_router_dot_v1_dot_router__pb2.GetPerformanceResponse.FromString,
+                _registered_method=True)
+        self.GetPerformanceReport = channel.unary_unary(
+                '/farthing.router.v1.RouterService/GetPerformanceReport',
+                request_serializer=farthing_dot_router_dot_v1_dot_router__pb2.GetPerformanceReportRequest.SerializeToString,
+                response_deserializer=farthing_dot_router_dot_v1_dot_router__pb2.GetPerformanceReportResponse.FromString,
+                _registered_method=True)
+        self.AnalyzeCostQuality = channel.unary_unary(
+                '/farthing.router.v1.RouterService/AnalyzeCostQuality',
+                request_serializer=farthing_dot_router_dot_v1_dot_router__pb2.AnalyzeCostQualityRequest.SerializeToString,
+                response_deserializer=farthing_dot_router_dot_v1_dot_router__pb2.AnalyzeCostQualityResponse.FromString,
+                _registered_method=True)
+        self.RecommendModels = channel.unary_unary(
+                '/farthing.router.v1.RouterService/RecommendModels',
+                request_serializer=farthing_dot_router_dot_v1_dot_router__pb2.RecommendModelsRequest.SerializeToString,
+                response_deserializer=farthing_dot_router_dot_v1_dot_router__pb2.RecommendModelsResponse.FromString,
+                _registered_method=True)
+        self.AnalyzeDiversification = channel.unary_unary(
+                '/farthing.router.v1.RouterService/AnalyzeDiversification',
+                request_serializer=farthing_dot_router_dot_v1_dot_router__pb2.AnalyzeDiversificationRequest.SerializeToString,
+                response_deserializer=farthing_dot_router_dot_v1_dot_router__pb2.AnalyzeDiversificationResponse.FromString,
+                _registered_method=True)
+        self.CalibrateCascade = channel.stream_unary(
+                '/farthing.router.v1.RouterService/CalibrateCascade',
+                request_serializer=farthing_dot_router_dot_v1_dot_router__pb2.CalibrateCascadeRequest.SerializeToString,
+                response_deserializer=farthing_dot_router_dot_v1_dot_router__pb2.CalibrateCascadeResponse.FromString,
+                _registered_method=True)
+        self.GetCalibration = channel.unary_unary(
+                '/farthing.router.v1.RouterService/GetCalibration',
+                request_serializer=farthing_dot_router_dot_v1_dot_router__pb2.GetCalibrationRequest.SerializeToString,
+                response_deserializer=farthing_dot_router_dot_v1_dot_router__pb2.GetCalibrationResponse.FromString,
+                _registered_method=True)
+        self.ListCalibrations = channel.unary_unary(
+                '/farthing.router.v1.RouterService/ListCalibrations',
+                request_serializer=farthing_dot_router_dot_v1_dot_router__pb2.ListCalibrationsRequest.SerializeToString,
+                response_deserializer=farthing_dot_router_dot_v1_dot_router__pb2.ListCalibrationsResponse.FromString,
+                _registered_method=True)
+        self.ActivateCalibration = channel.unary_unary(
+                '/farthing.router.v1.RouterService/ActivateCalibration',
+                request_serializer=farthing_dot_router_dot_v1_dot_router__pb2.ActivateCalibrationRequest.SerializeToString,
+                response_deserializer=farthing_dot_router_dot_v1_dot_router__pb2.ActivateCalibrationResponse.FromString,
+                _registered_method=True)
+        self.CreateExperiment = channel.unary_unary(
+                '/farthing.router.v1.RouterService/CreateExperiment',
+                request_serializer=farthing_dot_router_dot_v1_dot_router__pb2.CreateExperimentRequest.SerializeToString,
+                response_deserializer=farthing_dot_router_dot_v1_dot_router__pb2.CreateExperimentResponse.FromString,
+                _registered_method=True)
+        self.GetExperiment = channel.unary_unary(
+                '/farthing.router.v1.RouterService/GetExperiment',
+                request_serializer=farthing_dot_router_dot_v1_dot_router__pb2.GetExperimentRequest.SerializeToString,
+                response_deserializer=farthing_dot_router_dot_v1_dot_router__pb2.GetExperimentResponse.FromString,
+                _registered_method=True)
+        self.ListExperiments = channel.unary_unary(
+                '/farthing.router.v1.RouterService/ListExperiments',
+                request_serializer=farthing_dot_router_dot_v1_dot_router__pb2.ListExperimentsRequest.SerializeToString,
+                response_deserializer=farthing_dot_router_dot_v1_dot_router__pb2.ListExperimentsResponse.FromString,
+                _registered_method=True)
+        self.StopExperiment = channel.unary_unary(
+                '/farthing.router.v1.RouterService/StopExperiment',
+                request_serializer=farthing_dot_router_dot_v1_dot_router__pb2.StopExperimentRequest.SerializeToString,
+                response_deserializer=farthing_dot_router_dot_v1_dot_router__pb2.StopExperimentResponse.FromString,
+                _registered_method=True)
 
 
 class RouterServiceServicer:
@@ -137,6 +262,198 @@ class RouterServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetModel(self, request, context):
+        """One model with its deployments and how they are doing. Safe to retry.
+        Statuses: NOT_FOUND (MODEL_UNKNOWN).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateDeployment(self, request, context):
+        """Changes how a deployment is used: its weight, or whether it takes calls at all. Kept across restarts, known to every replica within
+        FARTHING_ROUTER_REFRESH_S. Safe to retry with the same request_id. Statuses: NOT_FOUND (DEPLOYMENT_UNKNOWN), INVALID_ARGUMENT
+        (REQUEST_ID_REUSED; naming the field), FAILED_PRECONDITION (LAST_DEPLOYMENT: a model would be left without any), UNAVAILABLE (STORE_UNAVAILABLE).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateRule(self, request, context):
+        """Creates a routing rule. It is checked whole before it is kept: what could never match, names what is not in the catalog, or leaves no
+        candidate is an error that names the field. Safe to retry with the same request_id.
+        Statuses: INVALID_ARGUMENT (naming the field; REQUEST_ID_REUSED), RESOURCE_EXHAUSTED (RULES_FULL), UNAVAILABLE (STORE_UNAVAILABLE).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetRule(self, request, context):
+        """One rule, as it is or as an earlier version was. Safe to retry. Statuses: NOT_FOUND (RULE_UNKNOWN).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListRules(self, request, context):
+        """Lists rules: those that apply on a scope in the order in which they are tried, or every version that was ever kept. Safe to retry.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateRule(self, request, context):
+        """Changes a rule; what it was stays readable. Safe to retry with the same request_id.
+        Statuses: NOT_FOUND (RULE_UNKNOWN), INVALID_ARGUMENT (naming the field; REQUEST_ID_REUSED), ABORTED (VERSION_CONFLICT), UNAVAILABLE (STORE_UNAVAILABLE).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteRule(self, request, context):
+        """Takes a rule out of use; its versions stay readable. Safe to retry with the same request_id.
+        Statuses: NOT_FOUND (RULE_UNKNOWN), ABORTED (VERSION_CONFLICT), UNAVAILABLE (STORE_UNAVAILABLE).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExplainRoute(self, request, context):
+        """What PlanRoute would plan and why: the rule that matched, how hard the prompt looks, and for every model of the catalog what speaks for it
+        or against it. Calls nobody, writes nothing down. Safe to retry. Statuses as PlanRoute, save that a model's own refusal is in the answer.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListDecisions(self, request, context):
+        """Lists routing decisions, newest first: what was asked for, what was chosen and why, what came of it. No text of prompts or answers is kept.
+        Safe to retry. Statuses: INVALID_ARGUMENT (page_token of another list).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RecordFeedback(self, request, context):
+        """Takes in what somebody thinks of an answer. Safe to retry with the same request_id.
+        Statuses: NOT_FOUND (DECISION_UNKNOWN), INVALID_ARGUMENT (REQUEST_ID_REUSED), UNAVAILABLE (STORE_UNAVAILABLE).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ScoreQuality(self, request, context):
+        """Scores an answer by what a machine can tell, calibrated on feedback where there is enough of it. Calls nobody. Safe to retry.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetQualityReport(self, request, context):
+        """Quality by model and task over time, its trend, and how far automatic scores agree with recorded truth. Safe to retry.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetPerformance(self, request, context):
+        """How providers, models and deployments do now: latency, errors, cost, quality. Safe to retry.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetPerformanceReport(self, request, context):
+        """The same over a range of time, step by step. Safe to retry. Statuses: INVALID_ARGUMENT (range: end before start, or too many steps).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AnalyzeCostQuality(self, request, context):
+        """Models on the plane of cost and quality, the Pareto front, and advice on thresholds. Safe to retry.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RecommendModels(self, request, context):
+        """Cheaper models by workload, with the saving and the loss of quality to expect. Safe to retry.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AnalyzeDiversification(self, request, context):
+        """How far spending depends on few providers, what to change, and how much risk that takes away. Safe to retry.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CalibrateCascade(self, request_iterator, context):
+        """Fits scorers and thresholds on labelled answers for a stated target. The first message is the specification, the others bring examples. It may take minutes; set a deadline.
+        Safe to retry with the same request_id. Statuses: INVALID_ARGUMENT (naming the example and field; REQUEST_ID_REUSED), FAILED_PRECONDITION
+        (DATA_TOO_SMALL with examples_needed: the data cannot support the promise; TARGET_UNREACHABLE with the best that can be had),
+        RESOURCE_EXHAUSTED (CALIBRATION_BUSY: another fit runs; TOO_MANY_EXAMPLES), UNAVAILABLE (STORE_UNAVAILABLE).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetCalibration(self, request, context):
+        """One calibration, with its drift since it is active. Safe to retry. Statuses: NOT_FOUND (CALIBRATION_UNKNOWN).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListCalibrations(self, request, context):
+        """Lists calibrations, newest first. Safe to retry.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ActivateCalibration(self, request, context):
+        """Puts a calibration in force for its scope and task; naming an earlier one rolls back, naming none goes back to what farthing.yaml says. Safe to retry with the
+        same request_id. Statuses: NOT_FOUND (CALIBRATION_UNKNOWN), FAILED_PRECONDITION (MODEL_UNKNOWN: it needs a model that the catalog no
+        longer has), UNAVAILABLE (STORE_UNAVAILABLE).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateExperiment(self, request, context):
+        """Starts an experiment between models or policies. Safe to retry with the same request_id.
+        Statuses: INVALID_ARGUMENT (naming the field; REQUEST_ID_REUSED), FAILED_PRECONDITION (EXPERIMENT_OVERLAPS: one runs on the scope and task),
+        RESOURCE_EXHAUSTED (EXPERIMENTS_FULL), UNAVAILABLE (STORE_UNAVAILABLE).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetExperiment(self, request, context):
+        """One experiment with its results so far. Safe to retry. Statuses: NOT_FOUND (EXPERIMENT_UNKNOWN).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListExperiments(self, request, context):
+        """Lists experiments, newest first. Safe to retry.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StopExperiment(self, request, context):
+        """Ends an experiment. Safe to retry. Statuses: NOT_FOUND (EXPERIMENT_UNKNOWN), UNAVAILABLE (STORE_UNAVAILABLE).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RouterServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -174,6 +491,131 @@ def add_RouterServiceServicer_to_server(servicer, server):
                     servicer.UpsertPrice,
                     request_deserializer=farthing_dot_router_dot_v1_dot_router__pb2.UpsertPriceRequest.FromString,
                     response_serializer=farthing_dot_router_dot_v1_dot_router__pb2.UpsertPriceResponse.SerializeToString,
+            ),
+            'GetModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetModel,
+                    request_deserializer=farthing_dot_router_dot_v1_dot_router__pb2.GetModelRequest.FromString,
+                    response_serializer=farthing_dot_router_dot_v1_dot_router__pb2.GetModelResponse.SerializeToString,
+            ),
+            'UpdateDeployment': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateDeployment,
+                    request_deserializer=farthing_dot_router_dot_v1_dot_router__pb2.UpdateDeploymentRequest.FromString,
+                    response_serializer=farthing_dot_router_dot_v1_dot_router__pb2.UpdateDeploymentResponse.SerializeToString,
+            ),
+            'CreateRule': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateRule,
+                    request_deserializer=farthing_dot_router_dot_v1_dot_router__pb2.CreateRuleRequest.FromString,
+                    response_serializer=farthing_dot_router_dot_v1_dot_router__pb2.CreateRuleResponse.SerializeToString,
+            ),
+            'GetRule': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetRule,
+                    request_deserializer=farthing_dot_router_dot_v1_dot_router__pb2.GetRuleRequest.FromString,
+                    response_serializer=farthing_dot_router_dot_v1_dot_router__pb2.GetRuleResponse.SerializeToString,
+            ),
+            'ListRules': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListRules,
+                    request_deserializer=farthing_dot_router_dot_v1_dot_router__pb2.ListRulesRequest.FromString,
+                    response_serializer=farthing_dot_router_dot_v1_dot_router__pb2.ListRulesResponse.SerializeToString,
+            ),
+            'UpdateRule': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateRule,
+                    request_deserializer=farthing_dot_router_dot_v1_dot_router__pb2.UpdateRuleRequest.FromString,
+                    response_serializer=farthing_dot_router_dot_v1_dot_router__pb2.UpdateRuleResponse.SerializeToString,
+            ),
+            'DeleteRule': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteRule,
+                    request_deserializer=farthing_dot_router_dot_v1_dot_router__pb2.DeleteRuleRequest.FromString,
+                    response_serializer=farthing_dot_router_dot_v1_dot_router__pb2.DeleteRuleResponse.SerializeToString,
+            ),
+            'ExplainRoute': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExplainRoute,
+                    request_deserializer=farthing_dot_router_dot_v1_dot_router__pb2.ExplainRouteRequest.FromString,
+                    response_serializer=farthing_dot_router_dot_v1_dot_router__pb2.ExplainRouteResponse.SerializeToString,
+            ),
+            'ListDecisions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDecisions,
+                    request_deserializer=farthing_dot_router_dot_v1_dot_router__pb2.ListDecisionsRequest.FromString,
+                    response_serializer=farthing_dot_router_dot_v1_dot_router__pb2.ListDecisionsResponse.SerializeToString,
+            ),
+            'RecordFeedback': grpc.unary_unary_rpc_method_handler(
+                    servicer.RecordFeedback,
+                    request_deserializer=farthing_dot_router_dot_v1_dot_router__pb2.RecordFeedbackRequest.FromString,
+                    response_serializer=farthing_dot_router_dot_v1_dot_router__pb2.RecordFeedbackResponse.SerializeToString,
+            ),
+            'ScoreQuality': grpc.unary_unary_rpc_method_handler(
+                    servicer.ScoreQuality,
+                    request_deserializer=farthing_dot_router_dot_v1_dot_router__pb2.ScoreQualityRequest.FromString,
+                    response_serializer=farthing_dot_router_dot_v1_dot_router__pb2.ScoreQualityResponse.SerializeToString,
+            ),
+            'GetQualityReport': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetQualityReport,
+                    request_deserializer=farthing_dot_router_dot_v1_dot_router__pb2.GetQualityReportRequest.FromString,
+                    response_serializer=farthing_dot_router_dot_v1_dot_router__pb2.GetQualityReportResponse.SerializeToString,
+            ),
+            'GetPerformance': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetPerformance,
+                    request_deserializer=farthing_dot_router_dot_v1_dot_router__pb2.GetPerformanceRequest.FromString,
+                    response_serializer=farthing_dot_router_dot_v1_dot_router__pb2.GetPerformanceResponse.SerializeToString,
+            ),
+            'GetPerformanceReport': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetPerformanceReport,
+                    request_deserializer=farthing_dot_router_dot_v1_dot_router__pb2.GetPerformanceReportRequest.FromString,
+                    response_serializer=farthing_dot_router_dot_v1_dot_router__pb2.GetPerformanceReportResponse.SerializeToString,
+            ),
+            'AnalyzeCostQuality': grpc.unary_unary_rpc_method_handler(
+                    servicer.AnalyzeCostQuality,
+                    request_deserializer=farthing_dot_router_dot_v1_dot_router__pb2.AnalyzeCostQualityRequest.FromString,
+                    response_serializer=farthing_dot_router_dot_v1_dot_router__pb2.AnalyzeCostQualityResponse.SerializeToString,
+            ),
+            'RecommendModels': grpc.unary_unary_rpc_method_handler(
+                    servicer.RecommendModels,
+                    request_deserializer=farthing_dot_router_dot_v1_dot_router__pb2.RecommendModelsRequest.FromString,
+                    response_serializer=farthing_dot_router_dot_v1_dot_router__pb2.RecommendModelsResponse.SerializeToString,
+            ),
+            'AnalyzeDiversification': grpc.unary_unary_rpc_method_handler(
+                    servicer.AnalyzeDiversification,
+                    request_deserializer=farthing_dot_router_dot_v1_dot_router__pb2.AnalyzeDiversificationRequest.FromString,
+                    response_serializer=farthing_dot_router_dot_v1_dot_router__pb2.AnalyzeDiversificationResponse.SerializeToString,
+            ),
+            'CalibrateCascade': grpc.stream_unary_rpc_method_handler(
+                    servicer.CalibrateCascade,
+                    request_deserializer=farthing_dot_router_dot_v1_dot_router__pb2.CalibrateCascadeRequest.FromString,
+                    response_serializer=farthing_dot_router_dot_v1_dot_router__pb2.CalibrateCascadeResponse.SerializeToString,
+            ),
+            'GetCalibration': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetCalibration,
+                    request_deserializer=farthing_dot_router_dot_v1_dot_router__pb2.GetCalibrationRequest.FromString,
+                    response_serializer=farthing_dot_router_dot_v1_dot_router__pb2.GetCalibrationResponse.SerializeToString,
+            ),
+            'ListCalibrations': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListCalibrations,
+                    request_deserializer=farthing_dot_router_dot_v1_dot_router__pb2.ListCalibrationsRequest.FromString,
+                    response_serializer=farthing_dot_router_dot_v1_dot_router__pb2.ListCalibrationsResponse.SerializeToString,
+            ),
+            'ActivateCalibration': grpc.unary_unary_rpc_method_handler(
+                    servicer.ActivateCalibration,
+                    request_deserializer=farthing_dot_router_dot_v1_dot_router__pb2.ActivateCalibrationRequest.FromString,
+                    response_serializer=farthing_dot_router_dot_v1_dot_router__pb2.ActivateCalibrationResponse.SerializeToString,
+            ),
+            'CreateExperiment': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateExperiment,
+                    request_deserializer=farthing_dot_router_dot_v1_dot_router__pb2.CreateExperimentRequest.FromString,
+                    response_serializer=farthing_dot_router_dot_v1_dot_router__pb2.CreateExperimentResponse.SerializeToString,
+            ),
+            'GetExperiment': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetExperiment,
+                    request_deserializer=farthing_dot_router_dot_v1_dot_router__pb2.GetExperimentRequest.FromString,
+                    response_serializer=farthing_dot_router_dot_v1_dot_router__pb2.GetExperimentResponse.SerializeToString,
+            ),
+            'ListExperiments': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListExperiments,
+                    request_deserializer=farthing_dot_router_dot_v1_dot_router__pb2.ListExperimentsRequest.FromString,
+                    response_serializer=farthing_dot_router_dot_v1_dot_router__pb2.ListExperimentsResponse.SerializeToString,
+            ),
+            'StopExperiment': grpc.unary_unary_rpc_method_handler(
+                    servicer.StopExperiment,
+                    request_deserializer=farthing_dot_router_dot_v1_dot_router__pb2.StopExperimentRequest.FromString,
+                    response_serializer=farthing_dot_router_dot_v1_dot_router__pb2.StopExperimentResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -366,6 +808,681 @@ class RouterService:
             '/farthing.router.v1.RouterService/UpsertPrice',
             farthing_dot_router_dot_v1_dot_router__pb2.UpsertPriceRequest.SerializeToString,
             farthing_dot_router_dot_v1_dot_router__pb2.UpsertPriceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/farthing.router.v1.RouterService/GetModel',
+            farthing_dot_router_dot_v1_dot_router__pb2.GetModelRequest.SerializeToString,
+            farthing_dot_router_dot_v1_dot_router__pb2.GetModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateDeployment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/farthing.router.v1.RouterService/UpdateDeployment',
+            farthing_dot_router_dot_v1_dot_router__pb2.UpdateDeploymentRequest.SerializeToString,
+            farthing_dot_router_dot_v1_dot_router__pb2.UpdateDeploymentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateRule(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/farthing.router.v1.RouterService/CreateRule',
+            farthing_dot_router_dot_v1_dot_router__pb2.CreateRuleRequest.SerializeToString,
+            farthing_dot_router_dot_v1_dot_router__pb2.CreateRuleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetRule(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/farthing.router.v1.RouterService/GetRule',
+            farthing_dot_router_dot_v1_dot_router__pb2.GetRuleRequest.SerializeToString,
+            farthing_dot_router_dot_v1_dot_router__pb2.GetRuleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListRules(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/farthing.router.v1.RouterService/ListRules',
+            farthing_dot_router_dot_v1_dot_router__pb2.ListRulesRequest.SerializeToString,
+            farthing_dot_router_dot_v1_dot_router__pb2.ListRulesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateRule(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/farthing.router.v1.RouterService/UpdateRule',
+            farthing_dot_router_dot_v1_dot_router__pb2.UpdateRuleRequest.SerializeToString,
+            farthing_dot_router_dot_v1_dot_router__pb2.UpdateRuleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteRule(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/farthing.router.v1.RouterService/DeleteRule',
+            farthing_dot_router_dot_v1_dot_router__pb2.DeleteRuleRequest.SerializeToString,
+            farthing_dot_router_dot_v1_dot_router__pb2.DeleteRuleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExplainRoute(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/farthing.router.v1.RouterService/ExplainRoute',
+            farthing_dot_router_dot_v1_dot_router__pb2.ExplainRouteRequest.SerializeToString,
+            farthing_dot_router_dot_v1_dot_router__pb2.ExplainRouteResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDecisions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/farthing.router.v1.RouterService/ListDecisions',
+            farthing_dot_router_dot_v1_dot_router__pb2.ListDecisionsRequest.SerializeToString,
+            farthing_dot_router_dot_v1_dot_router__pb2.ListDecisionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RecordFeedback(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/farthing.router.v1.RouterService/RecordFeedback',
+            farthing_dot_router_dot_v1_dot_router__pb2.RecordFeedbackRequest.SerializeToString,
+            farthing_dot_router_dot_v1_dot_router__pb2.RecordFeedbackResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ScoreQuality(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/farthing.router.v1.RouterService/ScoreQuality',
+            farthing_dot_router_dot_v1_dot_router__pb2.ScoreQualityRequest.SerializeToString,
+            farthing_dot_router_dot_v1_dot_router__pb2.ScoreQualityResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetQualityReport(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/farthing.router.v1.RouterService/GetQualityReport',
+            farthing_dot_router_dot_v1_dot_router__pb2.GetQualityReportRequest.SerializeToString,
+            farthing_dot_router_dot_v1_dot_router__pb2.GetQualityReportResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetPerformance(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/farthing.router.v1.RouterService/GetPerformance',
+            farthing_dot_router_dot_v1_dot_router__pb2.GetPerformanceRequest.SerializeToString,
+            farthing_dot_router_dot_v1_dot_router__pb2.GetPerformanceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetPerformanceReport(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/farthing.router.v1.RouterService/GetPerformanceReport',
+            farthing_dot_router_dot_v1_dot_router__pb2.GetPerformanceReportRequest.SerializeToString,
+            farthing_dot_router_dot_v1_dot_router__pb2.GetPerformanceReportResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AnalyzeCostQuality(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/farthing.router.v1.RouterService/AnalyzeCostQuality',
+            farthing_dot_router_dot_v1_dot_router__pb2.AnalyzeCostQualityRequest.SerializeToString,
+            farthing_dot_router_dot_v1_dot_router__pb2.AnalyzeCostQualityResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RecommendModels(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/farthing.router.v1.RouterService/RecommendModels',
+            farthing_dot_router_dot_v1_dot_router__pb2.RecommendModelsRequest.SerializeToString,
+            farthing_dot_router_dot_v1_dot_router__pb2.RecommendModelsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AnalyzeDiversification(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/farthing.router.v1.RouterService/AnalyzeDiversification',
+            farthing_dot_router_dot_v1_dot_router__pb2.AnalyzeDiversificationRequest.SerializeToString,
+            farthing_dot_router_dot_v1_dot_router__pb2.AnalyzeDiversificationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CalibrateCascade(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/farthing.router.v1.RouterService/CalibrateCascade',
+            farthing_dot_router_dot_v1_dot_router__pb2.CalibrateCascadeRequest.SerializeToString,
+            farthing_dot_router_dot_v1_dot_router__pb2.CalibrateCascadeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetCalibration(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/farthing.router.v1.RouterService/GetCalibration',
+            farthing_dot_router_dot_v1_dot_router__pb2.GetCalibrationRequest.SerializeToString,
+            farthing_dot_router_dot_v1_dot_router__pb2.GetCalibrationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListCalibrations(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/farthing.router.v1.RouterService/ListCalibrations',
+            farthing_dot_router_dot_v1_dot_router__pb2.ListCalibrationsRequest.SerializeToString,
+            farthing_dot_router_dot_v1_dot_router__pb2.ListCalibrationsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ActivateCalibration(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/farthing.router.v1.RouterService/ActivateCalibration',
+            farthing_dot_router_dot_v1_dot_router__pb2.ActivateCalibrationRequest.SerializeToString,
+            farthing_dot_router_dot_v1_dot_router__pb2.ActivateCalibrationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateExperiment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/farthing.router.v1.RouterService/CreateExperiment',
+            farthing_dot_router_dot_v1_dot_router__pb2.CreateExperimentRequest.SerializeToString,
+            farthing_dot_router_dot_v1_dot_router__pb2.CreateExperimentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetExperiment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/farthing.router.v1.RouterService/GetExperiment',
+            farthing_dot_router_dot_v1_dot_router__pb2.GetExperimentRequest.SerializeToString,
+            farthing_dot_router_dot_v1_dot_router__pb2.GetExperimentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListExperiments(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/farthing.router.v1.RouterService/ListExperiments',
+            farthing_dot_router_dot_v1_dot_router__pb2.ListExperimentsRequest.SerializeToString,
+            farthing_dot_router_dot_v1_dot_router__pb2.ListExperimentsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StopExperiment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/farthing.router.v1.RouterService/StopExperiment',
+            farthing_dot_router_dot_v1_dot_router__pb2.StopExperimentRequest.SerializeToString,
+            farthing_dot_router_dot_v1_dot_router__pb2.StopExperimentResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -65,6 +65,84 @@ class RouterServiceStub:
     Every replica knows it within FARTHING_ROUTER_PRICES_REFRESH_S. Safe to retry with the same request_id.
     Statuses: INVALID_ARGUMENT (naming the field; REQUEST_ID_REUSED), RESOURCE_EXHAUSTED (PRICE_BOOK_FULL), UNAVAILABLE (STORE_UNAVAILABLE).
     """
+    GetModel: _grpc.UnaryUnaryMultiCallable[_router_pb2.GetModelRequest, _router_pb2.GetModelResponse]
+    """One model with its deployments and how they are doing. Safe to retry.
+    Statuses: NOT_FOUND (MODEL_UNKNOWN).
+    """
+    UpdateDeployment: _grpc.UnaryUnaryMultiCallable[_router_pb2.UpdateDeploymentRequest, _router_pb2.UpdateDeploymentResponse]
+    """Changes how a deployment is used: its weight, or whether it takes calls at all. Kept across restarts, known to every replica within
+    FARTHING_ROUTER_REFRESH_S. Safe to retry with the same request_id. Statuses: NOT_FOUND (DEPLOYMENT_UNKNOWN), INVALID_ARGUMENT
+    (REQUEST_ID_REUSED; naming the field), FAILED_PRECONDITION (LAST_DEPLOYMENT: a model would be left without any), UNAVAILABLE (STORE_UNAVAILABLE).
+    """
+    CreateRule: _grpc.UnaryUnaryMultiCallable[_router_pb2.CreateRuleRequest, _router_pb2.CreateRuleResponse]
+    """Creates a routing rule. It is checked whole before it is kept: what could never match, names what is not in the catalog, or leaves no
+    candidate is an error that names the field. Safe to retry with the same request_id.
+    Statuses: INVALID_ARGUMENT (naming the field; REQUEST_ID_REUSED), RESOURCE_EXHAUSTED (RULES_FULL), UNAVAILABLE (STORE_UNAVAILABLE).
+    """
+    GetRule: _grpc.UnaryUnaryMultiCallable[_router_pb2.GetRuleRequest, _router_pb2.GetRuleResponse]
+    """One rule, as it is or as an earlier version was. Safe to retry. Statuses: NOT_FOUND (RULE_UNKNOWN)."""
+    ListRules: _grpc.UnaryUnaryMultiCallable[_router_pb2.ListRulesRequest, _router_pb2.ListRulesResponse]
+    """Lists rules: those that apply on a scope in the order in which they are tried, or every version that was ever kept. Safe to retry."""
+    UpdateRule: _grpc.UnaryUnaryMultiCallable[_router_pb2.UpdateRuleRequest, _router_pb2.UpdateRuleResponse]
+    """Changes a rule; what it was stays readable. Safe to retry with the same request_id.
+    Statuses: NOT_FOUND (RULE_UNKNOWN), INVALID_ARGUMENT (naming the field; REQUEST_ID_REUSED), ABORTED (VERSION_CONFLICT), UNAVAILABLE (STORE_UNAVAILABLE).
+    """
+    DeleteRule: _grpc.UnaryUnaryMultiCallable[_router_pb2.DeleteRuleRequest, _router_pb2.DeleteRuleResponse]
+    """Takes a rule out of use; its versions stay readable. Safe to retry with the same request_id.
+    Statuses: NOT_FOUND (RULE_UNKNOWN), ABORTED (VERSION_CONFLICT), UNAVAILABLE (STORE_UNAVAILABLE).
+    """
+    ExplainRoute: _grpc.UnaryUnaryMultiCallable[_router_pb2.ExplainRouteRequest, _router_pb2.ExplainRouteResponse]
+    """What PlanRoute would plan and why: the rule that matched, how hard the prompt looks, and for every model of the catalog what speaks for it
+    or against it. Calls nobody, writes nothing down. Safe to retry. Statuses as PlanRoute, save that a model's own refusal is in the answer.
+    """
+    ListDecisions: _grpc.UnaryUnaryMultiCallable[_router_pb2.ListDecisionsRequest, _router_pb2.ListDecisionsResponse]
+    """Lists routing decisions, newest first: what was asked for, what was chosen and why, what came of it. No text of prompts or answers is kept.
+    Safe to retry. Statuses: INVALID_ARGUMENT (page_token of another list).
+    """
+    RecordFeedback: _grpc.UnaryUnaryMultiCallable[_router_pb2.RecordFeedbackRequest, _router_pb2.RecordFeedbackResponse]
+    """Takes in what somebody thinks of an answer. Safe to retry with the same request_id.
+    Statuses: NOT_FOUND (DECISION_UNKNOWN), INVALID_ARGUMENT (REQUEST_ID_REUSED), UNAVAILABLE (STORE_UNAVAILABLE).
+    """
+    ScoreQuality: _grpc.UnaryUnaryMultiCallable[_router_pb2.ScoreQualityRequest, _router_pb2.ScoreQualityResponse]
+    """Scores an answer by what a machine can tell, calibrated on feedback where there is enough of it. Calls nobody. Safe to retry."""
+    GetQualityReport: _grpc.UnaryUnaryMultiCallable[_router_pb2.GetQualityReportRequest, _router_pb2.GetQualityReportResponse]
+    """Quality by model and task over time, its trend, and how far automatic scores agree with recorded truth. Safe to retry."""
+    GetPerformance: _grpc.UnaryUnaryMultiCallable[_router_pb2.GetPerformanceRequest, _router_pb2.GetPerformanceResponse]
+    """How providers, models and deployments do now: latency, errors, cost, quality. Safe to retry."""
+    GetPerformanceReport: _grpc.UnaryUnaryMultiCallable[_router_pb2.GetPerformanceReportRequest, _router_pb2.GetPerformanceReportResponse]
+    """The same over a range of time, step by step. Safe to retry. Statuses: INVALID_ARGUMENT (range: end before start, or too many steps)."""
+    AnalyzeCostQuality: _grpc.UnaryUnaryMultiCallable[_router_pb2.AnalyzeCostQualityRequest, _router_pb2.AnalyzeCostQualityResponse]
+    """Models on the plane of cost and quality, the Pareto front, and advice on thresholds. Safe to retry."""
+    RecommendModels: _grpc.UnaryUnaryMultiCallable[_router_pb2.RecommendModelsRequest, _router_pb2.RecommendModelsResponse]
+    """Cheaper models by workload, with the saving and the loss of quality to expect. Safe to retry."""
+    AnalyzeDiversification: _grpc.UnaryUnaryMultiCallable[_router_pb2.AnalyzeDiversificationRequest, _router_pb2.AnalyzeDiversificationResponse]
+    """How far spending depends on few providers, what to change, and how much risk that takes away. Safe to retry."""
+    CalibrateCascade: _grpc.StreamUnaryMultiCallable[_router_pb2.CalibrateCascadeRequest, _router_pb2.CalibrateCascadeResponse]
+    """Fits scorers and thresholds on labelled answers for a stated target. The first message is the specification, the others bring examples. It may take minutes; set a deadline.
+    Safe to retry with the same request_id. Statuses: INVALID_ARGUMENT (naming the example and field; REQUEST_ID_REUSED), FAILED_PRECONDITION
+    (DATA_TOO_SMALL with examples_needed: the data cannot support the promise; TARGET_UNREACHABLE with the best that can be had),
+    RESOURCE_EXHAUSTED (CALIBRATION_BUSY: another fit runs; TOO_MANY_EXAMPLES), UNAVAILABLE (STORE_UNAVAILABLE).
+    """
+    GetCalibration: _grpc.UnaryUnaryMultiCallable[_router_pb2.GetCalibrationRequest, _router_pb2.GetCalibrationResponse]
+    """One calibration, with its drift since it is active. Safe to retry. Statuses: NOT_FOUND (CALIBRATION_UNKNOWN)."""
+    ListCalibrations: _grpc.UnaryUnaryMultiCallable[_router_pb2.ListCalibrationsRequest, _router_pb2.ListCalibrationsResponse]
+    """Lists calibrations, newest first. Safe to retry."""
+    ActivateCalibration: _grpc.UnaryUnaryMultiCallable[_router_pb2.ActivateCalibrationRequest, _router_pb2.ActivateCalibrationResponse]
+    """Puts a calibration in force for its scope and task; naming an earlier one rolls back, naming none goes back to what farthing.yaml says. Safe to retry with the
+    same request_id. Statuses: NOT_FOUND (CALIBRATION_UNKNOWN), FAILED_PRECONDITION (MODEL_UNKNOWN: it needs a model that the catalog no
+    longer has), UNAVAILABLE (STORE_UNAVAILABLE).
+    """
+    CreateExperiment: _grpc.UnaryUnaryMultiCallable[_router_pb2.CreateExperimentRequest, _router_pb2.CreateExperimentResponse]
+    """Starts an experiment between models or policies. Safe to retry with the same request_id.
+    Statuses: INVALID_ARGUMENT (naming the field; REQUEST_ID_REUSED), FAILED_PRECONDITION (EXPERIMENT_OVERLAPS: one runs on the scope and task),
+    RESOURCE_EXHAUSTED (EXPERIMENTS_FULL), UNAVAILABLE (STORE_UNAVAILABLE).
+    """
+    GetExperiment: _grpc.UnaryUnaryMultiCallable[_router_pb2.GetExperimentRequest, _router_pb2.GetExperimentResponse]
+    """One experiment with its results so far. Safe to retry. Statuses: NOT_FOUND (EXPERIMENT_UNKNOWN)."""
+    ListExperiments: _grpc.UnaryUnaryMultiCallable[_router_pb2.ListExperimentsRequest, _router_pb2.ListExperimentsResponse]
+    """Lists experiments, newest first. Safe to retry."""
+    StopExperiment: _grpc.UnaryUnaryMultiCallable[_router_pb2.StopExperimentRequest, _router_pb2.StopExperimentResponse]
+    """Ends an experiment. Safe to retry. Statuses: NOT_FOUND (EXPERIMENT_UNKNOWN), UNAVAILABLE (STORE_UNAVAILABLE)."""
 
 @_typing.type_check_only
 class RouterServiceAsyncStub(RouterServiceStub):
@@ -103,6 +181,84 @@ class RouterServiceAsyncStub(RouterServiceStub):
     Every replica knows it within FARTHING_ROUTER_PRICES_REFRESH_S. Safe to retry with the same request_id.
     Statuses: INVALID_ARGUMENT (naming the field; REQUEST_ID_REUSED), RESOURCE_EXHAUSTED (PRICE_BOOK_FULL), UNAVAILABLE (STORE_UNAVAILABLE).
     """
+    GetModel: _aio.UnaryUnaryMultiCallable[_router_pb2.GetModelRequest, _router_pb2.GetModelResponse]  # type: ignore[assignment]
+    """One model with its deployments and how they are doing. Safe to retry.
+    Statuses: NOT_FOUND (MODEL_UNKNOWN).
+    """
+    UpdateDeployment: _aio.UnaryUnaryMultiCallable[_router_pb2.UpdateDeploymentRequest, _router_pb2.UpdateDeploymentResponse]  # type: ignore[assignment]
+    """Changes how a deployment is used: its weight, or whether it takes calls at all. Kept across restarts, known to every replica within
+    FARTHING_ROUTER_REFRESH_S. Safe to retry with the same request_id. Statuses: NOT_FOUND (DEPLOYMENT_UNKNOWN), INVALID_ARGUMENT
+    (REQUEST_ID_REUSED; naming the field), FAILED_PRECONDITION (LAST_DEPLOYMENT: a model would be left without any), UNAVAILABLE (STORE_UNAVAILABLE).
+    """
+    CreateRule: _aio.UnaryUnaryMultiCallable[_router_pb2.CreateRuleRequest, _router_pb2.CreateRuleResponse]  # type: ignore[assignment]
+    """Creates a routing rule. It is checked whole before it is kept: what could never match, names what is not in the catalog, or leaves no
+    candidate is an error that names the field. Safe to retry with the same request_id.
+    Statuses: INVALID_ARGUMENT (naming the field; REQUEST_ID_REUSED), RESOURCE_EXHAUSTED (RULES_FULL), UNAVAILABLE (STORE_UNAVAILABLE).
+    """
+    GetRule: _aio.UnaryUnaryMultiCallable[_router_pb2.GetRuleRequest, _router_pb2.GetRuleResponse]  # type: ignore[assignment]
+    """One rule, as it is or as an earlier version was. Safe to retry. Statuses: NOT_FOUND (RULE_UNKNOWN)."""
+    ListRules: _aio.UnaryUnaryMultiCallable[_router_pb2.ListRulesRequest, _router_pb2.ListRulesResponse]  # type: ignore[assignment]
+    """Lists rules: those that apply on a scope in the order in which they are tried, or every version that was ever kept. Safe to retry."""
+    UpdateRule: _aio.UnaryUnaryMultiCallable[_router_pb2.UpdateRuleRequest, _router_pb2.UpdateRuleResponse]  # type: ignore[assignment]
+    """Changes a rule; what it was stays readable. Safe to retry with the same request_id.
+    Statuses: NOT_FOUND (RULE_UNKNOWN), INVALID_ARGUMENT (naming the field; REQUEST_ID_REUSED), ABORTED (VERSION_CONFLICT), UNAVAILABLE (STORE_UNAVAILABLE).
+    """
+    DeleteRule: _aio.UnaryUnaryMultiCallable[_router_pb2.DeleteRuleRequest, _router_pb2.DeleteRuleResponse]  # type: ignore[assignment]
+    """Takes a rule out of use; its versions stay readable. Safe to retry with the same request_id.
+    Statuses: NOT_FOUND (RULE_UNKNOWN), ABORTED (VERSION_CONFLICT), UNAVAILABLE (STORE_UNAVAILABLE).
+    """
+    ExplainRoute: _aio.UnaryUnaryMultiCallable[_router_pb2.ExplainRouteRequest, _router_pb2.ExplainRouteResponse]  # type: ignore[assignment]
+    """What PlanRoute would plan and why: the rule that matched, how hard the prompt looks, and for every model of the catalog what speaks for it
+    or against it. Calls nobody, writes nothing down. Safe to retry. Statuses as PlanRoute, save that a model's own refusal is in the answer.
+    """
+    ListDecisions: _aio.UnaryUnaryMultiCallable[_router_pb2.ListDecisionsRequest, _router_pb2.ListDecisionsResponse]  # type: ignore[assignment]
+    """Lists routing decisions, newest first: what was asked for, what was chosen and why, what came of it. No text of prompts or answers is kept.
+    Safe to retry. Statuses: INVALID_ARGUMENT (page_token of another list).
+    """
+    RecordFeedback: _aio.UnaryUnaryMultiCallable[_router_pb2.RecordFeedbackRequest, _router_pb2.RecordFeedbackResponse]  # type: ignore[assignment]
+    """Takes in what somebody thinks of an answer. Safe to retry with the same request_id.
+    Statuses: NOT_FOUND (DECISION_UNKNOWN), INVALID_ARGUMENT (REQUEST_ID_REUSED), UNAVAILABLE (STORE_UNAVAILABLE).
+    """
+    ScoreQuality: _aio.UnaryUnaryMultiCallable[_router_pb2.ScoreQualityRequest, _router_pb2.ScoreQualityResponse]  # type: ignore[assignment]
+    """Scores an answer by what a machine can tell, calibrated on feedback where there is enough of it. Calls nobody. Safe to retry."""
+    GetQualityReport: _aio.UnaryUnaryMultiCallable[_router_pb2.GetQualityReportRequest, _router_pb2.GetQualityReportResponse]  # type: ignore[assignment]
+    """Quality by model and task over time, its trend, and how far automatic scores agree with recorded truth. Safe to retry."""
+    GetPerformance: _aio.UnaryUnaryMultiCallable[_router_pb2.GetPerformanceRequest, _router_pb2.GetPerformanceResponse]  # type: ignore[assignment]
+    """How providers, models and deployments do now: latency, errors, cost, quality. Safe to retry."""
+    GetPerformanceReport: _aio.UnaryUnaryMultiCallable[_router_pb2.GetPerformanceReportRequest, _router_pb2.GetPerformanceReportResponse]  # type: ignore[assignment]
+    """The same over a range of time, step by step. Safe to retry. Statuses: INVALID_ARGUMENT (range: end before start, or too many steps)."""
+    AnalyzeCostQuality: _aio.UnaryUnaryMultiCallable[_router_pb2.AnalyzeCostQualityRequest, _router_pb2.AnalyzeCostQualityResponse]  # type: ignore[assignment]
+    """Models on the plane of cost and quality, the Pareto front, and advice on thresholds. Safe to retry."""
+    RecommendModels: _aio.UnaryUnaryMultiCallable[_router_pb2.RecommendModelsRequest, _router_pb2.RecommendModelsResponse]  # type: ignore[assignment]
+    """Cheaper models by workload, with the saving and the loss of quality to expect. Safe to retry."""
+    AnalyzeDiversification: _aio.UnaryUnaryMultiCallable[_router_pb2.AnalyzeDiversificationRequest, _router_pb2.AnalyzeDiversificationResponse]  # type: ignore[assignment]
+    """How far spending depends on few providers, what to change, and how much risk that takes away. Safe to retry."""
+    CalibrateCascade: _aio.StreamUnaryMultiCallable[_router_pb2.CalibrateCascadeRequest, _router_pb2.CalibrateCascadeResponse]  # type: ignore[assignment]
+    """Fits scorers and thresholds on labelled answers for a stated target. The first message is the specification, the others bring examples. It may take minutes; set a deadline.
+    Safe to retry with the same request_id. Statuses: INVALID_ARGUMENT (naming the example and field; REQUEST_ID_REUSED), FAILED_PRECONDITION
+    (DATA_TOO_SMALL with examples_needed: the data cannot support the promise; TARGET_UNREACHABLE with the best that can be had),
+    RESOURCE_EXHAUSTED (CALIBRATION_BUSY: another fit runs; TOO_MANY_EXAMPLES), UNAVAILABLE (STORE_UNAVAILABLE).
+    """
+    GetCalibration: _aio.UnaryUnaryMultiCallable[_router_pb2.GetCalibrationRequest, _router_pb2.GetCalibrationResponse]  # type: ignore[assignment]
+    """One calibration, with its drift since it is active. Safe to retry. Statuses: NOT_FOUND (CALIBRATION_UNKNOWN)."""
+    ListCalibrations: _aio.UnaryUnaryMultiCallable[_router_pb2.ListCalibrationsRequest, _router_pb2.ListCalibrationsResponse]  # type: ignore[assignment]
+    """Lists calibrations, newest first. Safe to retry."""
+    ActivateCalibration: _aio.UnaryUnaryMultiCallable[_router_pb2.ActivateCalibrationRequest, _router_pb2.ActivateCalibrationResponse]  # type: ignore[assignment]
+    """Puts a calibration in force for its scope and task; naming an earlier one rolls back, naming none goes back to what farthing.yaml says. Safe to retry with the
+    same request_id. Statuses: NOT_FOUND (CALIBRATION_UNKNOWN), FAILED_PRECONDITION (MODEL_UNKNOWN: it needs a model that the catalog no
+    longer has), UNAVAILABLE (STORE_UNAVAILABLE).
+    """
+    CreateExperiment: _aio.UnaryUnaryMultiCallable[_router_pb2.CreateExperimentRequest, _router_pb2.CreateExperimentResponse]  # type: ignore[assignment]
+    """Starts an experiment between models or policies. Safe to retry with the same request_id.
+    Statuses: INVALID_ARGUMENT (naming the field; REQUEST_ID_REUSED), FAILED_PRECONDITION (EXPERIMENT_OVERLAPS: one runs on the scope and task),
+    RESOURCE_EXHAUSTED (EXPERIMENTS_FULL), UNAVAILABLE (STORE_UNAVAILABLE).
+    """
+    GetExperiment: _aio.UnaryUnaryMultiCallable[_router_pb2.GetExperimentRequest, _router_pb2.GetExperimentResponse]  # type: ignore[assignment]
+    """One experiment with its results so far. Safe to retry. Statuses: NOT_FOUND (EXPERIMENT_UNKNOWN)."""
+    ListExperiments: _aio.UnaryUnaryMultiCallable[_router_pb2.ListExperimentsRequest, _router_pb2.ListExperimentsResponse]  # type: ignore[assignment]
+    """Lists experiments, newest first. Safe to retry."""
+    StopExperiment: _aio.UnaryUnaryMultiCallable[_router_pb2.StopExperimentRequest, _router_pb2.StopExperimentResponse]  # type: ignore[assignment]
+    """Ends an experiment. Safe to retry. Statuses: NOT_FOUND (EXPERIMENT_UNKNOWN), UNAVAILABLE (STORE_UNAVAILABLE)."""
 
 class RouterServiceServicer(metaclass=_abc_1.ABCMeta):
     """Chooses the cheapest way to a good enough answer, and goes it."""
@@ -180,5 +336,233 @@ class RouterServiceServicer(metaclass=_abc_1.ABCMeta):
         Every replica knows it within FARTHING_ROUTER_PRICES_REFRESH_S. Safe to retry with the same request_id.
         Statuses: INVALID_ARGUMENT (naming the field; REQUEST_ID_REUSED), RESOURCE_EXHAUSTED (PRICE_BOOK_FULL), UNAVAILABLE (STORE_UNAVAILABLE).
         """
+
+    @_abc_1.abstractmethod
+    def GetModel(
+        self,
+        request: _router_pb2.GetModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_router_pb2.GetModelResponse, _abc.Awaitable[_router_pb2.GetModelResponse]]:
+        """One model with its deployments and how they are doing. Safe to retry.
+        Statuses: NOT_FOUND (MODEL_UNKNOWN).
+        """
+
+    @_abc_1.abstractmethod
+    def UpdateDeployment(
+        self,
+        request: _router_pb2.UpdateDeploymentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_router_pb2.UpdateDeploymentResponse, _abc.Awaitable[_router_pb2.UpdateDeploymentResponse]]:
+        """Changes how a deployment is used: its weight, or whether it takes calls at all. Kept across restarts, known to every replica within
+        FARTHING_ROUTER_REFRESH_S. Safe to retry with the same request_id. Statuses: NOT_FOUND (DEPLOYMENT_UNKNOWN), INVALID_ARGUMENT
+        (REQUEST_ID_REUSED; naming the field), FAILED_PRECONDITION (LAST_DEPLOYMENT: a model would be left without any), UNAVAILABLE (STORE_UNAVAILABLE).
+        """
+
+    @_abc_1.abstractmethod
+    def CreateRule(
+        self,
+        request: _router_pb2.CreateRuleRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_router_pb2.CreateRuleResponse, _abc.Awaitable[_router_pb2.CreateRuleResponse]]:
+        """Creates a routing rule. It is checked whole before it is kept: what could never match, names what is not in the catalog, or leaves no
+        candidate is an error that names the field. Safe to retry with the same request_id.
+        Statuses: INVALID_ARGUMENT (naming the field; REQUEST_ID_REUSED), RESOURCE_EXHAUSTED (RULES_FULL), UNAVAILABLE (STORE_UNAVAILABLE).
+        """
+
+    @_abc_1.abstractmethod
+    def GetRule(
+        self,
+        request: _router_pb2.GetRuleRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_router_pb2.GetRuleResponse, _abc.Awaitable[_router_pb2.GetRuleResponse]]:
+        """One rule, as it is or as an earlier version was. Safe to retry. Statuses: NOT_FOUND (RULE_UNKNOWN)."""
+
+    @_abc_1.abstractmethod
+    def ListRules(
+        self,
+        request: _router_pb2.ListRulesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_router_pb2.ListRulesResponse, _abc.Awaitable[_router_pb2.ListRulesResponse]]:
+        """Lists rules: those that apply on a scope in the order in which they are tried, or every version that was ever kept. Safe to retry."""
+
+    @_abc_1.abstractmethod
+    def UpdateRule(
+        self,
+        request: _router_pb2.UpdateRuleRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_router_pb2.UpdateRuleResponse, _abc.Awaitable[_router_pb2.UpdateRuleResponse]]:
+        """Changes a rule; what it was stays readable. Safe to retry with the same request_id.
+        Statuses: NOT_FOUND (RULE_UNKNOWN), INVALID_ARGUMENT (naming the field; REQUEST_ID_REUSED), ABORTED (VERSION_CONFLICT), UNAVAILABLE (STORE_UNAVAILABLE).
+        """
+
+    @_abc_1.abstractmethod
+    def DeleteRule(
+        self,
+        request: _router_pb2.DeleteRuleRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_router_pb2.DeleteRuleResponse, _abc.Awaitable[_router_pb2.DeleteRuleResponse]]:
+        """Takes a rule out of use; its versions stay readable. Safe to retry with the same request_id.
+        Statuses: NOT_FOUND (RULE_UNKNOWN), ABORTED (VERSION_CONFLICT), UNAVAILABLE (STORE_UNAVAILABLE).
+        """
+
+    @_abc_1.abstractmethod
+    def ExplainRoute(
+        self,
+        request: _router_pb2.ExplainRouteRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_router_pb2.ExplainRouteResponse, _abc.Awaitable[_router_pb2.ExplainRouteResponse]]:
+        """What PlanRoute would plan and why: the rule that matched, how hard the prompt looks, and for every model of the catalog what speaks for it
+        or against it. Calls nobody, writes nothing down. Safe to retry. Statuses as PlanRoute, save that a model's own refusal is in the answer.
+        """
+
+    @_abc_1.abstractmethod
+    def ListDecisions(
+        self,
+        request: _router_pb2.ListDecisionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_router_pb2.ListDecisionsResponse, _abc.Awaitable[_router_pb2.ListDecisionsResponse]]:
+        """Lists routing decisions, newest first: what was asked for, what was chosen and why, what came of it. No text of prompts or answers is kept.
+        Safe to retry. Statuses: INVALID_ARGUMENT (page_token of another list).
+        """
+
+    @_abc_1.abstractmethod
+    def RecordFeedback(
+        self,
+        request: _router_pb2.RecordFeedbackRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_router_pb2.RecordFeedbackResponse, _abc.Awaitable[_router_pb2.RecordFeedbackResponse]]:
+        """Takes in what somebody thinks of an answer. Safe to retry with the same request_id.
+        Statuses: NOT_FOUND (DECISION_UNKNOWN), INVALID_ARGUMENT (REQUEST_ID_REUSED), UNAVAILABLE (STORE_UNAVAILABLE).
+        """
+
+    @_abc_1.abstractmethod
+    def ScoreQuality(
+        self,
+        request: _router_pb2.ScoreQualityRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_router_pb2.ScoreQualityResponse, _abc.Awaitable[_router_pb2.ScoreQualityResponse]]:
+        """Scores an answer by what a machine can tell, calibrated on feedback where there is enough of it. Calls nobody. Safe to retry."""
+
+    @_abc_1.abstractmethod
+    def GetQualityReport(
+        self,
+        request: _router_pb2.GetQualityReportRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_router_pb2.GetQualityReportResponse, _abc.Awaitable[_router_pb2.GetQualityReportResponse]]:
+        """Quality by model and task over time, its trend, and how far automatic scores agree with recorded truth. Safe to retry."""
+
+    @_abc_1.abstractmethod
+    def GetPerformance(
+        self,
+        request: _router_pb2.GetPerformanceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_router_pb2.GetPerformanceResponse, _abc.Awaitable[_router_pb2.GetPerformanceResponse]]:
+        """How providers, models and deployments do now: latency, errors, cost, quality. Safe to retry."""
+
+    @_abc_1.abstractmethod
+    def GetPerformanceReport(
+        self,
+        request: _router_pb2.GetPerformanceReportRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_router_pb2.GetPerformanceReportResponse, _abc.Awaitable[_router_pb2.GetPerformanceReportResponse]]:
+        """The same over a range of time, step by step. Safe to retry. Statuses: INVALID_ARGUMENT (range: end before start, or too many steps)."""
+
+    @_abc_1.abstractmethod
+    def AnalyzeCostQuality(
+        self,
+        request: _router_pb2.AnalyzeCostQualityRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_router_pb2.AnalyzeCostQualityResponse, _abc.Awaitable[_router_pb2.AnalyzeCostQualityResponse]]:
+        """Models on the plane of cost and quality, the Pareto front, and advice on thresholds. Safe to retry."""
+
+    @_abc_1.abstractmethod
+    def RecommendModels(
+        self,
+        request: _router_pb2.RecommendModelsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_router_pb2.RecommendModelsResponse, _abc.Awaitable[_router_pb2.RecommendModelsResponse]]:
+        """Cheaper models by workload, with the saving and the loss of quality to expect. Safe to retry."""
+
+    @_abc_1.abstractmethod
+    def AnalyzeDiversification(
+        self,
+        request: _router_pb2.AnalyzeDiversificationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_router_pb2.AnalyzeDiversificationResponse, _abc.Awaitable[_router_pb2.AnalyzeDiversificationResponse]]:
+        """How far spending depends on few providers, what to change, and how much risk that takes away. Safe to retry."""
+
+    @_abc_1.abstractmethod
+    def CalibrateCascade(
+        self,
+        request_iterator: _MaybeAsyncIterator[_router_pb2.CalibrateCascadeRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_router_pb2.CalibrateCascadeResponse, _abc.Awaitable[_router_pb2.CalibrateCascadeResponse]]:
+        """Fits scorers and thresholds on labelled answers for a stated target. The first message is the specification, the others bring examples. It may take minutes; set a deadline.
+        Safe to retry with the same request_id. Statuses: INVALID_ARGUMENT (naming the example and field; REQUEST_ID_REUSED), FAILED_PRECONDITION
+        (DATA_TOO_SMALL with examples_needed: the data cannot support the promise; TARGET_UNREACHABLE with the best that can be had),
+        RESOURCE_EXHAUSTED (CALIBRATION_BUSY: another fit runs; TOO_MANY_EXAMPLES), UNAVAILABLE (STORE_UNAVAILABLE).
+        """
+
+    @_abc_1.abstractmethod
+    def GetCalibration(
+        self,
+        request: _router_pb2.GetCalibrationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_router_pb2.GetCalibrationResponse, _abc.Awaitable[_router_pb2.GetCalibrationResponse]]:
+        """One calibration, with its drift since it is active. Safe to retry. Statuses: NOT_FOUND (CALIBRATION_UNKNOWN)."""
+
+    @_abc_1.abstractmethod
+    def ListCalibrations(
+        self,
+        request: _router_pb2.ListCalibrationsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_router_pb2.ListCalibrationsResponse, _abc.Awaitable[_router_pb2.ListCalibrationsResponse]]:
+        """Lists calibrations, newest first. Safe to retry."""
+
+    @_abc_1.abstractmethod
+    def ActivateCalibration(
+        self,
+        request: _router_pb2.ActivateCalibrationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_router_pb2.ActivateCalibrationResponse, _abc.Awaitable[_router_pb2.ActivateCalibrationResponse]]:
+        """Puts a calibration in force for its scope and task; naming an earlier one rolls back, naming none goes back to what farthing.yaml says. Safe to retry with the
+        same request_id. Statuses: NOT_FOUND (CALIBRATION_UNKNOWN), FAILED_PRECONDITION (MODEL_UNKNOWN: it needs a model that the catalog no
+        longer has), UNAVAILABLE (STORE_UNAVAILABLE).
+        """
+
+    @_abc_1.abstractmethod
+    def CreateExperiment(
+        self,
+        request: _router_pb2.CreateExperimentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_router_pb2.CreateExperimentResponse, _abc.Awaitable[_router_pb2.CreateExperimentResponse]]:
+        """Starts an experiment between models or policies. Safe to retry with the same request_id.
+        Statuses: INVALID_ARGUMENT (naming the field; REQUEST_ID_REUSED), FAILED_PRECONDITION (EXPERIMENT_OVERLAPS: one runs on the scope and task),
+        RESOURCE_EXHAUSTED (EXPERIMENTS_FULL), UNAVAILABLE (STORE_UNAVAILABLE).
+        """
+
+    @_abc_1.abstractmethod
+    def GetExperiment(
+        self,
+        request: _router_pb2.GetExperimentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_router_pb2.GetExperimentResponse, _abc.Awaitable[_router_pb2.GetExperimentResponse]]:
+        """One experiment with its results so far. Safe to retry. Statuses: NOT_FOUND (EXPERIMENT_UNKNOWN)."""
+
+    @_abc_1.abstractmethod
+    def ListExperiments(
+        self,
+        request: _router_pb2.ListExperimentsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_router_pb2.ListExperimentsResponse, _abc.Awaitable[_router_pb2.ListExperimentsResponse]]:
+        """Lists experiments, newest first. Safe to retry."""
+
+    @_abc_1.abstractmethod
+    def StopExperiment(
+        self,
+        request: _router_pb2.StopExperimentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_router_pb2.StopExperimentResponse, _abc.Awaitable[_router_pb2.StopExperimentResponse]]:
+        """Ends an experiment. Safe to retry. Statuses: NOT_FOUND (EXPERIMENT_UNKNOWN), UNAVAILABLE (STORE_UNAVAILABLE)."""
 
 def add_RouterServiceServicer_to_server(servicer: RouterServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
