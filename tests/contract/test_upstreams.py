@@ -12,7 +12,9 @@ from aiohttp import web
 from farthing.chat.v1 import chat_pb2
 from farthing_router.catalog import Deployment
 from farthing_router.upstreams import Call, UpstreamAnswer, UpstreamFailed, UpstreamPiece, UpstreamRejected
-from farthing_router.upstreams.openai_wire import OpenAIWire, open_session, sse_events
+from farthing_router.upstreams.events import sse_events
+from farthing_router.upstreams.exchange import HttpUpstream, open_session
+from farthing_router.upstreams.openai_wire import OpenAIFormat
 from farthing_router.upstreams.payloads import Reported
 
 USAGE = {"prompt_tokens": 10, "completion_tokens": 3, "prompt_tokens_details": {"cached_tokens": 4}}
@@ -115,7 +117,7 @@ async def provider() -> AsyncIterator[Any]:
     await site.start()
     port = runner.addresses[0][1]
     async with open_session(connections_max=10) as session:
-        wire = OpenAIWire(session)
+        wire = HttpUpstream(session, OpenAIFormat())
 
         def call(behaviour: str, **parameters: Any) -> Call:
             deployment = Deployment("p", f"http://127.0.0.1:{port}/v1", behaviour, "sk-secret", 5.0, 0)

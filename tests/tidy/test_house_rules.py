@@ -23,7 +23,7 @@ ADAPTERS = {
     "peers.py": "calls other services",
     "messages.py": "translates messages",
     "receipts.py": "translates messages",
-    "openai_wire.py": "speaks to model providers over HTTP",
+    "exchange.py": "speaks to model providers over HTTP",
     "http.py": "speaks HTTP",
     "smtp.py": "speaks SMTP",
     "minilm.py": "runs the embedding model",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from farthing_core.errors import FarthingError, FieldInvalid
@@ -12,10 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from farthing_router.pricing.list_prices import Listed
 from farthing_router.pricing.price_entries import PriceEntry
 from farthing_router.pricing.prices import Price
+from farthing_router.wires import Wire, WireEntry, wire_of
 
 AUTO_MODEL = "farthing/auto"
 AUTO_MODELS = frozenset({"", AUTO_MODEL})
-Capability = Literal["tools", "vision", "json", "streaming"]
+Capability = Literal["tools", "vision", "json", "streaming", "batch"]
 
 
 class ModelUnknown(FarthingError):
@@ -29,7 +30,7 @@ class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class ProviderEntry(_Section):
+class ProviderEntry(WireEntry):
     """A provider as farthing.yaml writes it."""
 
     base_url: Annotated[str, StringConstraints(pattern=r"^https?://[^\s]+$")]
@@ -92,6 +93,7 @@ class Deployment:
     api_key: str
     timeout_s: float
     retries: int
+    wire: Wire = field(default_factory=Wire)
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +224,9 @@ def _deployment(name: str, provider: ProviderEntry, upstream_model: str, key_of:
         raise FieldInvalid(
             field=f"providers.{name}.api_key_env", problem=f"{variable} is not set; set it, or say api_key_optional: true"
         )
-    return Deployment(name, provider.base_url.rstrip("/"), upstream_model, key or "", provider.timeout_s, provider.retries)
+    wire = wire_of(provider, name=name, upstream_model=upstream_model, key_of=key_of)
+    base_url = provider.base_url.rstrip("/")
+    return Deployment(name, base_url, upstream_model, key or "", provider.timeout_s, provider.retries, wire)
 
 
 def _check_names(routing: RoutingEntry, models: Mapping[str, Model]) -> None:
@@ -234,6 +238,6 @@ def _check_names(routing: RoutingEntry, models: Mapping[str, Model]) -> None:
         named += [(f"routing.cascades.{number}.agreement", name) for name in cascade.agreement]
     for name, others in routing.fallbacks.items():
         named += [(f"routing.fallbacks.{name}", each) for each in (name, *others)]
-    for field, name in named:
+    for path, name in named:
         if name not in models:
-            raise FieldInvalid(field=field, problem=f"{name!r} is not among models")
+            raise FieldInvalid(field=path, problem=f"{name!r} is not among models")

@@ -6,35 +6,29 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from farthing_core.errors import FarthingError
-
 from farthing_router.catalog import Deployment
+from farthing_router.upstreams.failures import FailureKind, UpstreamFailed, UpstreamRejected
+from farthing_router.upstreams.limits import RateLimits
 from farthing_router.upstreams.payloads import Reported
 
-
-class UpstreamFailed(FarthingError):
-    """A provider gave no answer: down, overloaded, too slow, or talking nonsense. `retryable` says whether asking again may help.
-
-    `may_be_billed` says that the provider got the request and nobody knows what became of it.
-    """
-
-    def __init__(self, *, what: str, retryable: bool, retry_after_s: float | None = None, may_be_billed: bool = False) -> None:
-        super().__init__(what)
-        self.retryable = retryable
-        self.retry_after_s = retry_after_s
-        self.may_be_billed = may_be_billed
-
-
-class UpstreamRejected(FarthingError):
-    """A provider refused the request as malformed: asking anybody again would not help."""
-
-    def __init__(self, *, provider: str, status: int, what: str) -> None:
-        super().__init__(f"{provider} refused the request ({status}): {what}", provider=provider, status=status)
+__all__ = [
+    "Call",
+    "FailureKind",
+    "RateLimits",
+    "Upstream",
+    "UpstreamAnswer",
+    "UpstreamFailed",
+    "UpstreamPiece",
+    "UpstreamRejected",
+]
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call. Conversation and parameters are opaque; `timeout_s` bounds all of it."""
+    """One call. Conversation and parameters are opaque; `timeout_s` bounds all of it.
+
+    `organization` and `model` (as the catalog names it) are for what outlives the call: a batch that is fetched when nobody waits any more.
+    """
 
     deployment: Deployment
     conversation: Any
@@ -42,17 +36,26 @@ class Call:
     output_tokens_max: int
     timeout_s: float
     request_id: str
+    organization: str = ""
+    model: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class UpstreamAnswer:
-    """A whole answer. The JSON fields hold what Farthing does not interpret; usage is None where none was reported."""
+    """A whole answer. The JSON fields hold what Farthing does not interpret; usage is None where none was reported.
+
+    Where the provider gave log-probabilities: `mean_logprob` is the mean over the answer's tokens, `mean_margin` how far on average the
+    token that was taken lies above the best other one.
+    """
 
     content: str
     extra_json: str
     finish_reason: str
     response_extra_json: str
     usage: Reported | None
+    mean_logprob: float | None = None
+    mean_margin: float | None = None
+    limits: RateLimits | None = None
 
 
 @dataclass(frozen=True, slots=True)
