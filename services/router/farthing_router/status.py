@@ -6,6 +6,8 @@ from farthing_core.money import AmountInvalid
 from farthing_runtime.status import StatusRow, StatusTable
 from grpc import StatusCode
 
+from farthing_router.calibration.fitting import DataTooSmall, ModelMissing, TargetUnreachable
+from farthing_router.calibration.policy import PolicyUnreadable
 from farthing_router.catalog import ModelUnknown
 from farthing_router.pricing.prices import PriceUnknown
 from farthing_router.pricing.rates import RateMissing
@@ -18,14 +20,18 @@ STATUS_TABLE: StatusTable = {
     AllAttemptsFailed: StatusRow(StatusCode.UNAVAILABLE, "ALL_ATTEMPTS_FAILED"),
     AmountInvalid: StatusRow(StatusCode.INVALID_ARGUMENT, "AMOUNT_INVALID"),
     ContextTooLong: StatusRow(StatusCode.FAILED_PRECONDITION, "CONTEXT_TOO_LONG"),
+    DataTooSmall: StatusRow(StatusCode.FAILED_PRECONDITION, "DATA_TOO_SMALL"),
+    ModelMissing: StatusRow(StatusCode.FAILED_PRECONDITION, "MODEL_MISSING"),
     ModelUnknown: StatusRow(StatusCode.INVALID_ARGUMENT, "MODEL_UNKNOWN"),
     NoCandidate: StatusRow(StatusCode.FAILED_PRECONDITION, "NO_CANDIDATE"),
+    PolicyUnreadable: StatusRow(StatusCode.FAILED_PRECONDITION, "POLICY_UNREADABLE"),
     PriceUnknown: StatusRow(StatusCode.FAILED_PRECONDITION, "PRICE_UNKNOWN"),
     PriceBookFull: StatusRow(StatusCode.RESOURCE_EXHAUSTED, "PRICE_BOOK_FULL"),
     RateMissing: StatusRow(StatusCode.FAILED_PRECONDITION, "PRICE_UNKNOWN"),
     RequestIdReused: StatusRow(StatusCode.INVALID_ARGUMENT, "REQUEST_ID_REUSED"),
     StoreUnavailable: StatusRow(StatusCode.UNAVAILABLE, "STORE_UNAVAILABLE"),
     StreamBroken: StatusRow(StatusCode.UNAVAILABLE, "STREAM_BROKEN"),
+    TargetUnreachable: StatusRow(StatusCode.FAILED_PRECONDITION, "TARGET_UNREACHABLE"),
     UpstreamFailed: StatusRow(StatusCode.UNAVAILABLE, "UPSTREAM_FAILED"),
     UpstreamRejected: StatusRow(StatusCode.INVALID_ARGUMENT, "UPSTREAM_REJECTED"),
 }
