@@ -21,6 +21,7 @@ from farthing_router.edge.prices import PriceRpcs
 from farthing_router.edge.routes import RouteRpcs
 from farthing_router.pricing.list_prices import ListPrices
 from farthing_router.pricing.price_book import ROWS_MAX, PriceBook
+from farthing_router.refreshing import watching
 from farthing_router.routing.calling import Caller
 from farthing_router.routing.cascade import Cascade
 from farthing_router.routing.planning import OutputLengths, Planner
@@ -60,7 +61,7 @@ async def app(settings: Settings, mesh: Mesh) -> AppIterator:
             status_table=STATUS_TABLE,
             deadline_s=timeout_s,
         )
-        async with book.refreshing(interval_s=settings.prices_refresh_s):
+        async with watching(book.watched, interval_s=settings.prices_refresh_s):
             yield Registration((binding,))
 
 

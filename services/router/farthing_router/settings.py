@@ -17,6 +17,12 @@ class Settings(ServiceSettings):
     prices_refresh_s: float = Field(
         default=5.0, gt=0, le=300, description="Within how long a price that another replica wrote down is known here."
     )
+    refresh_s: float = Field(
+        default=2.0,
+        gt=0,
+        le=300,
+        description="Within how long rules, calibrations, experiments and deployments that another replica changed are known here.",
+    )
     pool_size_max: int = Field(default=2, ge=1, le=100, description="Connections to Postgres.")
     generate_timeout_s: float = Field(
         default=600.0, gt=0, le=3600, description="How long a route may take when its caller sets no deadline."

@@ -35,7 +35,7 @@ def book_of() -> Callable[..., Any]:
         book = PriceBook(catalog=catalog, store=store, clock=ManualClock(), list_price=list_price)
         for row in rows:
             await store.add(row, request_id="", fingerprint=b"")
-        await book.refresh()
+        await book.watched.refresh()
         return book
 
     return make

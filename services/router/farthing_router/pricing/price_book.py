@@ -6,30 +6,25 @@ ever grows, so what one replica writes the others know after one interval.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 
-import structlog
 from farthing_core.clock import Clock
 from farthing_core.errors import FieldInvalid
-from farthing_runtime.beside import beside
 
 from farthing_router.catalog import Catalog, Model, ModelUnknown
 from farthing_router.pricing.list_prices import Listed
 from farthing_router.pricing.prices import Price, PriceUnknown, upper_bound
+from farthing_router.refreshing import Watched
 from farthing_router.store import NewPrice, PriceRow, PriceStore
 
 UNKNOWN_FACTOR = 2
 """An unknown price is bounded by the dearest known rates of its provider, else of the catalog, times this."""
 ROWS_MAX = 20_000
 SUPERSEDED_MAX = 100
-_PAGE_ROWS = 5_000
 _BOUNDS_MAX = 1_000
 _Key = tuple[str, str, str]
-_log = structlog.get_logger()
 
 
 class PriceBook:
@@ -48,8 +43,7 @@ class PriceBook:
         self._store = store
         self._clock = clock
         self._rows: dict[_Key, tuple[PriceRow, ...]] = {}
-        self._last_number = 0
-        self._reading = asyncio.Lock()
+        self.watched = Watched("prices", after=store.after, take=self._take)
         self._bounds: dict[tuple[str, str], tuple[tuple[int, int], Price | None]] = {}
 
     def prices(self, organization: str = "", *, at: datetime | None = None) -> Prices:
@@ -74,42 +68,18 @@ class PriceBook:
         Raises RequestIdReused, PriceBookFull, StoreUnavailable.
         """
         row, repeated = await self._store.add(price, request_id=request_id, fingerprint=fingerprint)
-        await self.refresh()
+        await self.watched.refresh()
         rows = self.rows((price.organization, price.provider, price.model))
         older = [each.price.price_id for each in rows if each.number < row.number and each.overlaps(row)]
         return row, older[:SUPERSEDED_MAX], repeated
 
-    async def refresh(self) -> None:
-        """Reads what was written since. Raises StoreUnavailable."""
-        async with self._reading:
-            while True:
-                rows = await self._store.after(self._last_number, rows_max=_PAGE_ROWS)
-                for row in rows:
-                    key = (row.price.organization, row.price.provider, row.price.model)
-                    self._rows[key] = (row, *self._rows.get(key, ()))
-                    self._last_number = row.number
-                if len(rows) < _PAGE_ROWS:
-                    return
-
-    @asynccontextmanager
-    async def refreshing(self, *, interval_s: float) -> AsyncIterator[None]:
-        """Knows what the others write until the block ends. While the database is out of reach the last known prices hold."""
-
-        async def refresh() -> None:
-            while True:
-                await asyncio.sleep(interval_s)
-                try:
-                    await self.refresh()
-                except Exception as error:  # whatever it is, the next turn must come: else new prices would never be known
-                    _log.warning("the price book could not be read; it is tried again", error=type(error).__name__)
-
-        await self.refresh()
-        async with beside(refresh()):
-            yield
+    def _take(self, row: PriceRow) -> None:
+        key = (row.price.organization, row.price.provider, row.price.model)
+        self._rows[key] = (row, *self._rows.get(key, ()))
 
     def bound(self, prices: Prices, provider: str) -> Price | None:
         """The upper bound of a provider's unknown price, remembered for a minute."""
-        key, stamp = (prices.organization, provider), (self._last_number, int(prices.at.timestamp()) // 60)
+        key, stamp = (prices.organization, provider), (self.watched.last_number, int(prices.at.timestamp()) // 60)
         found = self._bounds.get(key)
         if found is None or found[0] != stamp:
             known = [(model, price) for model in self.catalog.models.values() if (price := prices.find(model)) is not None]

@@ -17,10 +17,10 @@ from farthing_router.pricing.rates import RateCard
 
 
 class RequestIdReused(FarthingError):
-    """A request_id that another price was written down under."""
+    """A request_id under which something else was written down."""
 
     def __init__(self, *, request_id: str) -> None:
-        super().__init__(f"request_id {request_id} belongs to another price", request_id=request_id)
+        super().__init__(f"request_id {request_id} belongs to another request", request_id=request_id)
 
 
 class PriceBookFull(FarthingError):

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
 import orjson
-from farthing_runtime.postgres import unreachable_errors
 
 from farthing_router.pricing.rates import RateCard, Schedule
-from farthing_router.store import NewPrice, PriceBookFull, PriceRow, RequestIdReused, StoreUnavailable
+from farthing_router.store import NewPrice, PriceBookFull, PriceRow, RequestIdReused
+from farthing_router.store.connections import connected, writing
 
-# Writers take turns, so that rows are committed in the order of their numbers and nobody who reads on from a number misses one.
-_TAKE_TURNS = "LOCK TABLE prices IN SHARE ROW EXCLUSIVE MODE"
 _STORED = "SELECT * FROM prices WHERE organization = $1 AND request_id = $2::text::uuid"
 _COUNT = "SELECT count(*) FROM prices"
 _INSERT = """
@@ -34,8 +30,7 @@ class PostgresPrices:
 
     async def add(self, price: NewPrice, *, request_id: str, fingerprint: bytes) -> tuple[PriceRow, bool]:
         """Writes a row, or gives the stored one."""
-        async with self._connection() as connection, connection.transaction():
-            await connection.execute(_TAKE_TURNS)
+        async with writing(self._pool, "prices") as connection:
             stored = await connection.fetchrow(_STORED, price.organization, request_id)
             if stored is not None:
                 if stored["fingerprint"] != fingerprint:
@@ -61,16 +56,8 @@ class PostgresPrices:
 
     async def after(self, number: int, *, rows_max: int) -> list[PriceRow]:
         """The rows with larger numbers."""
-        async with self._connection() as connection:
+        async with connected(self._pool) as connection:
             return [_row(row) for row in await connection.fetch(_AFTER, number, rows_max)]
-
-    @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[Any]:
-        try:
-            async with self._pool.acquire(timeout=10.0) as connection:
-                yield connection
-        except unreachable_errors() as error:
-            raise StoreUnavailable(problem=type(error).__name__) from error
 
 
 def _terms(price: NewPrice) -> str:
