@@ -41,8 +41,8 @@ class Validator:
 
 
 def dress(handler: grpc.RpcMethodHandler, binding: ServiceBinding, validator: Validator) -> grpc.RpcMethodHandler:
-    """The handler in its dressing. Every message of a stream of requests is validated as it comes; such streams last as long as their
-    callers want them to.
+    """The handler in its dressing. Every message of a stream of requests is validated as it comes; a stream of answers to it lasts as long
+    as its caller wants it to.
     """
     kinds: dict[tuple[bool, bool], Any] = {
         (False, False): (grpc.unary_unary_rpc_method_handler, handler.unary_unary, _dress_unary),
@@ -75,6 +75,8 @@ def _dress_unary(
                 async with asyncio.timeout(deadline_s):
                     return await behaviour(request, context)
             return await behaviour(request, context)
+        except _Invalid as error:
+            return await _abort(context, invalid_argument(error.wrong))
         except (FarthingError, TimeoutError, NotImplementedError) as error:
             return await _abort(context, _status(error, table, deadline_s))
         except (LocalAbort, grpc.aio.AbortError):

@@ -1,18 +1,18 @@
 """Calls that stay in the process: a server that is a table of handlers, and a channel that goes straight to it.
 
 Generated stubs and servicers notice no difference: the same handlers with the same dressing (validation, deadlines, statuses),
-and every message is serialised and parsed, so nothing mutable is ever shared. All but stream-unary is carried; that raises.
+and every message is serialised and parsed, so nothing mutable is ever shared.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any
 
 import grpc
 
-from farthing_runtime.local_calls import LocalDuplexCall, LocalStreamCall, LocalUnaryCall
+from farthing_runtime.local_calls import LocalDuplexCall, LocalGatheringCall, LocalStreamCall, LocalUnaryCall
 
 
 class LocalServer:
@@ -81,9 +81,15 @@ class LocalChannel(grpc.aio.Channel):
         """A multicallable for a method with one request and a stream of responses."""
         return _Multicallable(LocalStreamCall, self._server, method, request_serializer, response_deserializer)
 
-    def stream_unary(self, method: str, *args: Any, **kwargs: Any) -> Any:
-        """Not carried in process: calling it raises."""
-        return _not_carried(method)
+    def stream_unary(
+        self,
+        method: str,
+        request_serializer: Callable[[Any], bytes] | None = None,
+        response_deserializer: Callable[[bytes], Any] | None = None,
+        _registered_method: bool | None = False,
+    ) -> Any:
+        """A multicallable for a method with a stream of requests, given as an iterator, and one response."""
+        return _ManyRequests(LocalGatheringCall, self._server, method, request_serializer, response_deserializer)
 
     def stream_stream(
         self,
@@ -93,7 +99,7 @@ class LocalChannel(grpc.aio.Channel):
         _registered_method: bool | None = False,
     ) -> Any:
         """A multicallable for a method with a stream of requests, given as an iterator, and a stream of responses."""
-        return _Duplex(self._server, method, request_serializer, response_deserializer)
+        return _ManyRequests(LocalDuplexCall, self._server, method, request_serializer, response_deserializer)
 
 
 class _Multicallable(grpc.aio.UnaryUnaryMultiCallable, grpc.aio.UnaryStreamMultiCallable):
@@ -119,10 +125,11 @@ class _Multicallable(grpc.aio.UnaryUnaryMultiCallable, grpc.aio.UnaryStreamMulti
         return self._kind(self._server, self._method, self._serialise(request), self._parse, timeout, metadata)
 
 
-class _Duplex(grpc.aio.StreamStreamMultiCallable):
+class _ManyRequests(grpc.aio.StreamStreamMultiCallable, grpc.aio.StreamUnaryMultiCallable):
     """Makes a call object per stream of requests, with `grpc.aio`'s signature."""
 
-    def __init__(self, server: LocalServer, method: str, serialise: Any, parse: Any) -> None:
+    def __init__(self, kind: Any, server: LocalServer, method: str, serialise: Any, parse: Any) -> None:
+        self._kind = kind
         self._server = server
         self._method = method
         self._serialise = serialise
@@ -139,11 +146,4 @@ class _Duplex(grpc.aio.StreamStreamMultiCallable):
     ) -> Any:
         if request_iterator is None:
             raise TypeError(f"{self._method} takes its requests from an iterator in process")
-        return LocalDuplexCall(self._server, self._method, (request_iterator, self._serialise), self._parse, timeout, metadata)
-
-
-def _not_carried(method: str) -> Callable[..., Any]:
-    def refuse(*args: Any, **kwargs: Any) -> NoReturn:
-        raise TypeError(f"{method} streams requests, which a local channel does not carry")
-
-    return refuse
+        return self._kind(self._server, self._method, (request_iterator, self._serialise), self._parse, timeout, metadata)

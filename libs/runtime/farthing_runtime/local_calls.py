@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from typing import Any, NoReturn, Protocol
 
 import grpc
@@ -200,6 +200,9 @@ class LocalUnaryCall(_LocalCall, grpc.aio.UnaryUnaryCall):
     def __await__(self) -> Generator[Any, None, Any]:
         return self._run().__await__()
 
+    def _behaviour(self, handler: grpc.RpcMethodHandler) -> Any:
+        return handler.unary_unary
+
     async def _run(self) -> Any:
         if self._done:
             if self._failure is not None:
@@ -209,7 +212,7 @@ class LocalUnaryCall(_LocalCall, grpc.aio.UnaryUnaryCall):
         try:
             handler, request, context = self._begin()
             alarm = self._set_alarm()
-            response = await handler.unary_unary(request, context)
+            response = await self._behaviour(handler)(request, context)
             self._response = self._parse(handler.response_serializer(response))
         except BaseException as error:
             seen = self._fail(self._rung(error))
@@ -310,17 +313,32 @@ class LocalDuplexCall(LocalStreamCall):
     def _behaviour(self, handler: grpc.RpcMethodHandler) -> Any:
         return handler.stream_stream
 
-    async def _read_all(self, handler: grpc.RpcMethodHandler) -> AsyncIterator[Any]:
-        requests, serialise = self._request
-        if hasattr(requests, "__aiter__"):
-            async for request in requests:
-                yield handler.request_deserializer(_bounded(serialise(request)))
-        else:
-            for request in requests:
-                yield handler.request_deserializer(_bounded(serialise(request)))
+    def _read(self, handler: grpc.RpcMethodHandler) -> Any:
+        return _read_all(handler, *self._request)
+
+
+class LocalGatheringCall(LocalUnaryCall):
+    """A stream of requests, one response."""
+
+    def _behaviour(self, handler: grpc.RpcMethodHandler) -> Any:
+        async def gather(requests: AsyncGenerator[Any, None], context: LocalContext) -> Any:
+            async with aclosing(requests):
+                return await handler.stream_unary(requests, context)
+
+        return gather
 
     def _read(self, handler: grpc.RpcMethodHandler) -> Any:
-        return self._read_all(handler)
+        return _read_all(handler, *self._request)
+
+
+async def _read_all(handler: grpc.RpcMethodHandler, requests: Any, serialise: Any) -> AsyncGenerator[Any, None]:
+    """The requests of an iterator, of either kind, as the wire would bring them."""
+    if hasattr(requests, "__aiter__"):
+        async for request in requests:
+            yield handler.request_deserializer(_bounded(serialise(request)))
+    else:
+        for request in requests:
+            yield handler.request_deserializer(_bounded(serialise(request)))
 
 
 def _bounded(request: bytes) -> bytes:

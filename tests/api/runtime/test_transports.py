@@ -51,6 +51,24 @@ class Budget(budget_pb2_grpc.BudgetServiceServicer):
 class Router(router_pb2_grpc.RouterServiceServicer):
     def __init__(self) -> None:
         self.closed = asyncio.Event()
+        self.read = 0
+
+    async def CalibrateCascade(self, requests: Any, context: Any) -> Any:
+        """Reads all examples, or fails or hangs on one of a task that says so."""
+        try:
+            async for request in requests:
+                self.read += 1
+                for example in request.examples.examples:
+                    if example.task == "break":
+                        raise NotThere("in the stream")
+                    if example.task == "enough":
+                        return router_pb2.CalibrateCascadeResponse(repeated=True)
+                    if example.task == "hang":
+                        await asyncio.sleep(30)
+        finally:
+            self.closed.set()
+        calibration = router_pb2.Calibration(examples=self.read, version=int(context.time_remaining() or -1))
+        return router_pb2.CalibrateCascadeResponse(calibration=calibration)
 
     async def StreamGenerate(self, request: Any, context: Any) -> AsyncIterator[Any]:
         try:
@@ -108,6 +126,19 @@ def stream(task: str) -> Any:
     request.messages.add(role="user", content="hello")
     request.route.candidates.add(model="m")
     request.route.calls_max = 1
+    return request
+
+
+def spec(request_id: str = "b6a4d1d5-3c0f-4e09-8f0a-6ad7f7b3f0a1") -> Any:
+    made = router_pb2.CalibrationSpec(request_id=request_id, scope=SCOPE, strong_model="m", saving_min=0.5)
+    return router_pb2.CalibrateCascadeRequest(spec=made)
+
+
+def example(task: str = "", *, answers: int = 1) -> Any:
+    request = router_pb2.CalibrateCascadeRequest()
+    made = request.examples.examples.add(prompt="2 + 2", task=task)
+    for number in range(answers):
+        made.answers.add(model=f"m{number}", text="4", score=1)
     return request
 
 
@@ -229,4 +260,81 @@ async def test_cancelling_a_stream_closes_its_handler(called: Any) -> None:
 
         await read_two()
         call.cancel()
+        await asyncio.wait_for(servicer.closed.wait(), 5)
+
+
+async def test_a_stream_of_requests_is_answered_once_whichever_kind_of_iterator_brings_it(called: Any) -> None:
+    async with called() as (_, router, _budget, servicer):
+        answer = await router.CalibrateCascade([spec(), example(), example()], timeout=100)
+        assert (answer.calibration.examples, servicer.read) == (3, 3)
+        assert 90 <= answer.calibration.version <= 100
+
+        async def later() -> AsyncIterator[Any]:
+            yield spec()
+            await asyncio.sleep(0)
+            yield example()
+
+        answer = await router.CalibrateCascade(later())
+        assert servicer.read == 5
+
+
+async def test_every_request_of_a_stream_that_is_answered_once_is_checked(called: Any) -> None:
+    async with called() as (_, router, _budget, servicer):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await router.CalibrateCascade([spec(), example(), example(answers=0), example()])
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        status = rich_status(caught.value)
+        assert status is not None
+        bad = error_details_pb2.BadRequest()
+        status.details[1].Unpack(bad)
+        assert [violation.field for violation in bad.field_violations] == ["examples.examples[0].answers"]
+        assert servicer.read == 2
+
+
+async def test_a_domain_error_ends_a_stream_of_requests_with_its_status(called: Any) -> None:
+    async with called() as (_, router, _budget, _servicer):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await router.CalibrateCascade([spec(), example("break"), example()])
+        assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+        status = rich_status(caught.value)
+        assert status is not None
+        info = error_info(status)
+        assert info is not None
+        assert info.reason == "BUDGET_NOT_FOUND"
+
+
+async def test_a_handler_may_answer_before_it_has_read_every_request(called: Any) -> None:
+    async with called() as (_, router, _budget, servicer):
+        answer = await router.CalibrateCascade([spec(), example("enough"), example()])
+        assert answer.repeated
+        assert servicer.read == 2
+
+
+async def test_a_deadline_ends_a_stream_of_requests_and_its_handler(called: Any) -> None:
+    async with called() as (_, router, _budget, servicer):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await router.CalibrateCascade([spec(), example("hang")], timeout=0.1)
+        assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        await asyncio.wait_for(servicer.closed.wait(), 5)
+
+
+async def test_a_stream_of_requests_without_a_deadline_gets_the_services_own(called: Any) -> None:
+    async with called(deadline_s=0.1) as (_, router, *_rest):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await router.CalibrateCascade([spec(), example("hang")])
+        assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+async def test_a_caller_who_gives_up_a_stream_of_requests_cancels_its_handler(called: Any) -> None:
+    async with called() as (_, router, _budget, servicer):
+
+        async def call() -> None:
+            await router.CalibrateCascade([spec(), example("hang")])
+
+        task = asyncio.create_task(call())
+        while servicer.read < 2:
+            await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
         await asyncio.wait_for(servicer.closed.wait(), 5)
