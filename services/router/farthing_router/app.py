@@ -24,7 +24,8 @@ from farthing_router.pricing.price_book import ROWS_MAX, PriceBook
 from farthing_router.refreshing import watching
 from farthing_router.routing.calling import Caller
 from farthing_router.routing.cascade import Cascade
-from farthing_router.routing.planning import OutputLengths, Planner
+from farthing_router.routing.lengths import OutputLengths
+from farthing_router.routing.planning import Planner
 from farthing_router.servicer import RouterServicer
 from farthing_router.settings import Settings, key_in_environment
 from farthing_router.status import STATUS_TABLE

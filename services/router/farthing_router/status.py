@@ -12,7 +12,7 @@ from farthing_router.catalog import ModelUnknown
 from farthing_router.pricing.prices import PriceUnknown
 from farthing_router.pricing.rates import RateMissing
 from farthing_router.routing.errands import AllAttemptsFailed, StreamBroken
-from farthing_router.routing.planning import ContextTooLong, NoCandidate
+from farthing_router.routing.routes import ContextTooLong, NoCandidate
 from farthing_router.store import PriceBookFull, RequestIdReused, StoreUnavailable
 from farthing_router.upstreams import UpstreamFailed, UpstreamRejected
 

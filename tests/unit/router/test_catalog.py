@@ -11,7 +11,9 @@ from farthing_router.pricing.price_entries import price_from_usd
 from farthing_router.pricing.prices import Price, PriceUnknown
 from farthing_router.pricing.rates import plain_card
 from farthing_router.pricing.tokens import Tokens
-from farthing_router.routing.planning import ContextTooLong, NoCandidate, OutputLengths, Planner, Role, Wish
+from farthing_router.routing.lengths import OutputLengths
+from farthing_router.routing.planning import Planner
+from farthing_router.routing.routes import ContextTooLong, NoCandidate, Role, Wish
 
 
 def config(**changes: Any) -> dict[str, Any]:

@@ -14,7 +14,9 @@ from farthing_router.pricing.price_lists import Wanted, in_force, written
 from farthing_router.pricing.prices import Price, PriceUnknown
 from farthing_router.pricing.rates import plain_card
 from farthing_router.pricing.tokens import Tokens
-from farthing_router.routing.planning import OutputLengths, Planner, Wish
+from farthing_router.routing.lengths import OutputLengths
+from farthing_router.routing.planning import Planner
+from farthing_router.routing.routes import Wish
 from farthing_router.store import NewPrice
 
 JULY = datetime(2026, 7, 1, tzinfo=UTC)

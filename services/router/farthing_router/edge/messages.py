@@ -16,7 +16,7 @@ from farthing_router.pricing.price_book import Prices
 from farthing_router.pricing.prices import PriceUnknown
 from farthing_router.pricing.tokens import Tokens, TokensSource, service_tier
 from farthing_router.routing.errands import Attempt, Errand, Finished
-from farthing_router.routing.planning import BudgetPace, Candidate, Role, Route, Wish
+from farthing_router.routing.routes import BudgetPace, Candidate, Role, Route, Wish
 from farthing_router.upstreams import UpstreamPiece
 
 _JSON_FIELDS = ("tools_json", "response_format_json", "extra_json")

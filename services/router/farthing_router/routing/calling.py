@@ -14,7 +14,8 @@ from farthing_core.money import NANOS_MAX
 from farthing_router.catalog import Catalog, Model
 from farthing_router.pricing.tokens import Tokens, TokensSource
 from farthing_router.routing.errands import Attempt, AttemptOutcome, Bought, Errand, Heard, Live
-from farthing_router.routing.planning import Candidate, OutputLengths
+from farthing_router.routing.lengths import OutputLengths
+from farthing_router.routing.routes import Candidate
 from farthing_router.upstreams import Call, Upstream, UpstreamAnswer, UpstreamFailed, UpstreamPiece, UpstreamRejected
 from farthing_router.upstreams.payloads import Reported
 

@@ -20,8 +20,8 @@ from farthing_router.routing.errands import (
     StreamBroken,
     waited_us,
 )
-from farthing_router.routing.planning import Candidate, Role
 from farthing_router.routing.ports import Observer
+from farthing_router.routing.routes import Candidate, Role
 from farthing_router.upstreams import UpstreamAnswer, UpstreamPiece
 
 

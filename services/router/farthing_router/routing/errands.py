@@ -11,7 +11,7 @@ from farthing_core.errors import FarthingError
 from farthing_router.judging.opinions import Opinion
 from farthing_router.pricing.price_book import Prices
 from farthing_router.pricing.tokens import Tokens
-from farthing_router.routing.planning import Candidate, Role, Route
+from farthing_router.routing.routes import Candidate, Role, Route
 from farthing_router.upstreams import UpstreamAnswer, UpstreamPiece, UpstreamRejected
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from farthing_router.calibration.policy import FittedPolicy
 from farthing_router.routing.errands import Errand, Finished
-from farthing_router.routing.planning import Wish
+from farthing_router.routing.routes import Route, Wish
+from farthing_router.routing.rules import Action
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,100 @@ class Qualities(Protocol):
 
     def quality(self, model: str, wish: Wish) -> Known | None:
         """How likely the model answers this request well, 0 to 1; None where nothing is known."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """A model that may and can serve a request and meets every threshold.
+
+    `latency_ms` and `quality` are expectations; where nothing is known, a cautious guess whose source is "prior". `quality_answers` is on
+    how many answers the quality is known, 0 for a guess. `baseline` is whether it is the model savings are reckoned against.
+    """
+
+    model: str
+    provider: str
+    likely_usd_nanos: int
+    latency_ms: int
+    latency_known: bool
+    quality: float
+    quality_source: str
+    quality_answers: int = 0
+    baseline: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A choice among options and why, in a few words."""
+
+    model: str
+    reason: str
+
+
+class Learned(Protocol):
+    """What feedback taught about choosing models."""
+
+    def choose(self, wish: Wish, options: Sequence[Option], *, usd_nanos_per_quality_point: int) -> Choice | None:
+        """One of the options; None where too little is known to choose. `usd_nanos_per_quality_point` is 0 where quality has no price."""
+        ...
+
+
+class Pacing(Protocol):
+    """What quality may cost while a budget drains."""
+
+    def usd_nanos_per_quality_point(self, wish: Wish, *, base_usd_nanos: int) -> int:
+        """What a point of quality (a hundredth) may cost this request: `base_usd_nanos`, or less where the budget runs ahead of time."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class InForce:
+    """A calibration by which answers are judged."""
+
+    calibration_id: str
+    policy: FittedPolicy
+
+
+class Calibrations(Protocol):
+    """Fitted policies."""
+
+    def in_force(self, scope: str, task: str) -> InForce | None:
+        """The calibration of the longest scope that has one for this task, or for every task; None without any."""
+        ...
+
+    def named(self, scope: str, calibration_id: str) -> InForce | None:
+        """One by its name, whether in force or not, within the organisation of the scope; None where it is not known."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """An experiment's arm for one request: a model, a calibration or an action instead of what rules say; none of them is "as usual".
+
+    `cause` is that of a shadow: "experiment" or "drift".
+    """
+
+    experiment_id: str
+    arm: str
+    model: str = ""
+    calibration_id: str = ""
+    action: Action | None = None
+    cause: str = "experiment"
+
+
+class Assignments(Protocol):
+    """Experiments under way."""
+
+    def assign(self, wish: Wish) -> Assignment | None:
+        """The arm that serves a request for which the router chooses the model; None where it takes no part in any experiment."""
+        ...
+
+
+class Shadowing(Protocol):
+    """Who wants answers for comparison."""
+
+    def shadows(self, wish: Wish, route: Route) -> Sequence[Assignment]:
+        """What is to be asked beside a route; mostly nothing. A drift check names the model and has no experiment."""
         ...
 
 
