@@ -30,9 +30,8 @@ from farthing_router.servicer import RouterServicer
 from farthing_router.settings import Settings, key_in_environment
 from farthing_router.status import STATUS_TABLE
 from farthing_router.store.postgres import PostgresPrices
-from farthing_router.upstreams.dispatching import Upstreams
+from farthing_router.upstreams.dispatching import FORMATS, Upstreams
 from farthing_router.upstreams.exchange import HttpUpstream, open_session
-from farthing_router.upstreams.openai_wire import AzureFormat, OpenAIFormat
 
 
 @asynccontextmanager
@@ -47,7 +46,7 @@ async def app(settings: Settings, mesh: Mesh) -> AppIterator:
     ):
         store = PostgresPrices(pool, rows_max=ROWS_MAX)
         book = PriceBook(catalog=catalog, store=store, clock=clock, list_price=list_price)
-        wires = {"openai": HttpUpstream(session, OpenAIFormat()), "azure": HttpUpstream(session, AzureFormat())}
+        wires = {name: HttpUpstream(session, spoken) for name, spoken in FORMATS.items()}
         caller = Caller(catalog=catalog, upstream=Upstreams(wires), lengths=lengths, clock=clock, rng=Random())
         cascade = Cascade(caller)
         planner, timeout_s = Planner(catalog, lengths), settings.generate_timeout_s

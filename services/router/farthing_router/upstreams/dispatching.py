@@ -5,6 +5,18 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Mapping
 
 from farthing_router.upstreams import Call, Upstream, UpstreamAnswer, UpstreamPiece
+from farthing_router.upstreams.anthropic_wire import AnthropicFormat
+from farthing_router.upstreams.cohere_wire import CohereFormat
+from farthing_router.upstreams.exchange import WireFormat
+from farthing_router.upstreams.openai_wire import AzureFormat, OpenAIFormat
+
+FORMATS: Mapping[str, WireFormat] = {
+    "openai": OpenAIFormat(),
+    "azure": AzureFormat(),
+    "anthropic": AnthropicFormat(),
+    "cohere": CohereFormat(),
+}
+"""The wires that are spoken over plain HTTP."""
 
 
 class Upstreams:

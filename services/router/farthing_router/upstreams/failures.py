@@ -36,6 +36,7 @@ class FailureKind(StrEnum):
     NOT_FOUND = "not_found"
     CONTENT_FILTER = "content_filter"
     CONTEXT_TOO_LONG = "context_too_long"
+    UNSUPPORTED = "unsupported"
     EXPIRED = "expired"
     CANCELLED = "cancelled"
 
@@ -46,7 +47,13 @@ class FailureKind(StrEnum):
 
 
 _ABOUT_THE_REQUEST = frozenset(
-    {FailureKind.CONTENT_FILTER, FailureKind.CONTEXT_TOO_LONG, FailureKind.EXPIRED, FailureKind.CANCELLED}
+    {
+        FailureKind.CONTENT_FILTER,
+        FailureKind.CONTEXT_TOO_LONG,
+        FailureKind.UNSUPPORTED,
+        FailureKind.EXPIRED,
+        FailureKind.CANCELLED,
+    }
 )
 _AGAIN = frozenset({FailureKind.OVERLOADED, FailureKind.RATE_LIMITED, FailureKind.SERVER_ERROR})
 
@@ -152,6 +159,7 @@ _WORDS = (
         re.compile(r"api key (?:not valid|is invalid|expired)|invalid api key|incorrect api key", re.IGNORECASE),
         FailureKind.AUTH,
     ),
+    (re.compile(r"\boverloaded\b|no capacity|at capacity", re.IGNORECASE), FailureKind.OVERLOADED),
 )
 
 
@@ -186,6 +194,11 @@ def error_in_stream(error: Any, *, may_be_billed: bool) -> UpstreamFailed:
 def garbage(what: str) -> UpstreamFailed:
     """An answer that is none: whoever made it may bill it."""
     return UpstreamFailed(what=what, retryable=True, may_be_billed=True, kind=FailureKind.GARBAGE)
+
+
+def unsupported(what: str) -> UpstreamFailed:
+    """A request that cannot be said on a deployment's wire, so that it was not sent; another one may understand it."""
+    return UpstreamFailed(what=what, retryable=False, kind=FailureKind.UNSUPPORTED)
 
 
 def parsed(body: bytes) -> Any:

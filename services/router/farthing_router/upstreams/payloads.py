@@ -77,7 +77,9 @@ def read_usage(body: _Payload) -> Reported | None:
 
 
 def count(value: Any) -> int | None:
-    """A count; None for what is none. Some report whole numbers as floats."""
+    """A count; None for what is none. Some report whole numbers as floats, some as text."""
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 16:
+        return int(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return int(value) if 0 <= value < 2**53 and value == int(value) else None

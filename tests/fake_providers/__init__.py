@@ -1,0 +1,1 @@
+"""Servers on loopback that speak each provider's documented wire, and have every fault we know."""
