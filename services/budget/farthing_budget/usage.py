@@ -13,6 +13,7 @@ from farthing_core.money import NANOS_MAX
 _SERVED = ("accepted", "cache_")
 CORRECTIONS = frozenset(("refund", "correction"))
 """Outcomes of lines that are no attempts: they only put right what an attempt cost."""
+_SHADOW = "shadow_"
 
 
 class Source(IntEnum):
@@ -145,7 +146,9 @@ class UsageRecord:
             yield number, line, number == served
 
     def figures(self) -> Iterator[tuple[UsageLine, tuple[int, ...]]]:
-        """What each line adds to sums: the values of FIGURES. A correction is neither a request nor an attempt."""
+        """What each line adds to sums: the values of FIGURES. A correction is neither a request nor an attempt; what was bought for
+        comparison only is an attempt, and nobody's request.
+        """
         for _, line, carries in self.attempts():
             counts = int(line.outcome not in CORRECTIONS)
             cost, saving = line.cost_usd_nanos, self.saving
@@ -157,7 +160,7 @@ class UsageRecord:
             yield (
                 line,
                 (
-                    counts if carries else 0,
+                    counts if carries and not line.outcome.startswith(_SHADOW) else 0,
                     counts,
                     line.input_tokens,
                     line.cached_input_tokens,

@@ -78,6 +78,13 @@ def account_of_answer(
     )
 
 
+def account_of_shadow(cost_usd_nanos: int) -> Account:
+    """The account of an answer that was bought for comparison only: without Farthing there would be none, so it takes from what the
+    routes save.
+    """
+    return Account(cost_usd_nanos, 0, "", route_usd_nanos=-cost_usd_nanos)
+
+
 @dataclass(frozen=True, slots=True)
 class TokensOfPrompt:
     """Tokens of a prompt: our own counts by encoding, before and after shaping, and what the provider billed."""

@@ -18,6 +18,7 @@ from farthing_orchestrator.policy import Policy
 from farthing_orchestrator.receipts import Requests
 from farthing_orchestrator.servicer import OrchestratorServicer
 from farthing_orchestrator.settings import Settings
+from farthing_orchestrator.shadows import ShadowLimits
 from farthing_orchestrator.status import STATUS_TABLE
 
 _DEADLINE_S = 600.0
@@ -35,7 +36,9 @@ async def app(settings: Settings, mesh: Mesh) -> AppIterator:
         outstanding_max=settings.deferred_max, attempts_max=settings.deferred_attempts_max, backoff_s=0.1, backoff_s_max=10.0
     )
     async with deferred.running(grace_s=settings.deferred_grace_s):
-        pipeline = Pipeline(peers=GrpcPeers(mesh, settings, clock), policy=policy, clock=clock, deferred=deferred)
+        shadows = ShadowLimits(settings.shadows_at_once_max, settings.shadows_waiting_max)
+        peers = GrpcPeers(mesh, settings, clock)
+        pipeline = Pipeline(peers=peers, policy=policy, clock=clock, deferred=deferred, shadows=shadows)
         servicer = OrchestratorServicer(pipeline, Requests(policy))
         yield Registration(
             (

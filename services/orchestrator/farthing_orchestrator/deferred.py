@@ -23,19 +23,23 @@ class Deferred:
         self._backoff_s = backoff_s
         self._backoff_s_max = backoff_s_max
         self._tasks: set[asyncio.Task[Any]] = set()
+        self.ending = False
 
     @asynccontextmanager
     async def running(self, *, grace_s: float) -> AsyncIterator[Deferred]:
-        """Until the block ends; then everything outstanding is given `grace_s` to finish."""
+        """Until the block ends; then everything outstanding, and what it leads to, is given `grace_s` to finish."""
         try:
             yield self
         finally:
-            if self._tasks:
-                _, late = await asyncio.wait(self._tasks, timeout=grace_s)
-                for task in late:
-                    task.cancel()
-                if late:
-                    _log.error("deferred work was cut off at shutdown", pieces=len(late))
+            self.ending = True
+            ends_at_s = asyncio.get_running_loop().time() + grace_s
+            while self._tasks and (left_s := ends_at_s - asyncio.get_running_loop().time()) > 0:
+                await asyncio.wait(self._tasks, timeout=left_s)
+            late = list(self._tasks)
+            for task in late:
+                task.cancel()
+            if late:
+                _log.error("deferred work was cut off at shutdown", pieces=len(late))
 
     @property
     def outstanding(self) -> int:

@@ -15,7 +15,7 @@ from farthing.router.v1 import router_pb2
 
 from farthing_orchestrator.accounting import ModelPrice
 from farthing_orchestrator.ports import Usage
-from farthing_orchestrator.request import Ask, BudgetLeft, Conversation, Generated, Line, Offer, Piece, Planned
+from farthing_orchestrator.request import Ask, BudgetLeft, Conversation, Generated, Line, Offer, Piece, Planned, PlannedShadow
 
 LOOKUP_MODES = {"exact": cache_pb2.LOOKUP_MODE_EXACT, "semantic": cache_pb2.LOOKUP_MODE_SEMANTIC}
 LOOKUP_OUTCOMES = {
@@ -194,10 +194,18 @@ def budget_left(left: Any) -> BudgetLeft:
 
 
 def planned(answer: Any) -> Planned:
-    """A route with its offers. Only the last of those that are asked in turn is not judged before it is delivered, and who is asked in the
-    place of one that failed; several that open side by side are all judged.
+    """A route with its offers, and the routes that are followed beside it."""
+    shadows = tuple(PlannedShadow(_planned(each.route), each.cause) for each in answer.shadows)
+    return _planned(answer.route, shadows, answer.baseline_model, answer.baseline_likely_usd_nanos)
+
+
+def _planned(
+    route: Any, shadows: tuple[PlannedShadow, ...] = (), baseline_model: str = "", baseline_likely_usd_nanos: int = 0
+) -> Planned:
+    """Only the last of those that are asked in turn is not judged before it is delivered, and who is asked in the place of one that
+    failed; several that open side by side are all judged.
     """
-    route, asked = answer.route, [each for each in answer.route.candidates if each.role != router_pb2.CANDIDATE_ROLE_FALLBACK]
+    asked = [each for each in route.candidates if each.role != router_pb2.CANDIDATE_ROLE_FALLBACK]
     judged = len(asked) > 1 and route.accept_confidence > 0
     live = {each.model for each in route.candidates if each.role == router_pb2.CANDIDATE_ROLE_FALLBACK}
     if not judged or asked[-1].role == router_pb2.CANDIDATE_ROLE_ESCALATION:
@@ -223,8 +231,9 @@ def planned(answer: Any) -> Planned:
         worst_case_usd_nanos=route.worst_case_usd_nanos,
         worst_case_tokens=route.worst_case_tokens,
         likely_usd_nanos=route.likely_usd_nanos,
-        baseline_model=answer.baseline_model,
-        baseline_likely_usd_nanos=answer.baseline_likely_usd_nanos,
+        baseline_model=baseline_model,
+        baseline_likely_usd_nanos=baseline_likely_usd_nanos,
+        shadows=shadows,
     )
 
 

@@ -185,6 +185,7 @@ class GrpcModels:
             parameters=ask.parameters,
             task=ask.task,
             embedding=planned.embedding,
+            shadow_of=ask.shadow_of,
         )
         with translated("router"):
             return messages.generated(await self._stub.Generate(request, timeout=timeout_s))

@@ -21,6 +21,8 @@ from farthing_orchestrator.ports import Checked, Peers, PeerUnavailable, Refused
 from farthing_orchestrator.purchases import Purchases
 from farthing_orchestrator.request import Ask, Line, Lookup, Piece, StepName
 from farthing_orchestrator.reserving import Reservations
+from farthing_orchestrator.settlements import Settlements
+from farthing_orchestrator.shadows import ShadowLimits, Shadows
 
 _FINISH_SLACK_S = 60
 _NOT_ALLOWED = "the policy does not allow it"
@@ -29,14 +31,22 @@ _NOT_ALLOWED = "the policy does not allow it"
 class Pipeline:
     """Answers requests by a policy over its peers."""
 
-    def __init__(self, *, peers: Peers, policy: Policy, clock: Clock, deferred: Deferred) -> None:
+    def __init__(self, *, peers: Peers, policy: Policy, clock: Clock, deferred: Deferred, shadows: ShadowLimits) -> None:
         self._peers = peers
         self._policy = policy
         self._clock = clock
         self._deferred = deferred
         self._admissions = Admissions(ledger=peers.ledger, policy=policy, deferred=deferred)
         self._reservations = Reservations(peers=peers, policy=policy, deferred=deferred)
-        self._purchases = Purchases(peers=peers, policy=policy, deferred=deferred, reservations=self._reservations)
+        settlements = Settlements(peers=peers, deferred=deferred, reservations=self._reservations)
+        beside = Shadows(
+            models=peers.models,
+            reservations=self._reservations,
+            settlements=settlements,
+            deferred=deferred,
+            limits=shadows,
+        )
+        self._purchases = Purchases(peers=peers, policy=policy, deferred=deferred, settlements=settlements, shadows=beside)
 
     async def complete(self, ask: Ask, *, time_left_s: float | None) -> Completed:
         """Answers a request.

@@ -5,26 +5,28 @@ from __future__ import annotations
 import asyncio
 from contextlib import AsyncExitStack, aclosing
 
-from farthing_orchestrator.accounting import Account, TokensOfPrompt, account_of_answer
+from farthing_orchestrator.accounting import Account
 from farthing_orchestrator.deferred import Deferred
 from farthing_orchestrator.delivery import Delivery
 from farthing_orchestrator.journey import Completed, Journey
 from farthing_orchestrator.metering import BudgetCut, Meter
 from farthing_orchestrator.outlet import Outlet
 from farthing_orchestrator.policy import Policy
-from farthing_orchestrator.ports import Peers, PeerUnavailable, Refused
-from farthing_orchestrator.request import Generated, Line, Piece, Step, StepName, StepOutcome
-from farthing_orchestrator.reserving import Reservations
+from farthing_orchestrator.ports import Peers, PeerUnavailable
+from farthing_orchestrator.request import Generated, Piece, Step, StepName, StepOutcome
+from farthing_orchestrator.settlements import Settlements
+from farthing_orchestrator.shadows import Shadows
 
 
 class Purchases:
     """Follows planned routes. Every purchase ends in a settlement or a release, also when its caller has gone away."""
 
-    def __init__(self, *, peers: Peers, policy: Policy, deferred: Deferred, reservations: Reservations) -> None:
+    def __init__(self, *, peers: Peers, policy: Policy, deferred: Deferred, settlements: Settlements, shadows: Shadows) -> None:
         self._peers = peers
         self._policy = policy
         self._deferred = deferred
-        self._reservations = reservations
+        self._settlements = settlements
+        self._shadows = shadows
 
     async def buy(self, journey: Journey) -> Completed:
         """Follows the route to an answer."""
@@ -33,7 +35,7 @@ class Purchases:
             try:
                 generated = await self._peers.models.generate(journey.ask, journey.planned, timeout_s=journey.time_left_s())
             except BaseException as error:
-                await self._end_without_answer(journey, error)
+                await self._settlements.end_without_answer(journey, error)
                 raise
             note.text = _note_of(generated)
         return await self._finish(journey, generated)
@@ -88,48 +90,16 @@ class Purchases:
 
     async def _finish(self, journey: Journey, generated: Generated) -> Completed:
         journey.upstream_us = generated.upstream_us
-        account = await self._account(journey, generated)
-        await self._settle(journey, account, generated.lines)
+        account = await self._settlements.account(journey, generated)
+        await self._settlements.settle(journey, account, generated.lines)
         await self._remember(journey, generated)
         if journey.originals:
             journey.steps.append(Step(StepName.UNMASK, StepOutcome.DONE, f"{len(journey.originals)} put back", 0))
         else:
             journey.skip(StepName.UNMASK, "nothing was masked")
+        self._shadows.start(journey)
         receipt = journey.receipt(account, generated)
         return Completed(generated.answer, generated.model, generated.usage, generated.extra_json, journey.unmasker(), receipt)
-
-    async def _account(self, journey: Journey, generated: Generated) -> Account:
-        assert journey.planned is not None
-        model, price = await self._peers.models.price(journey.planned.baseline_model, journey.ask.scope)
-        before, after = (journey.shaped.tokens_before, journey.shaped.tokens_after) if journey.shaped else ({}, {})
-        tokens = TokensOfPrompt(before, after, generated.input_tokens)
-        return account_of_answer(
-            price,
-            baseline_model=model,
-            cost_usd_nanos=generated.cost_usd_nanos,
-            tokens=tokens,
-            output_tokens=generated.output_tokens,
-        )
-
-    async def _settle(self, journey: Journey, account: Account, lines: tuple[Line, ...]) -> None:
-        """Settles beside the answer's path: the hold is durable, so a crash in between leaves it in suspense, never forgotten."""
-        ledger, request_id, scope, reserved = self._peers.ledger, journey.ask.request_id, journey.ask.scope, journey.reserved
-        usage = journey.usage(account, lines)
-        journey.tokens_used = sum(line.input_tokens + line.output_tokens for line in lines)
-
-        async def settle() -> None:
-            # Without a hold (the ledger was out of reach and the policy said to go on) the spending is written down as it is.
-            if reserved is False:
-                return await ledger.record(request_id, scope, usage)
-            try:
-                await ledger.settle(request_id, scope, usage)
-            except Refused as refused:
-                if reserved or refused.reason != "RESERVATION_NOT_FOUND":
-                    raise
-                await ledger.record(request_id, scope, usage)
-
-        journey.defer(StepName.SETTLE, f"{account.cost_usd_nanos} nanos")
-        await self._deferred.run("settle", settle, request_id=request_id)
 
     async def _remember(self, journey: Journey, generated: Generated) -> None:
         cache, ask = self._policy.cache, journey.cache_ask
@@ -150,32 +120,18 @@ class Purchases:
         await self._deferred.run("remember", remember, request_id=journey.ask.request_id, may_fail=True)
         return None
 
-    async def _end_without_answer(self, journey: Journey, error: BaseException) -> None:
-        """No answer: what was billed all the same is settled, else the hold goes back. When nobody knows, it stays."""
-        lost = error.facts.get("may_be_billed") == "True" if isinstance(error, Refused) else True
-        if isinstance(error, PeerUnavailable):
-            lost = error.may_have_acted
-        if lost:
-            return self._reservations.leave_in_suspense(journey)
-        cost = int(error.facts.get("cost_usd_nanos", "0")) if isinstance(error, Refused) else 0
-        if cost:
-            assert journey.planned is not None
-            line = Line(journey.planned.models[0], "", "", 0, 0, 0, cost, "failed")
-            return await self._settle(journey, Account(cost, cost, ""), (line,))
-        return await self._reservations.release(journey)
-
     async def _end_broken(self, journey: Journey, delivery: Delivery, output_tokens: int, error: BaseException) -> None:
         """An answer that broke, was cut off or was cancelled is settled at what its providers reported, or else at what was delivered."""
         if delivery.generated is not None:
-            account = await self._account(journey, delivery.generated)
-            return await self._settle(journey, account, delivery.generated.lines)
+            account = await self._settlements.account(journey, delivery.generated)
+            return await self._settlements.settle(journey, account, delivery.generated.lines)
         cancelled = isinstance(error, asyncio.CancelledError)
         cut = isinstance(error, BudgetCut) or (isinstance(error, PeerUnavailable) and error.peer == "budget")
         if not (delivery.model or cancelled or cut):
-            return await self._end_without_answer(journey, error)
+            return await self._settlements.end_without_answer(journey, error)
         lines = delivery.lines(output_tokens, "cancelled" if cancelled else "cut" if cut else "broken")
         cost = sum(line.cost_usd_nanos for line in lines)
-        await self._settle(journey, Account(cost, cost, ""), lines)
+        await self._settlements.settle(journey, Account(cost, cost, ""), lines)
         return None
 
 

@@ -40,6 +40,7 @@ class Ask:
     """A request: `conversation` and `parameters` change as steps mask and shorten it.
 
     `tokens_likely` is a first guess at what it uses, before anybody counted. `service`, `domain` and `key_id` say in usage who asked.
+    `shadow_of` is the request that this one is compared with; empty where its answer is served.
     """
 
     request_id: str
@@ -56,6 +57,7 @@ class Ask:
     domain: str = ""
     key_id: str = ""
     tokens_likely: int = 0
+    shadow_of: str = ""
 
 
 class StepName:
@@ -71,7 +73,8 @@ class StepName:
     SETTLE = "settle"
     REMEMBER = "remember"
     UNMASK = "unmask"
-    ALL = (ADMIT, MASK, LOOK_UP, SHAPE, PLAN, RESERVE, GENERATE, SETTLE, REMEMBER, UNMASK)
+    SHADOW = "shadow"
+    ALL = (ADMIT, MASK, LOOK_UP, SHAPE, PLAN, RESERVE, GENERATE, SETTLE, REMEMBER, UNMASK, SHADOW)
 
 
 class StepOutcome:
@@ -175,7 +178,7 @@ class RouteWish:
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A route, opaque, with what it may cost; `offers` in the order in which they are asked."""
+    """A route, opaque, with what it may cost; `offers` in the order in which they are asked. `shadows` are to be followed beside it."""
 
     route: Any
     offers: tuple[Offer, ...]
@@ -185,11 +188,20 @@ class Planned:
     baseline_model: str
     baseline_likely_usd_nanos: int
     embedding: bytes = b""
+    shadows: tuple[PlannedShadow, ...] = ()
 
     @property
     def models(self) -> tuple[str, ...]:
         """The models, in the order in which they are asked."""
         return tuple(offer.model for offer in self.offers)
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedShadow:
+    """A route that is followed for comparison only, and why."""
+
+    planned: Planned
+    cause: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,18 @@ class Reservations:
             note.text = _note_of(journey)
         return None
 
+    async def reserve_shadow(self, journey: Journey) -> bool:
+        """Sets aside all that a shadow may cost. False where anything speaks against it, or nobody knows: then it is not bought."""
+        assert journey.planned is not None
+        try:
+            return await self._try(journey, Wish(journey.ask, journey.planned, critical=False)) is None
+        except RequestIdReused:
+            return False
+        except PeerUnavailable as error:
+            journey.reserved = None if error.may_have_acted else False
+            await self.release(journey)
+            return False
+
     async def release(self, journey: Journey) -> None:
         """Gives a hold back, or what may have become one."""
         if journey.reserved is False:

@@ -29,6 +29,12 @@ class Settings(ServiceSettings):
         ge=1,
         description="How often storing an answer is tried while the cache is unavailable. Settlements are tried until they are done.",
     )
+    shadows_at_once_max: int = Field(
+        default=16, ge=1, le=1000, description="Answers that are bought for comparison at once, beside those that are served."
+    )
+    shadows_waiting_max: int = Field(
+        default=32, ge=0, le=10_000, description="How many of those may wait for their turn; more are dropped and counted."
+    )
     deferred_grace_s: float = Field(
         default=15.0, ge=0, description="How long outstanding settlements are waited for at shutdown."
     )

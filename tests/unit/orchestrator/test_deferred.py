@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from farthing_orchestrator.deferred import Deferred
 from farthing_orchestrator.ports import PeerUnavailable, RequestIdReused
@@ -38,6 +40,24 @@ async def test_a_settlement_is_tried_until_it_is_done_and_what_may_be_lost_a_few
 
 async def test_a_refusal_is_final() -> None:
     assert await calls(Peer(50, RequestIdReused(request_id="r")), may_fail=False) == 1
+
+
+async def test_what_is_begun_by_work_that_is_waited_for_at_the_end_is_waited_for_too() -> None:
+    deferred, ending, peer = (
+        Deferred(outstanding_max=10, attempts_max=3, backoff_s=0.0, backoff_s_max=0.0),
+        asyncio.Event(),
+        Peer(3),
+    )
+
+    async def buy() -> None:
+        await ending.wait()
+        assert deferred.ending
+        await deferred.run("settle", peer.call, request_id="r")
+
+    async with deferred.running(grace_s=10.0):
+        deferred.adopt(buy())
+        asyncio.get_running_loop().call_soon(lambda: asyncio.get_running_loop().call_soon(ending.set))
+    assert (peer.calls, deferred.outstanding) == (4, 0)
 
 
 async def test_whoever_comes_when_too_much_is_outstanding_waits_for_its_own() -> None:

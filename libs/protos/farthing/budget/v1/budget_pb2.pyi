@@ -877,7 +877,8 @@ class UsageLine(_message.Message):
     """What it cost, in nanodollars."""
     outcome: _builtins.str
     """How it ended: "accepted", "rejected", "failed", "cache_exact", "cache_semantic"; of an answer that was not delivered whole: "cut" (its
-    budget could not pay for more), "cancelled" (its caller went away), "broken".
+    budget could not pay for more), "cancelled" (its caller went away), "broken"; with "shadow_" before it where it was bought for
+    comparison only: that is an attempt, but no request of anybody's.
     """
     estimated: _builtins.bool
     """True when the figures are our own estimate because the provider reported none."""

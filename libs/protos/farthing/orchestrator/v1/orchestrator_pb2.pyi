@@ -104,6 +104,8 @@ class _StepNameEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StepName.Val
     """Personal data put back."""
     STEP_NAME_ADMIT: _StepName.ValueType  # 10
     """Let in by the rate limits, before everything else."""
+    STEP_NAME_SHADOW: _StepName.ValueType  # 11
+    """Other routes are followed beside, for comparison only, and charged as requests of their own; only where the plan has some."""
 
 class StepName(_StepName, metaclass=_StepNameEnumTypeWrapper):
     """A step of a request."""
@@ -130,6 +132,8 @@ STEP_NAME_UNMASK: StepName.ValueType  # 9
 """Personal data put back."""
 STEP_NAME_ADMIT: StepName.ValueType  # 10
 """Let in by the rate limits, before everything else."""
+STEP_NAME_SHADOW: StepName.ValueType  # 11
+"""Other routes are followed beside, for comparison only, and charged as requests of their own; only where the plan has some."""
 Global___StepName: _TypeAlias = StepName  # noqa: Y015
 
 class _StepOutcome:
