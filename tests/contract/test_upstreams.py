@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from farthing.chat.v1 import chat_pb2
-from farthing_router.catalog import Deployment
+from farthing_router.deployments.declared import Deployment
 from farthing_router.upstreams import (
     Call,
     FailureKind,

@@ -16,7 +16,8 @@ from farthing_runtime.postgres import open_pool
 from farthing_runtime.registration import AppIterator, Mesh, Registration, ServiceBinding
 from farthing_runtime.settings import SettingsInvalid
 
-from farthing_router.catalog import Catalog, ListPrice, parse_catalog
+from farthing_router.catalog import Catalog, parse_catalog
+from farthing_router.deployments.declared import ListPrice
 from farthing_router.edge.prices import PriceRpcs
 from farthing_router.edge.routes import RouteRpcs
 from farthing_router.pricing.list_prices import ListPrices

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from farthing_core.errors import FarthingError, FieldInvalid
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from farthing_router.pricing.list_prices import Listed
+from farthing_router.deployments.declared import (
+    Capability,
+    Deployment,
+    DeploymentEntry,
+    KeyOf,
+    ListPrice,
+    ProviderEntry,
+    Usual,
+    deployment,
+)
 from farthing_router.pricing.price_entries import PriceEntry
-from farthing_router.pricing.prices import Price
-from farthing_router.wires import Wire, WireEntry, wire_of
 
 AUTO_MODEL = "farthing/auto"
 AUTO_MODELS = frozenset({"", AUTO_MODEL})
-Capability = Literal["tools", "vision", "json", "streaming", "batch"]
 
 
 class ModelUnknown(FarthingError):
@@ -30,22 +36,24 @@ class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class ProviderEntry(WireEntry):
-    """A provider as farthing.yaml writes it."""
+class TaskEntry(_Section):
+    """What a model may do for a task."""
 
-    base_url: Annotated[str, StringConstraints(pattern=r"^https?://[^\s]+$")]
-    api_key_env: str = ""
-    api_key_optional: bool = False
-    hosted: bool = True
-    list_price_provider: str = ""
-    timeout_s: float = Field(default=120.0, gt=0, le=3600)
-    retries: int = Field(default=2, ge=0, le=5)
+    output_tokens_max: int = Field(gt=0, le=10_000_000)
+
+
+class HedgeEntry(_Section):
+    """When a second deployment is asked though the first has not failed: after this quantile of its latency, for this share of calls."""
+
+    quantile: float = Field(default=0.95, ge=0.5, le=0.999)
+    calls_share_max: float = Field(default=0.05, gt=0, le=0.5)
 
 
 class ModelEntry(_Section):
-    """A model as farthing.yaml writes it."""
+    """A model as farthing.yaml writes it: with one provider, or with deployments."""
 
-    provider: str
+    provider: str = ""
+    deployments: tuple[DeploymentEntry, ...] = Field(default=(), max_length=32)
     upstream_model: str = ""
     context_window_tokens: int = Field(default=128_000, gt=0, le=100_000_000)
     output_tokens_max: int = Field(default=4096, gt=0, le=10_000_000)
@@ -54,6 +62,8 @@ class ModelEntry(_Section):
     capabilities: tuple[Capability, ...] = ("json", "streaming")
     price: PriceEntry | None = None
     token_margin_pct: int = Field(default=10, ge=0, le=200)
+    tasks: dict[str, TaskEntry] = Field(default_factory=dict, max_length=200)
+    hedge: HedgeEntry | None = None
 
 
 class CascadeEntry(_Section):
@@ -75,6 +85,7 @@ class RoutingEntry(_Section):
     fallbacks: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     output_tokens_default: int = Field(default=1024, gt=0, le=1_000_000)
     unknown_price: Literal["error", "upper_bound"] = "error"
+    content_filter: Literal["stop", "fallback"] = "stop"
 
 
 class _Sections(_Section):
@@ -84,21 +95,11 @@ class _Sections(_Section):
 
 
 @dataclass(frozen=True, slots=True)
-class Deployment:
-    """Where a model runs."""
-
-    name: str
-    base_url: str
-    upstream_model: str
-    api_key: str
-    timeout_s: float
-    retries: int
-    wire: Wire = field(default_factory=Wire)
-
-
-@dataclass(frozen=True, slots=True)
 class Model:
-    """A model as the router knows it. `stated` is the price that farthing.yaml gives, `listed` the model's place on a price list."""
+    """A model as the router knows it, with at least one deployment; `provider` is the first one's.
+
+    It is `hosted` unless some deployment of it runs on own machines. Capabilities and context window are the best that a deployment has.
+    """
 
     name: str
     provider: str
@@ -109,10 +110,14 @@ class Model:
     output_tokens_max: int
     encoding: str
     capabilities: frozenset[str]
-    stated: Price | None
-    listed: Listed | None
     token_margin_pct: int
-    deployment: Deployment
+    deployments: tuple[Deployment, ...]
+    output_tokens_max_by_task: Mapping[str, int]
+    hedge: HedgeEntry | None = None
+
+    def output_limit(self, task: str) -> int:
+        """How many tokens an answer may have for a task."""
+        return min(self.output_tokens_max, self.output_tokens_max_by_task.get(task, self.output_tokens_max))
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +132,10 @@ class Cascade:
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """Everything the router can choose from. `baseline_model` is empty where farthing.yaml names none; `unknown_price` is a policy."""
+    """Everything the router can choose from. `baseline_model` is empty where farthing.yaml names none; `unknown_price` is a policy.
+
+    `content_filter` says whether somebody else is asked where a provider's filter refuses a request.
+    """
 
     models: Mapping[str, Model]
     baseline_model: str
@@ -136,6 +144,7 @@ class Catalog:
     fallbacks: Mapping[str, tuple[str, ...]]
     output_tokens_default: int
     unknown_price: str
+    content_filter: str = "stop"
 
     def model(self, name: str) -> Model:
         """A model; raises ModelUnknown."""
@@ -157,12 +166,6 @@ class Catalog:
         return self.tiers.index(tier)
 
 
-KeyOf = Callable[[str], str | None]
-"""The API key in an environment variable; None when it is not set."""
-ListPrice = Callable[[str, str], Listed | None]
-"""The place of (provider, upstream model) on a price list."""
-
-
 def parse_catalog(config: Mapping[str, Any], *, key_of: KeyOf, list_price: ListPrice) -> Catalog:
     """The catalog that farthing.yaml describes. Raises FieldInvalid, naming the path of the field, for what cannot be."""
     try:
@@ -173,8 +176,11 @@ def parse_catalog(config: Mapping[str, Any], *, key_of: KeyOf, list_price: ListP
         first = error.errors()[0]
         raise FieldInvalid(field=".".join(str(part) for part in first["loc"]), problem=first["msg"]) from error
     routing = sections.routing
-    models = {name: _model(name, entry, sections, key_of, list_price) for name, entry in sections.models.items()}
+    models = {
+        name: _model(name, entry, sections, key_of=key_of, list_price=list_price) for name, entry in sections.models.items()
+    }
     _check_names(routing, models)
+    _check_deployments(models)
     return Catalog(
         models=models,
         baseline_model=routing.baseline_model,
@@ -186,47 +192,69 @@ def parse_catalog(config: Mapping[str, Any], *, key_of: KeyOf, list_price: ListP
         fallbacks=routing.fallbacks,
         output_tokens_default=routing.output_tokens_default,
         unknown_price=routing.unknown_price,
+        content_filter=routing.content_filter,
     )
 
 
-def _model(name: str, entry: ModelEntry, sections: _Sections, key_of: KeyOf, list_price: ListPrice) -> Model:
-    provider = sections.providers.get(entry.provider)
-    if provider is None:
-        raise FieldInvalid(field=f"models.{name}.provider", problem=f"{entry.provider!r} is not among providers")
+def _model(name: str, entry: ModelEntry, sections: _Sections, *, key_of: KeyOf, list_price: ListPrice) -> Model:
     tiers = sections.routing.tiers
     tier = entry.tier or tiers[0]
     if tier not in tiers:
         raise FieldInvalid(field=f"models.{name}.tier", problem=f"{tier!r} is not among routing.tiers")
-    upstream_model = entry.upstream_model or name
+    if bool(entry.provider) == bool(entry.deployments):
+        raise FieldInvalid(field=f"models.{name}.provider", problem="give either a provider or deployments")
     stated = entry.price.price(field=f"models.{name}.price") if entry.price is not None else None
-    listed = list_price(provider.list_price_provider or entry.provider, upstream_model) if stated is None else None
+    usual = Usual(name, entry.upstream_model, entry.capabilities, entry.context_window_tokens, stated)
+    entries = _entries(name, entry)
+    places = tuple(
+        deployment(each, usual, at=at, providers=sections.providers, key_of=key_of, list_price=list_price)
+        for at, each in entries
+    )
+    if not any(place.weight for place in places):
+        raise FieldInvalid(field=f"models.{name}.deployments", problem="at least one must have a weight above 0")
     return Model(
         name=name,
-        provider=entry.provider,
-        hosted=provider.hosted,
+        provider=places[0].provider,
+        hosted=all(place.hosted for place in places),
         tier=tier,
         tier_rank=tiers.index(tier),
-        context_window_tokens=entry.context_window_tokens,
+        context_window_tokens=max(place.context_window_tokens for place in places),
         output_tokens_max=entry.output_tokens_max,
         encoding=entry.encoding,
-        capabilities=frozenset(entry.capabilities),
-        stated=stated,
-        listed=listed,
+        capabilities=frozenset().union(*(place.capabilities for place in places)),
         token_margin_pct=entry.token_margin_pct,
-        deployment=_deployment(entry.provider, provider, upstream_model, key_of),
+        deployments=places,
+        output_tokens_max_by_task={task: each.output_tokens_max for task, each in entry.tasks.items()},
+        hedge=entry.hedge,
     )
 
 
-def _deployment(name: str, provider: ProviderEntry, upstream_model: str, key_of: KeyOf) -> Deployment:
-    key = key_of(provider.api_key_env) if provider.api_key_env else None
-    if key is None and not provider.api_key_optional and provider.hosted:
-        variable = provider.api_key_env or "api_key_env"
-        raise FieldInvalid(
-            field=f"providers.{name}.api_key_env", problem=f"{variable} is not set; set it, or say api_key_optional: true"
-        )
-    wire = wire_of(provider, name=name, upstream_model=upstream_model, key_of=key_of)
-    base_url = provider.base_url.rstrip("/")
-    return Deployment(name, base_url, upstream_model, key or "", provider.timeout_s, provider.retries, wire)
+def _entries(name: str, entry: ModelEntry) -> list[tuple[str, DeploymentEntry]]:
+    """The deployments of a model, each with the path of its entry. Raises FieldInvalid where one provider is to ask two prices."""
+    if not entry.deployments:
+        return [(f"models.{name}", DeploymentEntry(provider=entry.provider))]
+    asked: dict[str, PriceEntry | None] = {}
+    entries = [(f"models.{name}.deployments.{number}", each) for number, each in enumerate(entry.deployments)]
+    for at, each in entries:
+        price = each.price or entry.price
+        # The price book and the ledger tell prices apart by provider and model.
+        if asked.setdefault(each.provider, price) != price:
+            problem = f"{each.provider!r} has another price for this model; give this deployment a provider entry of its own"
+            raise FieldInvalid(field=f"{at}.price", problem=problem)
+    return entries
+
+
+def _check_deployments(models: Mapping[str, Model]) -> None:
+    """Raises FieldInvalid where two deployments have one name, or nobody is there to hedge with."""
+    known: dict[str, str] = {}
+    for model in models.values():
+        for number, each in enumerate(model.deployments):
+            if each.name in known:
+                field = f"models.{model.name}.deployments.{number}.name"
+                raise FieldInvalid(field=field, problem=f"{each.name!r} is a deployment of {known[each.name]} already")
+            known[each.name] = model.name
+        if model.hedge is not None and sum(not each.batch for each in model.deployments) < 2:
+            raise FieldInvalid(field=f"models.{model.name}.hedge", problem="needs a second deployment")
 
 
 def _check_names(routing: RoutingEntry, models: Mapping[str, Model]) -> None:

@@ -87,6 +87,42 @@ def plan(book_of: Any) -> Any:
         ("routing.cascades.0.steps", {"routing": {"cascades": [{"steps": ["ghost"]}]}}),
         ("routing.fallbacks.large", {"routing": {"fallbacks": {"large": ["ghost"]}}}),
         ("routing.speed", {"routing": {"speed": "high"}}),
+        ("models.m.provider", {"models": {"m": {}}, "routing": {}}),
+        ("models.m.provider", {"models": {"m": {"provider": "p", "deployments": [{"provider": "p"}]}}, "routing": {}}),
+        (
+            "models.m.deployments.1.provider",
+            {"models": {"m": {"deployments": [{"provider": "p"}, {"provider": "x"}]}}, "routing": {}},
+        ),
+        (
+            "models.m.deployments.1.name",
+            {"models": {"m": {"deployments": [{"provider": "p"}, {"provider": "p"}]}}, "routing": {}},
+        ),
+        ("models.m.deployments.0.weigth", {"models": {"m": {"deployments": [{"provider": "p", "weigth": 2}]}}, "routing": {}}),
+        ("models.m.deployments", {"models": {"m": {"deployments": [{"provider": "p", "weight": 0}]}}, "routing": {}}),
+        (
+            "models.m.deployments.1.price",
+            {
+                "models": {
+                    "m": {
+                        "deployments": [
+                            {"provider": "p", "name": "a"},
+                            {
+                                "provider": "p",
+                                "name": "b",
+                                "price": {"input_usd_per_million_tokens": "1", "output_usd_per_million_tokens": "1"},
+                            },
+                        ]
+                    }
+                },
+                "routing": {},
+            },
+        ),
+        ("models.m.hedge", {"models": {"m": {"provider": "p", "hedge": {}}}, "routing": {}}),
+        (
+            "models.m.tasks.caption.output_tokens_max",
+            {"models": {"m": {"provider": "p", "tasks": {"caption": {"output_tokens_max": 0}}}}, "routing": {}},
+        ),
+        ("routing.content_filter", {"routing": {"content_filter": "perhaps"}}),
     ],
 )
 def test_what_cannot_be_is_a_start_up_error_that_names_the_field(path: str, change: dict[str, Any]) -> None:
@@ -163,3 +199,71 @@ def test_answer_lengths_are_learned() -> None:
         lengths.learn("small", "chat", 20)
     assert lengths.likely("small", "chat") < 40
     assert lengths.likely("small", "other") == 200
+
+
+TWICE = {
+    "m": {
+        "deployments": [
+            {"provider": "p", "name": "cheap", "weight": 3, "context_window_tokens": 4_000},
+            {
+                "provider": "q",
+                "name": "dear",
+                "price": {"input_usd_per_million_tokens": "5", "output_usd_per_million_tokens": "20"},
+            },
+            {
+                "provider": "own",
+                "name": "open",
+                "price": {"input_usd_per_million_tokens": "0", "output_usd_per_million_tokens": "0"},
+            },
+            {"provider": "p", "name": "batch", "batch": {}},
+        ],
+        "price": {"input_usd_per_million_tokens": "2.50", "output_usd_per_million_tokens": "10"},
+        "tasks": {"caption": {"output_tokens_max": 20}},
+    }
+}
+
+
+def placed(**changes: Any) -> dict[str, Any]:
+    providers = {**config()["providers"], "q": {"base_url": "http://127.0.0.1:3/v1", "api_key_optional": True}}
+    return config(providers=providers, models={"m": {**TWICE["m"], **changes}}, routing={})
+
+
+async def test_a_candidate_may_cost_what_its_dearest_deployment_may(plan: Any) -> None:
+    (found,) = (await plan(wish(model="m"), placed())).candidates
+    assert found.deployments == ("cheap", "dear", "open")
+    assert found.worst_case_usd_nanos == 1_100 * 5_000 + 100 * 20_000
+    assert (found.deployment, found.likely_usd_nanos) == ("cheap", 1_000 * 2_500 + 100 * 10_000)
+
+
+@pytest.mark.parametrize(
+    ("asked", "deployments"),
+    [
+        ({"input_tokens": {"o200k": 5_000}}, ("dear", "open")),
+        ({"allowed_providers": frozenset({"p", "q"})}, ("cheap", "dear")),
+        ({"open_models_only": True}, ("open",)),
+    ],
+)
+async def test_only_deployments_that_may_and_can_serve_a_request_are_called(
+    plan: Any, asked: dict[str, Any], deployments: tuple[str, ...]
+) -> None:
+    (found,) = (await plan(wish(model="m", **asked), placed())).candidates
+    assert (found.deployments, found.hosted) == (deployments, deployments != ("open",))
+
+
+async def test_whoever_may_be_asked_twice_at_once_is_held_for_twice(plan: Any) -> None:
+    usual, hedged = await plan(wish(model="m"), placed()), await plan(wish(model="m"), placed(hedge={}))
+    assert hedged.worst_case_usd_nanos == 2 * usual.worst_case_usd_nanos
+    assert hedged.worst_case_tokens == 2 * usual.worst_case_tokens
+
+
+async def test_a_model_may_have_a_limit_of_its_own_for_a_task(plan: Any) -> None:
+    assert (await plan(wish(model="m", task="caption"), placed())).candidates[0].output_tokens_max == 20
+
+
+def test_a_deployment_says_for_itself_what_its_provider_and_model_say_otherwise() -> None:
+    model = catalog(placed()).model("m")
+    cheap, _, own, batch = model.deployments
+    assert (cheap.context_window_tokens, own.context_window_tokens, model.context_window_tokens) == (4_000, 128_000, 128_000)
+    assert (cheap.hosted, own.hosted, model.hosted) == (True, False, False)
+    assert (batch.batch, cheap.batch) == (True, False)
+    assert cheap.stated == batch.stated != own.stated

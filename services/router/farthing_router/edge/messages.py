@@ -163,6 +163,7 @@ def route(given: Route) -> Any:
                 predicted_quality=each.predicted_quality,
                 predicted_latency_ms=each.predicted_latency_ms,
                 service_tier=each.service_tier,
+                deployments=each.deployments,
             )
             for each in given.candidates
         ],
@@ -217,6 +218,7 @@ def _candidate(each: Any, number: int) -> Candidate:
         predicted_quality=each.predicted_quality if each.HasField("predicted_quality") else None,
         predicted_latency_ms=each.predicted_latency_ms if each.HasField("predicted_latency_ms") else None,
         service_tier=each.service_tier,
+        deployments=tuple(each.deployments),
     )
 
 
@@ -309,6 +311,8 @@ def model(given: Model, prices: Prices) -> Any:
         output_tokens_max=given.output_tokens_max,
         encoding=given.encoding,
         capabilities=sorted(given.capabilities),
+        output_tokens_max_by_task=given.output_tokens_max_by_task,
+        deployments=len(given.deployments),
     )
     try:
         price = prices.of(given)

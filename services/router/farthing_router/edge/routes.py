@@ -10,6 +10,7 @@ from farthing.router.v1 import router_pb2
 from farthing_core.clock import Clock
 from farthing_core.errors import FieldInvalid
 
+from farthing_router.deployments.eligible import permitted
 from farthing_router.edge import messages
 from farthing_router.pricing.price_book import PriceBook, Prices
 from farthing_router.routing.cascade import Cascade
@@ -91,3 +92,5 @@ class RouteRpcs:
             known = self._catalog.models.get(candidate.model)
             if known is None or not prices.knows(known):
                 raise FieldInvalid(field=f"route.candidates[{number}].model", problem="is not in the catalog, or has no price")
+            if not permitted(known, candidate.deployments, batch=candidate.service_tier == "batch"):
+                raise FieldInvalid(field=f"route.candidates[{number}].deployments", problem="are not in the catalog")

@@ -14,6 +14,7 @@ from farthing_core.clock import Clock
 from farthing_core.errors import FieldInvalid
 
 from farthing_router.catalog import Catalog, Model, ModelUnknown
+from farthing_router.deployments.declared import Deployment
 from farthing_router.pricing.list_prices import Listed
 from farthing_router.pricing.prices import Price, PriceUnknown, upper_bound
 from farthing_router.refreshing import Watched
@@ -82,8 +83,13 @@ class PriceBook:
         key, stamp = (prices.organization, provider), (self.watched.last_number, int(prices.at.timestamp()) // 60)
         found = self._bounds.get(key)
         if found is None or found[0] != stamp:
-            known = [(model, price) for model in self.catalog.models.values() if (price := prices.find(model)) is not None]
-            family = upper_bound([price for model, price in known if model.provider == provider], factor=UNKNOWN_FACTOR)
+            known = [
+                (deployment.provider, price)
+                for model in self.catalog.models.values()
+                for deployment in model.deployments
+                if (price := prices.find(model, deployment)) is not None
+            ]
+            family = upper_bound([price for seller, price in known if seller == provider], factor=UNKNOWN_FACTOR)
             found = (stamp, family or upper_bound([price for _, price in known], factor=UNKNOWN_FACTOR))
             if len(self._bounds) >= _BOUNDS_MAX:
                 self._bounds.clear()
@@ -106,32 +112,42 @@ class Prices:
         """Whether an unknown price is bounded instead of being an error."""
         return self._book.catalog.unknown_price == "upper_bound"
 
-    def of(self, model: Model) -> Price:
-        """The price of a model, or an upper bound where that is the policy. Raises PriceUnknown."""
-        found = self.find(model)
+    def of(self, model: Model, deployment: Deployment | None = None) -> Price:
+        """The price of a model at a deployment, or an upper bound where that is the policy. Raises PriceUnknown.
+
+        Without a deployment it is that of the first whose price is known.
+        """
+        found = self.find(model, deployment)
         if found is None and self.bounds_unknown:
-            found = self._book.bound(self, model.provider)
+            found = self._book.bound(self, (deployment or model).provider)
         if found is None:
             raise PriceUnknown(model=model.name)
         return found
 
-    def knows(self, model: Model) -> bool:
-        """Whether a model has a price, or a bound by policy."""
+    def knows(self, model: Model, deployment: Deployment | None = None) -> bool:
+        """Whether a model has a price at a deployment (at any of them without one), or a bound by policy."""
         try:
-            return bool(self.of(model))
+            return bool(self.of(model, deployment))
         except PriceUnknown:
             return False
 
-    def find(self, model: Model) -> Price | None:
-        """The known price of a model."""
-        return self._look_up(model.provider, model.name, model.stated, model.listed)
+    def find(self, model: Model, deployment: Deployment | None = None) -> Price | None:
+        """The known price of a model at a deployment; without one, at the first whose price is known."""
+        if deployment is not None:
+            return self._look_up(deployment.provider, model.name, deployment.stated, deployment.listed)
+        for each in model.deployments:
+            if (found := self._look_up(each.provider, model.name, each.stated, each.listed)) is not None:
+                return found
+        return None
 
     def of_named(self, name: str, provider: str) -> tuple[str, Price]:
         """The provider and the price of a model that may not be in the catalog any more. Raises ModelUnknown, PriceUnknown."""
         catalog, book = self._book.catalog, self._book
         model = catalog.models.get(name)
-        if model is not None and provider in ("", model.provider):
-            return model.provider, self.of(model)
+        if model is not None:
+            at = next((each for each in model.deployments if provider in ("", each.provider)), None)
+            if at is not None:
+                return at.provider, self.of(model, at)
         written = book.providers_of(name)
         if not provider:
             if len(written) != 1:
@@ -192,4 +208,6 @@ def check_named(catalog: Catalog, price: NewPrice) -> NewPrice:
         return price
     if known is None:
         raise FieldInvalid(field="price.provider", problem="must be given for a model that the catalog does not have")
+    if len({each.provider for each in known.deployments}) > 1:
+        raise FieldInvalid(field="price.provider", problem="must be given: the model has several")
     return replace(price, provider=known.provider)

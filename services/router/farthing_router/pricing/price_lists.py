@@ -41,7 +41,7 @@ class InForce:
 
 def in_force(book: PriceBook, organization: str, wanted: Wanted, *, at: datetime | None) -> tuple[list[InForce], str]:
     """The prices of the catalog's models and of those only the book knows, by model and provider, and the token of the next page."""
-    named = {(model.name, model.provider) for model in book.catalog.models.values()}
+    named = {(model.name, each.provider) for model in book.catalog.models.values() for each in model.deployments}
     named |= {(row.price.model, row.price.provider) for row in book.all_rows() if row.price.organization in ("", organization)}
     names = sorted(name for name in named if name[0] and wanted.fits(name[1], name[0]))
     if wanted.page_token:

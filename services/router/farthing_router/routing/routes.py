@@ -87,7 +87,10 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A model that may be asked, and what that costs."""
+    """A model that may be asked, and what that costs at the dearest deployment that may be called.
+
+    `deployments` are those that may be called; all that are no Batch API when empty.
+    """
 
     model: str
     role: Role
@@ -105,6 +108,7 @@ class Candidate:
     predicted_quality: float | None = None
     predicted_latency_ms: int | None = None
     service_tier: str = ""
+    deployments: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

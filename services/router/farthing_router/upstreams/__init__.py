@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from farthing_router.catalog import Deployment
+from farthing_router.deployments.declared import Deployment
 from farthing_router.upstreams.failures import FailureKind, UpstreamFailed, UpstreamRejected
 from farthing_router.upstreams.limits import RateLimits
 from farthing_router.upstreams.payloads import Reported

@@ -582,6 +582,7 @@ class Candidate(_message.Message):
     PREDICTED_QUALITY_FIELD_NUMBER: _builtins.int
     PREDICTED_LATENCY_MS_FIELD_NUMBER: _builtins.int
     SERVICE_TIER_FIELD_NUMBER: _builtins.int
+    DEPLOYMENTS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """The model."""
     role: Global___CandidateRole.ValueType
@@ -589,7 +590,7 @@ class Candidate(_message.Message):
     provider: _builtins.str
     """Its provider."""
     deployment: _builtins.str
-    """The deployment that would be called."""
+    """The deployment that would likely be called."""
     input_tokens: _builtins.int
     """Prompt tokens in its own encoding."""
     output_tokens_max: _builtins.int
@@ -614,6 +615,10 @@ class Candidate(_message.Message):
     """How long its answer will likely take; absent where nothing is known."""
     service_tier: _builtins.str
     """The tier of service that is bought: "" for the usual one, "batch" where the deadline allows the provider's Batch API."""
+    @_builtins.property
+    def deployments(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The deployments that may be called; all that are no Batch API (all that are one, where service_tier is "batch") when empty."""
+
     def __init__(
         self,
         *,
@@ -633,10 +638,11 @@ class Candidate(_message.Message):
         predicted_quality: _builtins.float | None = ...,
         predicted_latency_ms: _builtins.int | None = ...,
         service_tier: _builtins.str = ...,
+        deployments: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_predicted_latency_ms", b"_predicted_latency_ms", "_predicted_quality", b"_predicted_quality", "predicted_latency_ms", b"predicted_latency_ms", "predicted_quality", b"predicted_quality"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_predicted_latency_ms", b"_predicted_latency_ms", "_predicted_quality", b"_predicted_quality", "deployment", b"deployment", "hosted", b"hosted", "input_tokens", b"input_tokens", "likely_output_tokens", b"likely_output_tokens", "likely_usd_nanos", b"likely_usd_nanos", "model", b"model", "output_tokens_max", b"output_tokens_max", "output_usd_nanos_per_million_tokens", b"output_usd_nanos_per_million_tokens", "predicted_latency_ms", b"predicted_latency_ms", "predicted_quality", b"predicted_quality", "price_source", b"price_source", "price_unknown", b"price_unknown", "provider", b"provider", "role", b"role", "service_tier", b"service_tier", "worst_case_usd_nanos", b"worst_case_usd_nanos"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_predicted_latency_ms", b"_predicted_latency_ms", "_predicted_quality", b"_predicted_quality", "deployment", b"deployment", "deployments", b"deployments", "hosted", b"hosted", "input_tokens", b"input_tokens", "likely_output_tokens", b"likely_output_tokens", "likely_usd_nanos", b"likely_usd_nanos", "model", b"model", "output_tokens_max", b"output_tokens_max", "output_usd_nanos_per_million_tokens", b"output_usd_nanos_per_million_tokens", "predicted_latency_ms", b"predicted_latency_ms", "predicted_quality", b"predicted_quality", "price_source", b"price_source", "price_unknown", b"price_unknown", "provider", b"provider", "role", b"role", "service_tier", b"service_tier", "worst_case_usd_nanos", b"worst_case_usd_nanos"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__predicted_latency_ms: _TypeAlias = _typing.Literal["predicted_latency_ms"]  # noqa: Y015
     _WhichOneofArgType__predicted_latency_ms: _TypeAlias = _typing.Literal["_predicted_latency_ms", b"_predicted_latency_ms"]  # noqa: Y015

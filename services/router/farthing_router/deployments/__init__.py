@@ -1,0 +1,1 @@
+"""Where models run: which deployment is asked, which ones rest, and how they are doing."""
