@@ -18,8 +18,10 @@ from farthing_runtime.settings import SettingsInvalid
 
 from farthing_router.catalog import Catalog, parse_catalog
 from farthing_router.deployments.declared import ListPrice
+from farthing_router.edge.decisions import DecisionRpcs
 from farthing_router.edge.prices import PriceRpcs
 from farthing_router.edge.routes import RouteRpcs
+from farthing_router.performance.decision_log import DecisionLog, DecisionLogTerms
 from farthing_router.pricing.list_prices import ListPrices
 from farthing_router.pricing.price_book import ROWS_MAX, PriceBook
 from farthing_router.refreshing import watching
@@ -30,6 +32,7 @@ from farthing_router.routing.planning import Planner
 from farthing_router.servicer import RouterServicer
 from farthing_router.settings import Settings, key_in_environment
 from farthing_router.status import STATUS_TABLE
+from farthing_router.store.decisions import PostgresDecisions
 from farthing_router.store.postgres import PostgresPrices
 from farthing_router.upstreams.dispatching import FORMATS, Upstreams
 from farthing_router.upstreams.exchange import HttpUpstream, open_session
@@ -49,11 +52,15 @@ async def app(settings: Settings, mesh: Mesh) -> AppIterator:
         book = PriceBook(catalog=catalog, store=store, clock=clock, list_price=list_price)
         wires = {name: HttpUpstream(session, spoken) for name, spoken in FORMATS.items()}
         caller = Caller(catalog=catalog, upstream=Upstreams(wires), lengths=lengths, clock=clock, rng=Random())
-        cascade = Cascade(caller)
+        decided = PostgresDecisions(pool)
+        terms = DecisionLogTerms(flush_s=settings.decisions_flush_s, kept_days=settings.decisions_kept_days)
+        decisions = DecisionLog(decided, clock=clock, new_id=random_uuid, terms=terms)
+        cascade = Cascade(caller, observers=(decisions,))
         planner, timeout_s = Planner(catalog, lengths), settings.generate_timeout_s
         servicer = RouterServicer(  # type: ignore[abstract]
             RouteRpcs(book=book, planner=planner, cascade=cascade, clock=clock, generate_timeout_s=timeout_s),
             PriceRpcs(book=book, clock=clock, new_id=random_uuid),
+            DecisionRpcs(store=decided, log=decisions, clock=clock),
         )
         binding = ServiceBinding(
             name="farthing.router.v1.RouterService",
@@ -62,7 +69,7 @@ async def app(settings: Settings, mesh: Mesh) -> AppIterator:
             status_table=STATUS_TABLE,
             deadline_s=timeout_s,
         )
-        async with watching(book.watched, interval_s=settings.prices_refresh_s):
+        async with watching(book.watched, interval_s=settings.prices_refresh_s), decisions.running():
             yield Registration((binding,))
 
 

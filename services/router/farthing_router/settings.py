@@ -23,6 +23,8 @@ class Settings(ServiceSettings):
         le=300,
         description="Within how long rules, calibrations, experiments and deployments that another replica changed are known here.",
     )
+    decisions_flush_s: float = Field(default=1.0, gt=0, le=60, description="How often routing decisions are written down.")
+    decisions_kept_days: int = Field(default=90, ge=1, le=3650, description="For how many days routing decisions are kept.")
     pool_size_max: int = Field(default=2, ge=1, le=100, description="Connections to Postgres.")
     generate_timeout_s: float = Field(
         default=600.0, gt=0, le=3600, description="How long a route may take when its caller sets no deadline."

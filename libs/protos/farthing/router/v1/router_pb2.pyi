@@ -194,6 +194,54 @@ RULE_STRATEGY_LEARNED: RuleStrategy.ValueType  # 6
 """By what feedback taught, exploring within the quality floor."""
 Global___RuleStrategy: _TypeAlias = RuleStrategy  # noqa: Y015
 
+class _DecisionDimension:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DecisionDimensionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DecisionDimension.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DECISION_DIMENSION_UNSPECIFIED: _DecisionDimension.ValueType  # 0
+    """Not set."""
+    DECISION_DIMENSION_STRATEGY: _DecisionDimension.ValueType  # 1
+    """Strategy, as in Route.strategy."""
+    DECISION_DIMENSION_RULE: _DecisionDimension.ValueType  # 2
+    """Rule."""
+    DECISION_DIMENSION_CALIBRATION: _DecisionDimension.ValueType  # 3
+    """Calibration."""
+    DECISION_DIMENSION_EXPERIMENT: _DecisionDimension.ValueType  # 4
+    """Experiment."""
+    DECISION_DIMENSION_ARM: _DecisionDimension.ValueType  # 5
+    """Arm of an experiment."""
+    DECISION_DIMENSION_SERVED_MODEL: _DecisionDimension.ValueType  # 6
+    """The model whose answer was served."""
+    DECISION_DIMENSION_TASK: _DecisionDimension.ValueType  # 7
+    """Task."""
+    DECISION_DIMENSION_REASON: _DecisionDimension.ValueType  # 8
+    """Why the route was chosen."""
+
+class DecisionDimension(_DecisionDimension, metaclass=_DecisionDimensionEnumTypeWrapper):
+    """What decisions are told apart by."""
+
+DECISION_DIMENSION_UNSPECIFIED: DecisionDimension.ValueType  # 0
+"""Not set."""
+DECISION_DIMENSION_STRATEGY: DecisionDimension.ValueType  # 1
+"""Strategy, as in Route.strategy."""
+DECISION_DIMENSION_RULE: DecisionDimension.ValueType  # 2
+"""Rule."""
+DECISION_DIMENSION_CALIBRATION: DecisionDimension.ValueType  # 3
+"""Calibration."""
+DECISION_DIMENSION_EXPERIMENT: DecisionDimension.ValueType  # 4
+"""Experiment."""
+DECISION_DIMENSION_ARM: DecisionDimension.ValueType  # 5
+"""Arm of an experiment."""
+DECISION_DIMENSION_SERVED_MODEL: DecisionDimension.ValueType  # 6
+"""The model whose answer was served."""
+DECISION_DIMENSION_TASK: DecisionDimension.ValueType  # 7
+"""Task."""
+DECISION_DIMENSION_REASON: DecisionDimension.ValueType  # 8
+"""Why the route was chosen."""
+Global___DecisionDimension: _TypeAlias = DecisionDimension  # noqa: Y015
+
 class _Thumb:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -3060,6 +3108,197 @@ class ListDecisionsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListDecisionsResponse: _TypeAlias = ListDecisionsResponse  # noqa: Y015
+
+@_typing.final
+class SummarizeDecisionsRequest(_message.Message):
+    """Asks for sums of decisions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCOPE_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    GROUP_BY_FIELD_NUMBER: _builtins.int
+    STEP_H_FIELD_NUMBER: _builtins.int
+    TASK_FIELD_NUMBER: _builtins.int
+    SHADOWS_FIELD_NUMBER: _builtins.int
+    scope: _builtins.str
+    """Whose: an organisation. A longer scope is refused: sums are kept by organisation."""
+    step_h: _builtins.int
+    """Hours in a step; the whole range when 0. At most 1,000 steps."""
+    task: _builtins.str
+    """Of this task only."""
+    shadows: _builtins.bool
+    """True for those that were only followed for comparison, instead of those whose answers were served."""
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """From this moment, rounded down to an hour; 30 days before end_time when absent."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """Until before this moment, rounded up to an hour; now when absent."""
+
+    @_builtins.property
+    def group_by(self) -> _containers.RepeatedScalarFieldContainer[Global___DecisionDimension.ValueType]:
+        """What to tell apart; strategy when empty."""
+
+    def __init__(
+        self,
+        *,
+        scope: _builtins.str = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        group_by: _abc.Iterable[Global___DecisionDimension.ValueType] | None = ...,
+        step_h: _builtins.int = ...,
+        task: _builtins.str = ...,
+        shadows: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "group_by", b"group_by", "scope", b"scope", "shadows", b"shadows", "start_time", b"start_time", "step_h", b"step_h", "task", b"task"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SummarizeDecisionsRequest: _TypeAlias = SummarizeDecisionsRequest  # noqa: Y015
+
+@_typing.final
+class DecisionSummary(_message.Message):
+    """Decisions of one kind, added up. What is not told apart is empty; "other" is everything beyond the hundred values that are kept apart."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_TIME_FIELD_NUMBER: _builtins.int
+    STRATEGY_FIELD_NUMBER: _builtins.int
+    RULE_ID_FIELD_NUMBER: _builtins.int
+    CALIBRATION_ID_FIELD_NUMBER: _builtins.int
+    EXPERIMENT_ID_FIELD_NUMBER: _builtins.int
+    ARM_FIELD_NUMBER: _builtins.int
+    SERVED_MODEL_FIELD_NUMBER: _builtins.int
+    TASK_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    DECISIONS_FIELD_NUMBER: _builtins.int
+    SHARE_FIELD_NUMBER: _builtins.int
+    ESCALATED_FIELD_NUMBER: _builtins.int
+    ESCALATED_SHARE_FIELD_NUMBER: _builtins.int
+    FAILED_FIELD_NUMBER: _builtins.int
+    ATTEMPTS_FIELD_NUMBER: _builtins.int
+    COST_USD_NANOS_FIELD_NUMBER: _builtins.int
+    MEAN_COST_USD_NANOS_FIELD_NUMBER: _builtins.int
+    MEAN_LATENCY_MS_FIELD_NUMBER: _builtins.int
+    MEAN_CONFIDENCE_FIELD_NUMBER: _builtins.int
+    MEAN_QUALITY_FIELD_NUMBER: _builtins.int
+    QUALITY_ANSWERS_FIELD_NUMBER: _builtins.int
+    strategy: _builtins.str
+    """Strategy."""
+    rule_id: _builtins.str
+    """Rule."""
+    calibration_id: _builtins.str
+    """Calibration."""
+    experiment_id: _builtins.str
+    """Experiment."""
+    arm: _builtins.str
+    """Arm."""
+    served_model: _builtins.str
+    """The model whose answer was served; empty for those that nobody answered, too."""
+    task: _builtins.str
+    """Task."""
+    reason: _builtins.str
+    """Why the route was chosen."""
+    decisions: _builtins.int
+    """Decisions."""
+    share: _builtins.float
+    """Their share of all decisions of the step, 0 to 1."""
+    escalated: _builtins.int
+    """Those for which a dearer model was asked because a cheaper answer was not good enough."""
+    escalated_share: _builtins.float
+    """escalated / decisions."""
+    failed: _builtins.int
+    """Those that nobody answered, other than because the caller left."""
+    attempts: _builtins.int
+    """Calls to providers."""
+    cost_usd_nanos: _builtins.int
+    """What they cost, in nanodollars."""
+    mean_cost_usd_nanos: _builtins.int
+    """Mean cost, in nanodollars, rounded up."""
+    mean_latency_ms: _builtins.int
+    """Mean time that providers were waited for."""
+    mean_confidence: _builtins.float
+    """Mean confidence of the judge, 0 to 1; absent where it judged none."""
+    mean_quality: _builtins.float
+    """Mean quality of served answers, 0 to 1; absent where nothing is known."""
+    quality_answers: _builtins.int
+    """On how many answers quality is known."""
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """The beginning of the step."""
+
+    def __init__(
+        self,
+        *,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        strategy: _builtins.str = ...,
+        rule_id: _builtins.str = ...,
+        calibration_id: _builtins.str = ...,
+        experiment_id: _builtins.str = ...,
+        arm: _builtins.str = ...,
+        served_model: _builtins.str = ...,
+        task: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        decisions: _builtins.int = ...,
+        share: _builtins.float = ...,
+        escalated: _builtins.int = ...,
+        escalated_share: _builtins.float = ...,
+        failed: _builtins.int = ...,
+        attempts: _builtins.int = ...,
+        cost_usd_nanos: _builtins.int = ...,
+        mean_cost_usd_nanos: _builtins.int = ...,
+        mean_latency_ms: _builtins.int = ...,
+        mean_confidence: _builtins.float | None = ...,
+        mean_quality: _builtins.float | None = ...,
+        quality_answers: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_mean_confidence", b"_mean_confidence", "_mean_quality", b"_mean_quality", "mean_confidence", b"mean_confidence", "mean_quality", b"mean_quality", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_mean_confidence", b"_mean_confidence", "_mean_quality", b"_mean_quality", "arm", b"arm", "attempts", b"attempts", "calibration_id", b"calibration_id", "cost_usd_nanos", b"cost_usd_nanos", "decisions", b"decisions", "escalated", b"escalated", "escalated_share", b"escalated_share", "experiment_id", b"experiment_id", "failed", b"failed", "mean_confidence", b"mean_confidence", "mean_cost_usd_nanos", b"mean_cost_usd_nanos", "mean_latency_ms", b"mean_latency_ms", "mean_quality", b"mean_quality", "quality_answers", b"quality_answers", "reason", b"reason", "rule_id", b"rule_id", "served_model", b"served_model", "share", b"share", "start_time", b"start_time", "strategy", b"strategy", "task", b"task"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__mean_confidence: _TypeAlias = _typing.Literal["mean_confidence"]  # noqa: Y015
+    _WhichOneofArgType__mean_confidence: _TypeAlias = _typing.Literal["_mean_confidence", b"_mean_confidence"]  # noqa: Y015
+    _WhichOneofReturnType__mean_quality: _TypeAlias = _typing.Literal["mean_quality"]  # noqa: Y015
+    _WhichOneofArgType__mean_quality: _TypeAlias = _typing.Literal["_mean_quality", b"_mean_quality"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__mean_confidence) -> _WhichOneofReturnType__mean_confidence | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__mean_quality) -> _WhichOneofReturnType__mean_quality | None: ...
+
+Global___DecisionSummary: _TypeAlias = DecisionSummary  # noqa: Y015
+
+@_typing.final
+class SummarizeDecisionsResponse(_message.Message):
+    """Sums of decisions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUMMARIES_FIELD_NUMBER: _builtins.int
+    DROPPED_FIELD_NUMBER: _builtins.int
+    dropped: _builtins.int
+    """Decisions that were not written down because the database was away, since the start of this replica."""
+    @_builtins.property
+    def summaries(self) -> _containers.RepeatedCompositeFieldContainer[Global___DecisionSummary]:
+        """Step by step, the most decisions first within a step; at most 10,000."""
+
+    def __init__(
+        self,
+        *,
+        summaries: _abc.Iterable[Global___DecisionSummary] | None = ...,
+        dropped: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dropped", b"dropped", "summaries", b"summaries"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SummarizeDecisionsResponse: _TypeAlias = SummarizeDecisionsResponse  # noqa: Y015
 
 @_typing.final
 class RecordFeedbackRequest(_message.Message):

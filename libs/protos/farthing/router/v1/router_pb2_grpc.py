@@ -115,6 +115,11 @@ class RouterServiceStub:
                 request_serializer=farthing_dot_router_dot_v1_dot_router__pb2.ListDecisionsRequest.SerializeToString,
                 response_deserializer=farthing_dot_router_dot_v1_dot_router__pb2.ListDecisionsResponse.FromString,
                 _registered_method=True)
+        self.SummarizeDecisions = channel.unary_unary(
+                '/farthing.router.v1.RouterService/SummarizeDecisions',
+                request_serializer=farthing_dot_router_dot_v1_dot_router__pb2.SummarizeDecisionsRequest.SerializeToString,
+                response_deserializer=farthing_dot_router_dot_v1_dot_router__pb2.SummarizeDecisionsResponse.FromString,
+                _registered_method=True)
         self.RecordFeedback = channel.unary_unary(
                 '/farthing.router.v1.RouterService/RecordFeedback',
                 request_serializer=farthing_dot_router_dot_v1_dot_router__pb2.RecordFeedbackRequest.SerializeToString,
@@ -334,6 +339,14 @@ class RouterServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SummarizeDecisions(self, request, context):
+        """Counts routing decisions by what decided and what came of them: shares, escalations, failures, cost, confidence, quality. Reads sums by
+        the hour, never decisions one by one. Safe to retry. Statuses: INVALID_ARGUMENT (range: end before start, or too many steps).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def RecordFeedback(self, request, context):
         """Takes in what somebody thinks of an answer. Safe to retry with the same request_id.
         Statuses: NOT_FOUND (DECISION_UNKNOWN), INVALID_ARGUMENT (REQUEST_ID_REUSED), UNAVAILABLE (STORE_UNAVAILABLE).
@@ -536,6 +549,11 @@ def add_RouterServiceServicer_to_server(servicer, server):
                     servicer.ListDecisions,
                     request_deserializer=farthing_dot_router_dot_v1_dot_router__pb2.ListDecisionsRequest.FromString,
                     response_serializer=farthing_dot_router_dot_v1_dot_router__pb2.ListDecisionsResponse.SerializeToString,
+            ),
+            'SummarizeDecisions': grpc.unary_unary_rpc_method_handler(
+                    servicer.SummarizeDecisions,
+                    request_deserializer=farthing_dot_router_dot_v1_dot_router__pb2.SummarizeDecisionsRequest.FromString,
+                    response_serializer=farthing_dot_router_dot_v1_dot_router__pb2.SummarizeDecisionsResponse.SerializeToString,
             ),
             'RecordFeedback': grpc.unary_unary_rpc_method_handler(
                     servicer.RecordFeedback,
@@ -1051,6 +1069,33 @@ class RouterService:
             '/farthing.router.v1.RouterService/ListDecisions',
             farthing_dot_router_dot_v1_dot_router__pb2.ListDecisionsRequest.SerializeToString,
             farthing_dot_router_dot_v1_dot_router__pb2.ListDecisionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SummarizeDecisions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/farthing.router.v1.RouterService/SummarizeDecisions',
+            farthing_dot_router_dot_v1_dot_router__pb2.SummarizeDecisionsRequest.SerializeToString,
+            farthing_dot_router_dot_v1_dot_router__pb2.SummarizeDecisionsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -99,6 +99,10 @@ class RouterServiceStub:
     """Lists routing decisions, newest first: what was asked for, what was chosen and why, what came of it. No text of prompts or answers is kept.
     Safe to retry. Statuses: INVALID_ARGUMENT (page_token of another list).
     """
+    SummarizeDecisions: _grpc.UnaryUnaryMultiCallable[_router_pb2.SummarizeDecisionsRequest, _router_pb2.SummarizeDecisionsResponse]
+    """Counts routing decisions by what decided and what came of them: shares, escalations, failures, cost, confidence, quality. Reads sums by
+    the hour, never decisions one by one. Safe to retry. Statuses: INVALID_ARGUMENT (range: end before start, or too many steps).
+    """
     RecordFeedback: _grpc.UnaryUnaryMultiCallable[_router_pb2.RecordFeedbackRequest, _router_pb2.RecordFeedbackResponse]
     """Takes in what somebody thinks of an answer. Safe to retry with the same request_id.
     Statuses: NOT_FOUND (DECISION_UNKNOWN), INVALID_ARGUMENT (REQUEST_ID_REUSED), UNAVAILABLE (STORE_UNAVAILABLE).
@@ -214,6 +218,10 @@ class RouterServiceAsyncStub(RouterServiceStub):
     ListDecisions: _aio.UnaryUnaryMultiCallable[_router_pb2.ListDecisionsRequest, _router_pb2.ListDecisionsResponse]  # type: ignore[assignment]
     """Lists routing decisions, newest first: what was asked for, what was chosen and why, what came of it. No text of prompts or answers is kept.
     Safe to retry. Statuses: INVALID_ARGUMENT (page_token of another list).
+    """
+    SummarizeDecisions: _aio.UnaryUnaryMultiCallable[_router_pb2.SummarizeDecisionsRequest, _router_pb2.SummarizeDecisionsResponse]  # type: ignore[assignment]
+    """Counts routing decisions by what decided and what came of them: shares, escalations, failures, cost, confidence, quality. Reads sums by
+    the hour, never decisions one by one. Safe to retry. Statuses: INVALID_ARGUMENT (range: end before start, or too many steps).
     """
     RecordFeedback: _aio.UnaryUnaryMultiCallable[_router_pb2.RecordFeedbackRequest, _router_pb2.RecordFeedbackResponse]  # type: ignore[assignment]
     """Takes in what somebody thinks of an answer. Safe to retry with the same request_id.
@@ -423,6 +431,16 @@ class RouterServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_router_pb2.ListDecisionsResponse, _abc.Awaitable[_router_pb2.ListDecisionsResponse]]:
         """Lists routing decisions, newest first: what was asked for, what was chosen and why, what came of it. No text of prompts or answers is kept.
         Safe to retry. Statuses: INVALID_ARGUMENT (page_token of another list).
+        """
+
+    @_abc_1.abstractmethod
+    def SummarizeDecisions(
+        self,
+        request: _router_pb2.SummarizeDecisionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_router_pb2.SummarizeDecisionsResponse, _abc.Awaitable[_router_pb2.SummarizeDecisionsResponse]]:
+        """Counts routing decisions by what decided and what came of them: shares, escalations, failures, cost, confidence, quality. Reads sums by
+        the hour, never decisions one by one. Safe to retry. Statuses: INVALID_ARGUMENT (range: end before start, or too many steps).
         """
 
     @_abc_1.abstractmethod

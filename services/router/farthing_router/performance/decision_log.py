@@ -1,0 +1,126 @@
+"""The decision log: takes in what happens at once, and writes it down behind."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+import structlog
+from farthing_core.clock import Clock
+from farthing_core.ids import NewId
+from farthing_runtime.beside import beside
+
+from farthing_router.performance.decisions import Decision, DecisionStore, decision_of
+from farthing_router.performance.labels import Labelled, Places
+from farthing_router.routing.errands import Errand, Finished
+from farthing_router.store import StoreUnavailable
+
+_log = structlog.get_logger()
+_LAST_FLUSH_S_MAX = 5.0
+_SWEEP_INTERVAL_S = 600.0
+_SWEEP_ROWS = 5_000
+_SWEEP_TURNS_MAX = 200
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionLogTerms:
+    """How often decisions are written, how many may wait, how many go at once, and for how long they are kept."""
+
+    flush_s: float = 1.0
+    waiting_max: int = 20_000
+    batch_max: int = 1_000
+    kept_days: int = 90
+
+
+class DecisionLog:
+    """An Observer that writes every route's decision down. `dropped` counts those that found no room while the database was away."""
+
+    def __init__(self, store: DecisionStore, *, clock: Clock, new_id: NewId, terms: DecisionLogTerms) -> None:
+        self._store = store
+        self._clock = clock
+        self._new_id = new_id
+        self._terms = terms
+        self._places = Places()
+        self._waiting: deque[Decision] = deque()
+        self._sending: list[tuple[Decision, Labelled]] = []
+        self.dropped = 0
+
+    def ended(self, errand: Errand, finished: Finished | None, error: BaseException | None) -> None:
+        """Takes in a route's end."""
+        if len(self._waiting) >= self._terms.waiting_max:
+            self.dropped += 1
+            return
+        self._waiting.append(decision_of(errand, finished, error, decided_at=self._clock.now(), decision_id=self._new_id()))
+
+    async def flush(self) -> bool:
+        """Writes down what waits; False where the database is away: what was sent is kept and sent again as it was."""
+        while self._sending or self._waiting:
+            if not self._sending:
+                count = min(len(self._waiting), self._terms.batch_max)
+                self._sending = [self._placed(self._waiting.popleft()) for _ in range(count)]
+            try:
+                await self._store.write(self._sending)
+            except StoreUnavailable as error:
+                _log.warning("decisions wait for the database", waiting=len(self._waiting), error=error.message)
+                return False
+            except Exception as error:  # a batch that cannot be written must not hold up those behind it
+                self.dropped += len(self._sending)
+                _log.error("decisions could not be written", count=len(self._sending), error=type(error).__name__)
+            self._sending = []
+        return True
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Writes and sweeps until the block ends, and writes once more then."""
+        async with beside(self._write_on(), self._sweep_on()):
+            yield
+        try:
+            async with asyncio.timeout(_LAST_FLUSH_S_MAX):
+                await self.flush()
+        except TimeoutError:
+            _log.warning("decisions were lost at the end", count=len(self._sending) + len(self._waiting))
+
+    async def sweep(self) -> int:
+        """Deletes what is older than it is kept; says how many rows, and does a bounded part of it at a time."""
+        before, total = self._clock.now() - timedelta(days=self._terms.kept_days), 0
+        for _ in range(_SWEEP_TURNS_MAX):
+            gone = await self._store.forget(before=before, count_max=_SWEEP_ROWS)
+            total += gone
+            if gone < _SWEEP_ROWS:
+                break
+            await asyncio.sleep(0)
+        return total
+
+    def _placed(self, decision: Decision) -> tuple[Decision, Labelled]:
+        values = (
+            decision.task,
+            decision.strategy,
+            decision.reason,
+            decision.rule_id,
+            decision.calibration_id,
+            decision.experiment_id,
+            decision.arm,
+            decision.served_model,
+            "\n".join(decision.candidates),
+        )
+        hour = decision.decided_at.replace(minute=0, second=0, microsecond=0)
+        return decision, self._places.place(decision.organization, hour, values, shadow=bool(decision.shadow_of))
+
+    async def _write_on(self) -> None:
+        while True:
+            await asyncio.sleep(self._terms.flush_s)
+            await self.flush()
+
+    async def _sweep_on(self) -> None:
+        while True:
+            try:
+                await self.sweep()
+            except StoreUnavailable:
+                _log.warning("old decisions wait for the database to be deleted")
+            except Exception as error:  # tried again at the next turn
+                _log.error("old decisions could not be deleted", error=type(error).__name__)
+            await asyncio.sleep(_SWEEP_INTERVAL_S)
