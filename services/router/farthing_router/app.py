@@ -21,6 +21,7 @@ from farthing_router.deployments.declared import ListPrice
 from farthing_router.edge.decisions import DecisionRpcs
 from farthing_router.edge.prices import PriceRpcs
 from farthing_router.edge.routes import RouteRpcs
+from farthing_router.edge.rules import RuleRpcs
 from farthing_router.performance.decision_log import DecisionLog, DecisionLogTerms
 from farthing_router.pricing.list_prices import ListPrices
 from farthing_router.pricing.price_book import ROWS_MAX, PriceBook
@@ -29,11 +30,14 @@ from farthing_router.routing.calling import Caller
 from farthing_router.routing.cascade import Cascade
 from farthing_router.routing.lengths import OutputLengths
 from farthing_router.routing.planning import Planner
+from farthing_router.routing.rule_book import RULE_LIMITS, RuleBook
+from farthing_router.routing.rule_checks import check_declared
 from farthing_router.servicer import RouterServicer
 from farthing_router.settings import Settings, key_in_environment
 from farthing_router.status import STATUS_TABLE
 from farthing_router.store.decisions import PostgresDecisions
 from farthing_router.store.postgres import PostgresPrices
+from farthing_router.store.rules import PostgresRules
 from farthing_router.upstreams.dispatching import FORMATS, Upstreams
 from farthing_router.upstreams.exchange import HttpUpstream, open_session
 
@@ -51,6 +55,7 @@ async def app(settings: Settings, mesh: Mesh) -> AppIterator:
         store = PostgresPrices(pool, rows_max=ROWS_MAX)
         book = PriceBook(catalog=catalog, store=store, clock=clock, list_price=list_price)
         wires = {name: HttpUpstream(session, spoken) for name, spoken in FORMATS.items()}
+        rules = RuleBook(catalog=catalog, store=PostgresRules(pool, limits=RULE_LIMITS), clock=clock, new_id=random_uuid)
         caller = Caller(catalog=catalog, upstream=Upstreams(wires), lengths=lengths, clock=clock, rng=Random())
         decided = PostgresDecisions(pool)
         terms = DecisionLogTerms(flush_s=settings.decisions_flush_s, kept_days=settings.decisions_kept_days)
@@ -61,6 +66,7 @@ async def app(settings: Settings, mesh: Mesh) -> AppIterator:
             RouteRpcs(book=book, planner=planner, cascade=cascade, clock=clock, generate_timeout_s=timeout_s),
             PriceRpcs(book=book, clock=clock, new_id=random_uuid),
             DecisionRpcs(store=decided, log=decisions, clock=clock),
+            RuleRpcs(rules),
         )
         binding = ServiceBinding(
             name="farthing.router.v1.RouterService",
@@ -69,7 +75,11 @@ async def app(settings: Settings, mesh: Mesh) -> AppIterator:
             status_table=STATUS_TABLE,
             deadline_s=timeout_s,
         )
-        async with watching(book.watched, interval_s=settings.prices_refresh_s), decisions.running():
+        async with (
+            watching(book.watched, interval_s=settings.prices_refresh_s),
+            watching(rules.watched, interval_s=settings.refresh_s),
+            decisions.running(),
+        ):
             yield Registration((binding,))
 
 
@@ -82,7 +92,9 @@ def lazy_list_prices() -> ListPrice:
 def read_catalog(settings: Settings, list_price: ListPrice) -> Catalog:
     """The catalog of farthing.yaml. Raises SettingsInvalid, naming the field."""
     try:
-        return parse_catalog(load_config(settings.config_file), key_of=key_in_environment, list_price=list_price)
+        catalog = parse_catalog(load_config(settings.config_file), key_of=key_in_environment, list_price=list_price)
+        check_declared(catalog)
+        return catalog
     except FieldInvalid as error:
         raise SettingsInvalid(field=f"farthing.yaml: {error.field}", problem=error.problem) from error
     except AmountInvalid as error:

@@ -20,6 +20,8 @@ from farthing_router.deployments.declared import (
     deployment,
 )
 from farthing_router.pricing.price_entries import PriceEntry
+from farthing_router.routing.rule_entries import RULES_MAX, RuleEntry
+from farthing_router.routing.rules import Rule
 
 AUTO_MODEL = "farthing/auto"
 AUTO_MODELS = frozenset({"", AUTO_MODEL})
@@ -86,6 +88,7 @@ class RoutingEntry(_Section):
     output_tokens_default: int = Field(default=1024, gt=0, le=1_000_000)
     unknown_price: Literal["error", "upper_bound"] = "error"
     content_filter: Literal["stop", "fallback"] = "stop"
+    rules: tuple[RuleEntry, ...] = Field(default=(), max_length=RULES_MAX)
 
 
 class _Sections(_Section):
@@ -145,6 +148,7 @@ class Catalog:
     output_tokens_default: int
     unknown_price: str
     content_filter: str = "stop"
+    rules: tuple[Rule, ...] = ()
 
     def model(self, name: str) -> Model:
         """A model; raises ModelUnknown."""
@@ -193,6 +197,7 @@ def parse_catalog(config: Mapping[str, Any], *, key_of: KeyOf, list_price: ListP
         output_tokens_default=routing.output_tokens_default,
         unknown_price=routing.unknown_price,
         content_filter=routing.content_filter,
+        rules=tuple(entry.rule(number=number) for number, entry in enumerate(routing.rules)),
     )
 
 

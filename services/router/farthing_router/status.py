@@ -13,6 +13,7 @@ from farthing_router.pricing.prices import PriceUnknown
 from farthing_router.pricing.rates import RateMissing
 from farthing_router.routing.errands import AllAttemptsFailed, StreamBroken
 from farthing_router.routing.routes import ContextTooLong, NoCandidate
+from farthing_router.routing.rule_book import RulesFull, RuleUnknown, VersionConflict
 from farthing_router.store import PriceBookFull, RequestIdReused, StoreUnavailable
 from farthing_router.upstreams import UpstreamFailed, UpstreamRejected
 
@@ -29,9 +30,12 @@ STATUS_TABLE: StatusTable = {
     PriceBookFull: StatusRow(StatusCode.RESOURCE_EXHAUSTED, "PRICE_BOOK_FULL"),
     RateMissing: StatusRow(StatusCode.FAILED_PRECONDITION, "PRICE_UNKNOWN"),
     RequestIdReused: StatusRow(StatusCode.INVALID_ARGUMENT, "REQUEST_ID_REUSED"),
+    RuleUnknown: StatusRow(StatusCode.NOT_FOUND, "RULE_UNKNOWN"),
+    RulesFull: StatusRow(StatusCode.RESOURCE_EXHAUSTED, "RULES_FULL"),
     StoreUnavailable: StatusRow(StatusCode.UNAVAILABLE, "STORE_UNAVAILABLE"),
     StreamBroken: StatusRow(StatusCode.UNAVAILABLE, "STREAM_BROKEN"),
     TargetUnreachable: StatusRow(StatusCode.FAILED_PRECONDITION, "TARGET_UNREACHABLE"),
     UpstreamFailed: StatusRow(StatusCode.UNAVAILABLE, "UPSTREAM_FAILED"),
     UpstreamRejected: StatusRow(StatusCode.INVALID_ARGUMENT, "UPSTREAM_REJECTED"),
+    VersionConflict: StatusRow(StatusCode.ABORTED, "VERSION_CONFLICT"),
 }

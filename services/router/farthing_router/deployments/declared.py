@@ -14,7 +14,7 @@ from farthing_router.pricing.price_entries import PriceEntry
 from farthing_router.pricing.prices import Price
 from farthing_router.wires import BatchEntry, Wire, WireEntry, wire_of
 
-Capability = Literal["tools", "vision", "json", "streaming", "batch"]
+Capability = Literal["tools", "vision", "json", "audio", "streaming", "batch"]
 KeyOf = Callable[[str], str | None]
 """The API key in an environment variable; None when it is not set."""
 ListPrice = Callable[[str, str], Listed | None]

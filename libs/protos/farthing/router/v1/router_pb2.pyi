@@ -2288,7 +2288,7 @@ class RuleMatch(_message.Message):
 
     @_builtins.property
     def needs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Capabilities that the request needs: "tools", "vision", "json". All must be needed."""
+        """Capabilities that the request needs: "tools", "vision", "json", "audio". All must be needed."""
 
     def __init__(
         self,
@@ -2345,7 +2345,7 @@ class RuleAction(_message.Message):
     ACCEPT_CONFIDENCE_FIELD_NUMBER: _builtins.int
     USD_NANOS_PER_QUALITY_POINT_FIELD_NUMBER: _builtins.int
     strategy: Global___RuleStrategy.ValueType
-    """How to choose."""
+    """How to choose. Must be set, save in an update whose mask does not name it."""
     quality_min: _builtins.float
     """Only models of predicted quality from this, 0 to 1; of the share of quality_reference_model's where that is given."""
     quality_reference_model: _builtins.str
@@ -2362,7 +2362,7 @@ class RuleAction(_message.Message):
     """What a point of quality (a hundredth) may cost; for cascades and learned rules. 0: not set."""
     @_builtins.property
     def weights(self) -> Global___RuleWeights:
-        """For a balanced rule."""
+        """For a balanced rule; each counts the same when absent."""
 
     @_builtins.property
     def models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -2413,7 +2413,9 @@ Global___RuleAction: _TypeAlias = RuleAction  # noqa: Y015
 
 @_typing.final
 class Rule(_message.Message):
-    """A routing rule. The first that matches decides: longer scopes before shorter, then by priority, then the older."""
+    """A routing rule. The first that matches decides: longer scopes before shorter, then by priority, then the older. The rules of farthing.yaml
+    (routing.rules) are older than all others; without a scope they are everybody's, whose scope is the shortest.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -2428,7 +2430,7 @@ class Rule(_message.Message):
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     DELETED_FIELD_NUMBER: _builtins.int
     rule_id: _builtins.str
-    """Its name. Set by the server."""
+    """Its name. Set by the server; "farthing.yaml/NUMBER" for one that is written there and can only be changed there."""
     scope: _builtins.str
     """Where it applies: this scope and all below."""
     display_name: _builtins.str
@@ -2447,7 +2449,7 @@ class Rule(_message.Message):
 
     @_builtins.property
     def action(self) -> Global___RuleAction:
-        """What to do with them."""
+        """What to do with them. Must be set, save in an update whose mask does not name it."""
 
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp:
@@ -2592,7 +2594,7 @@ class ListRulesRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     scope: _builtins.str
-    """Those that apply here: of this scope and of those above."""
+    """Those that apply here: of this scope, of those above, and of farthing.yaml; also disabled ones."""
     rule_id: _builtins.str
     """Every version of this rule, newest first, instead."""
     page_size: _builtins.int
@@ -2660,7 +2662,7 @@ class UpdateRuleRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """The fields to change; all when empty."""
+        """The fields to change, of display_name, priority, match, action and disabled, or what is in them ("action.calls_max"); all when empty."""
 
     def __init__(
         self,
