@@ -115,6 +115,13 @@ def generated(response: Any) -> Generated:
     )
 
 
+def served(given: Generated) -> Any:
+    """An answer as its shadow is told of it."""
+    return router_pb2.ServedAnswer(
+        model=given.model, answer=given.answer, cost_usd_nanos=given.cost_usd_nanos, upstream_us=given.upstream_us
+    )
+
+
 def line(attempt: Any) -> Line:
     """An attempt as the ledger writes it down."""
     usage = attempt.usage

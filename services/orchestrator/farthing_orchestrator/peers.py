@@ -186,6 +186,7 @@ class GrpcModels:
             task=ask.task,
             embedding=planned.embedding,
             shadow_of=ask.shadow_of,
+            served=messages.served(ask.served) if ask.served is not None else None,
         )
         with translated("router"):
             return messages.generated(await self._stub.Generate(request, timeout=timeout_s))

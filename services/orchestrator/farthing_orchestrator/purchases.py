@@ -97,7 +97,7 @@ class Purchases:
             journey.steps.append(Step(StepName.UNMASK, StepOutcome.DONE, f"{len(journey.originals)} put back", 0))
         else:
             journey.skip(StepName.UNMASK, "nothing was masked")
-        self._shadows.start(journey)
+        self._shadows.start(journey, generated)
         receipt = journey.receipt(account, generated)
         return Completed(generated.answer, generated.model, generated.usage, generated.extra_json, journey.unmasker(), receipt)
 

@@ -40,7 +40,7 @@ class Ask:
     """A request: `conversation` and `parameters` change as steps mask and shorten it.
 
     `tokens_likely` is a first guess at what it uses, before anybody counted. `service`, `domain` and `key_id` say in usage who asked.
-    `shadow_of` is the request that this one is compared with; empty where its answer is served.
+    `shadow_of` is the request that this one is compared with, and `served` its answer; empty and None where the answer is served.
     """
 
     request_id: str
@@ -58,6 +58,7 @@ class Ask:
     key_id: str = ""
     tokens_likely: int = 0
     shadow_of: str = ""
+    served: Generated | None = None
 
 
 class StepName:

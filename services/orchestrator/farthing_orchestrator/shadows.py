@@ -14,7 +14,7 @@ from farthing_core.errors import FarthingError
 from farthing_orchestrator.deferred import Deferred
 from farthing_orchestrator.journey import Journey
 from farthing_orchestrator.ports import Models
-from farthing_orchestrator.request import PlannedShadow, Step, StepName, StepOutcome
+from farthing_orchestrator.request import Generated, PlannedShadow, Step, StepName, StepOutcome
 from farthing_orchestrator.reserving import Reservations
 from farthing_orchestrator.settlements import Settlements
 
@@ -54,7 +54,7 @@ class Shadows:
         self._under_way = 0
         self.dropped = 0
 
-    def start(self, journey: Journey) -> None:
+    def start(self, journey: Journey, served: Generated) -> None:
         """Starts the shadows of a request whose answer is settled, and notes it in its receipt. Returns at once."""
         shadows = journey.planned.shadows if journey.planned is not None else ()
         if not shadows:
@@ -62,15 +62,15 @@ class Shadows:
         if journey.objection is not None or not journey.reserved:
             # Without money for the answer that was asked for, or anybody who knows, there is none for others.
             return journey.skip(StepName.SHADOW, "none without a hold that was simply granted")
-        started = [shadow for number, shadow in enumerate(shadows) if self._begin(journey, shadow, number)]
+        journeys = [_journey_of(journey, served, shadow, number) for number, shadow in enumerate(shadows)]
+        started = [shadow for shadow, beside in zip(shadows, journeys, strict=True) if self._begin(beside)]
         self._note(journey, started, len(shadows) - len(started))
 
-    def _begin(self, journey: Journey, shadow: PlannedShadow, number: int) -> bool:
+    def _begin(self, journey: Journey) -> bool:
         if self._under_way >= self._under_way_max or self._deferred.ending:
             return False
         self._under_way += 1
-        work = self._follow_in_turn(_journey_of(journey, shadow, number))
-        self._deferred.adopt(work).add_done_callback(self._ended)
+        self._deferred.adopt(self._follow_in_turn(journey)).add_done_callback(self._ended)
         return True
 
     def _ended(self, _: asyncio.Task[None]) -> None:
@@ -109,12 +109,12 @@ class Shadows:
         await self._settlements.settle(journey, account, generated.lines)
 
 
-def _journey_of(journey: Journey, shadow: PlannedShadow, number: int) -> Journey:
+def _journey_of(journey: Journey, served: Generated, shadow: PlannedShadow, number: int) -> Journey:
     """A shadow as a request: masked and shortened as the one that it is compared with. Its time begins with its turn."""
     ask, planned = journey.ask, journey.planned
     assert planned is not None
     return Journey(
-        ask=replace(ask, request_id=shadow_id(ask.request_id, number), shadow_of=ask.request_id),
+        ask=replace(ask, request_id=shadow_id(ask.request_id, number), shadow_of=ask.request_id, served=served),
         policy=journey.policy,
         task=journey.task,
         clock=journey.clock,

@@ -36,6 +36,7 @@ class ShadowingRouter(router_pb2_grpc.RouterServiceServicer):
         self._router = router
         self.model = model
         self.shadowed: list[tuple[str, str]] = []
+        self.served: list[Any] = []
 
     async def PlanRoute(self, request: Any, context: Any) -> Any:
         plan = await self._passed_on(self._router.PlanRoute(request))
@@ -50,6 +51,7 @@ class ShadowingRouter(router_pb2_grpc.RouterServiceServicer):
     async def Generate(self, request: Any, context: Any) -> Any:
         if request.shadow_of:
             self.shadowed.append((request.request_id, request.shadow_of))
+            self.served.append(request.served)
         return await self._passed_on(self._router.Generate(request, timeout=context.time_remaining()))
 
     async def StreamGenerate(self, request: Any, context: Any) -> AsyncIterator[Any]:
@@ -121,6 +123,8 @@ async def test_a_shadow_is_charged_and_told_apart_and_the_caller_hears_the_answe
         assert notes(answered) == ["drift: dear → other"]
         assert await ended_beside(at, request) == ["RESERVE", "SETTLE"]
         assert router.shadowed == [(shadow_id(request.request_id, 0), request.request_id)]
+        (told,) = router.served
+        assert (told.model, told.answer, told.cost_usd_nanos) == ("cheap", answered.answer, answered.receipt.cost_usd_nanos)
         rows = {row.model: row for row in await both_models(at)}
         assert [(rows[name].requests, rows[name].attempts) for name in ("cheap", "dear")] == [(1, 1), (0, 1)]
         dear = rows["dear"]

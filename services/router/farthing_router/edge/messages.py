@@ -15,7 +15,7 @@ from farthing_router.judging.answers import excerpt
 from farthing_router.pricing.price_book import Prices
 from farthing_router.pricing.prices import PriceUnknown
 from farthing_router.pricing.tokens import Tokens, TokensSource, service_tier
-from farthing_router.routing.errands import Attempt, Errand, Finished
+from farthing_router.routing.errands import Attempt, Errand, Finished, Served
 from farthing_router.routing.routes import BudgetPace, Candidate, Role, Route, Wish
 from farthing_router.upstreams import UpstreamPiece
 
@@ -197,7 +197,15 @@ def errand(request: Any, ends_at_s: float, prices: Prices) -> Errand:
         embedding=request.embedding,
         shadow_of=request.shadow_of,
         session=request.session,
+        served=_served(request) if request.shadow_of else None,
     )
+
+
+def _served(request: Any) -> Served | None:
+    if not isinstance(request, router_pb2.GenerateRequest) or not request.HasField("served"):
+        return None
+    given = request.served
+    return Served(given.model, given.answer.content, given.answer.finish_reason, given.cost_usd_nanos, given.upstream_us)
 
 
 def _candidate(each: Any, number: int) -> Candidate:

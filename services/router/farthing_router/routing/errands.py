@@ -85,13 +85,24 @@ class Bought:
     opinion: Opinion | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Served:
+    """The answer that a shadow is compared with, and what it came to."""
+
+    model: str
+    content: str
+    finish_reason: str
+    cost_usd_nanos: int
+    upstream_us: int
+
+
 @dataclass(slots=True)
 class Errand:
     """One request on its route. Its prices are those of the moment it set out; `service_tier` is what it asks providers for.
 
     `may_be_billed`: some attempt failed of which nobody knows what it costs. `rejected`: what a provider said that would not take the
     request; nobody else is asked then. `embedding` is that of the last user turn, empty where nobody computed it; `shadow_of` is the
-    request that this one is compared with, empty where its answer is served.
+    request that this one is compared with, empty where its answer is served, and `served` what that one's answer came to.
     """
 
     route: Route
@@ -108,6 +119,7 @@ class Errand:
     embedding: bytes = b""
     shadow_of: str = ""
     session: str = ""
+    served: Served | None = None
     failures: list[Attempt] = field(default_factory=list)
     bought: list[Bought] = field(default_factory=list)
     may_be_billed: bool = False

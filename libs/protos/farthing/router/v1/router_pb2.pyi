@@ -1110,6 +1110,7 @@ class GenerateRequest(_message.Message):
     EMBEDDING_FIELD_NUMBER: _builtins.int
     SHADOW_OF_FIELD_NUMBER: _builtins.int
     SESSION_FIELD_NUMBER: _builtins.int
+    SERVED_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """A UUID for logs and upstream idempotency."""
     scope: _builtins.str
@@ -1134,6 +1135,10 @@ class GenerateRequest(_message.Message):
     def parameters(self) -> _chat_pb2.Parameters:
         """How the answer is to be made."""
 
+    @_builtins.property
+    def served(self) -> Global___ServedAnswer:
+        """What is compared with the answer that this call brings; only with shadow_of."""
+
     def __init__(
         self,
         *,
@@ -1146,14 +1151,51 @@ class GenerateRequest(_message.Message):
         embedding: _builtins.bytes = ...,
         shadow_of: _builtins.str = ...,
         session: _builtins.str = ...,
+        served: Global___ServedAnswer | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["parameters", b"parameters", "route", b"route"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["parameters", b"parameters", "route", b"route", "served", b"served"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["embedding", b"embedding", "messages", b"messages", "parameters", b"parameters", "request_id", b"request_id", "route", b"route", "scope", b"scope", "session", b"session", "shadow_of", b"shadow_of", "task", b"task"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["embedding", b"embedding", "messages", b"messages", "parameters", b"parameters", "request_id", b"request_id", "route", b"route", "scope", b"scope", "served", b"served", "session", b"session", "shadow_of", b"shadow_of", "task", b"task"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GenerateRequest: _TypeAlias = GenerateRequest  # noqa: Y015
+
+@_typing.final
+class ServedAnswer(_message.Message):
+    """The answer to a request that has a shadow, told with the shadow so that the two are compared wherever it is followed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    ANSWER_FIELD_NUMBER: _builtins.int
+    COST_USD_NANOS_FIELD_NUMBER: _builtins.int
+    UPSTREAM_US_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """The model that gave it."""
+    cost_usd_nanos: _builtins.int
+    """What its request cost, in nanodollars."""
+    upstream_us: _builtins.int
+    """How long its providers were waited for, in microseconds."""
+    @_builtins.property
+    def answer(self) -> _chat_pb2.Answer:
+        """The answer."""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        answer: _chat_pb2.Answer | None = ...,
+        cost_usd_nanos: _builtins.int = ...,
+        upstream_us: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "cost_usd_nanos", b"cost_usd_nanos", "model", b"model", "upstream_us", b"upstream_us"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ServedAnswer: _TypeAlias = ServedAnswer  # noqa: Y015
 
 @_typing.final
 class GenerateResponse(_message.Message):
