@@ -18,10 +18,13 @@ from farthing_runtime.settings import SettingsInvalid
 
 from farthing_router.catalog import Catalog, parse_catalog
 from farthing_router.deployments.declared import ListPrice
+from farthing_router.edge import messages
 from farthing_router.edge.decisions import DecisionRpcs
+from farthing_router.edge.learning import LearningRpcs
 from farthing_router.edge.prices import PriceRpcs
 from farthing_router.edge.routes import RouteRpcs
 from farthing_router.edge.rules import RuleRpcs
+from farthing_router.learning.learner import Learner, Pace
 from farthing_router.performance.decision_log import DecisionLog, DecisionLogTerms
 from farthing_router.pricing.list_prices import ListPrices
 from farthing_router.pricing.price_book import ROWS_MAX, PriceBook
@@ -36,6 +39,7 @@ from farthing_router.servicer import RouterServicer
 from farthing_router.settings import Settings, key_in_environment
 from farthing_router.status import STATUS_TABLE
 from farthing_router.store.decisions import PostgresDecisions
+from farthing_router.store.outcomes import PostgresOutcomes
 from farthing_router.store.postgres import PostgresPrices
 from farthing_router.store.rules import PostgresRules
 from farthing_router.upstreams.dispatching import FORMATS, Upstreams
@@ -60,13 +64,17 @@ async def app(settings: Settings, mesh: Mesh) -> AppIterator:
         decided = PostgresDecisions(pool)
         terms = DecisionLogTerms(flush_s=settings.decisions_flush_s, kept_days=settings.decisions_kept_days)
         decisions = DecisionLog(decided, clock=clock, new_id=random_uuid, terms=terms)
-        cascade = Cascade(caller, observers=(decisions,))
+        learner = Learner(
+            store=PostgresOutcomes(pool), clock=clock, pace=_learning_pace(settings), prompt_of=messages.prompt_text
+        )
+        cascade = Cascade(caller, observers=(decisions, learner.recorder))
         planner, timeout_s = Planner(catalog, lengths), settings.generate_timeout_s
         servicer = RouterServicer(  # type: ignore[abstract]
             RouteRpcs(book=book, planner=planner, cascade=cascade, clock=clock, generate_timeout_s=timeout_s),
             PriceRpcs(book=book, clock=clock, new_id=random_uuid),
             DecisionRpcs(store=decided, log=decisions, clock=clock),
             RuleRpcs(rules),
+            LearningRpcs(feedback=learner.feedback, fitted=learner.fitted, reports=learner.reports, clock=clock),
         )
         binding = ServiceBinding(
             name="farthing.router.v1.RouterService",
@@ -79,8 +87,14 @@ async def app(settings: Settings, mesh: Mesh) -> AppIterator:
             watching(book.watched, interval_s=settings.prices_refresh_s),
             watching(rules.watched, interval_s=settings.refresh_s),
             decisions.running(),
+            learner.running(),
         ):
+            learner.suppose(book.prices().cheap_to_dear())
             yield Registration((binding,))
+
+
+def _learning_pace(settings: Settings) -> Pace:
+    return Pace(settings.outcomes_write_s, settings.refresh_s, settings.scored_per_s, settings.outcomes_keep_days)
 
 
 def lazy_list_prices() -> ListPrice:

@@ -25,6 +25,14 @@ class Settings(ServiceSettings):
     )
     decisions_flush_s: float = Field(default=1.0, gt=0, le=60, description="How often routing decisions are written down.")
     decisions_kept_days: int = Field(default=90, ge=1, le=3650, description="For how many days routing decisions are kept.")
+    outcomes_write_s: float = Field(default=0.25, gt=0, le=60, description="How often answers are written down to learn from.")
+    outcomes_keep_days: int = Field(default=90, ge=1, le=3650, description="For how long an answer takes opinions.")
+    scored_per_s: float = Field(
+        default=50.0,
+        ge=0,
+        le=100_000,
+        description="How many answers a second are scored by machine; the others are only written down.",
+    )
     pool_size_max: int = Field(default=2, ge=1, le=100, description="Connections to Postgres.")
     generate_timeout_s: float = Field(
         default=600.0, gt=0, le=3600, description="How long a route may take when its caller sets no deadline."

@@ -9,6 +9,7 @@ from grpc import StatusCode
 from farthing_router.calibration.fitting import DataTooSmall, ModelMissing, TargetUnreachable
 from farthing_router.calibration.policy import PolicyUnreadable
 from farthing_router.catalog import ModelUnknown
+from farthing_router.learning.outcomes import DecisionUnknown
 from farthing_router.pricing.prices import PriceUnknown
 from farthing_router.pricing.rates import RateMissing
 from farthing_router.routing.errands import AllAttemptsFailed, StreamBroken
@@ -22,6 +23,7 @@ STATUS_TABLE: StatusTable = {
     AmountInvalid: StatusRow(StatusCode.INVALID_ARGUMENT, "AMOUNT_INVALID"),
     ContextTooLong: StatusRow(StatusCode.FAILED_PRECONDITION, "CONTEXT_TOO_LONG"),
     DataTooSmall: StatusRow(StatusCode.FAILED_PRECONDITION, "DATA_TOO_SMALL"),
+    DecisionUnknown: StatusRow(StatusCode.NOT_FOUND, "DECISION_UNKNOWN"),
     ModelMissing: StatusRow(StatusCode.FAILED_PRECONDITION, "MODEL_MISSING"),
     ModelUnknown: StatusRow(StatusCode.INVALID_ARGUMENT, "MODEL_UNKNOWN"),
     NoCandidate: StatusRow(StatusCode.FAILED_PRECONDITION, "NO_CANDIDATE"),

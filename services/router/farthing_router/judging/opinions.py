@@ -14,13 +14,13 @@ import orjson
 
 from farthing_router.judging.answers import agree, excerpt
 
-_HEDGES = re.compile(
+HEDGES = re.compile(
     r"\b(?:i(?:'m| am) not (?:sure|certain)|i (?:do not|don't|cannot|can't) (?:know|tell|say|determine|confirm|verify)|not entirely sure|"
     r"i(?:'m| am) unsure|hard to say|it is unclear|i might be wrong|i believe it (?:may|might)|possibly|please (?:check|contact|consult)|"
     r"i would (?:need|have to) (?:check|know)|you may want to (?:check|ask))\b",
     re.IGNORECASE,
 )
-_REFUSALS = re.compile(
+REFUSALS = re.compile(
     r"\b(?:as an ai|i(?:'m| am) (?:sorry|unable)|i (?:cannot|can't|can not) (?:help|assist|answer|provide|do that)|"
     r"unable to (?:answer|help))\b",
     re.IGNORECASE,
@@ -71,19 +71,20 @@ def _structure(answer: Judged) -> Opinion:
         return Opinion(0.1, "cut off")
     if answer.finish_reason == "content_filter":
         return Opinion(0.1, "filtered")
-    if answer.wants_json and not _is_json(answer.text):
+    if answer.wants_json and not is_json(answer.text):
         return Opinion(0.05, "not the JSON that was asked for")
     head = text[:400]
-    if _REFUSALS.search(head):
+    if REFUSALS.search(head):
         return Opinion(0.15, "refuses")
-    if _HEDGES.search(text):
+    if HEDGES.search(text):
         return Opinion(0.35, "hedges")
     if text.count("```") % 2:
         return Opinion(0.4, "code is cut off")
     return Opinion(_SOLID, "well formed")
 
 
-def _is_json(text: str) -> bool:
+def is_json(text: str) -> bool:
+    """Whether a text is JSON."""
     try:
         orjson.loads(text)
     except orjson.JSONDecodeError:
