@@ -23,7 +23,6 @@ from farthing_router.upstreams import (
 )
 from farthing_router.upstreams.anthropic_wire import AnthropicFormat
 from farthing_router.upstreams.cohere_wire import CohereFormat
-from farthing_router.upstreams.dispatching import Upstreams
 from farthing_router.upstreams.exchange import HttpUpstream, open_session
 from farthing_router.upstreams.openai_wire import AzureFormat, OpenAIFormat
 from farthing_router.upstreams.payloads import Reported
@@ -75,7 +74,7 @@ class Stage:
 async def stage(request: pytest.FixtureRequest) -> AsyncIterator[Stage]:
     made, dialect, path = WIRES[request.param]
     async with FakeProvider(dialect()).running() as provider, open_session(connections_max=10) as session:
-        upstream = Upstreams({request.param: HttpUpstream(session, made())})
+        upstream = HttpUpstream(session, made())
 
         def call(behaviour: str, *, port: int | None = None, timeout_s: float = 5.0, **parameters: Any) -> Call:
             base_url = f"http://127.0.0.1:{port or provider.port}{path}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import cache
 from random import Random
 
@@ -38,12 +38,13 @@ from farthing_router.routing.rule_checks import check_declared
 from farthing_router.servicer import RouterServicer
 from farthing_router.settings import Settings, key_in_environment
 from farthing_router.status import STATUS_TABLE
+from farthing_router.store.batches import PostgresBatches
 from farthing_router.store.decisions import PostgresDecisions
 from farthing_router.store.outcomes import PostgresOutcomes
 from farthing_router.store.postgres import PostgresPrices
 from farthing_router.store.rules import PostgresRules
-from farthing_router.upstreams.dispatching import FORMATS, Upstreams
-from farthing_router.upstreams.exchange import HttpUpstream, open_session
+from farthing_router.upstreams.exchange import open_session
+from farthing_router.upstreams.opening import open_upstreams
 
 
 @asynccontextmanager
@@ -55,12 +56,15 @@ async def app(settings: Settings, mesh: Mesh) -> AppIterator:
     async with (
         open_pool(settings.database_url, schema="router", size_max=settings.pool_size_max) as pool,
         open_session(connections_max=settings.connections_max) as session,
+        AsyncExitStack() as stack,
     ):
         store = PostgresPrices(pool, rows_max=ROWS_MAX)
         book = PriceBook(catalog=catalog, store=store, clock=clock, list_price=list_price)
-        wires = {name: HttpUpstream(session, spoken) for name, spoken in FORMATS.items()}
+        upstream = await stack.enter_async_context(
+            open_upstreams(session, book=book, store=PostgresBatches(pool), clock=clock, new_id=random_uuid)
+        )
         rules = RuleBook(catalog=catalog, store=PostgresRules(pool, limits=RULE_LIMITS), clock=clock, new_id=random_uuid)
-        caller = Caller(catalog=catalog, upstream=Upstreams(wires), lengths=lengths, clock=clock, rng=Random())
+        caller = Caller(catalog=catalog, upstream=upstream, lengths=lengths, clock=clock, rng=Random())
         decided = PostgresDecisions(pool)
         terms = DecisionLogTerms(flush_s=settings.decisions_flush_s, kept_days=settings.decisions_kept_days)
         decisions = DecisionLog(decided, clock=clock, new_id=random_uuid, terms=terms)

@@ -139,7 +139,8 @@ def deployment(
         base_url=provider.base_url.rstrip("/"),
         upstream_model=upstream_model,
         api_key=_key(entry.provider, provider, key_of),
-        timeout_s=_given(entry.timeout_s, provider.timeout_s),
+        # A batch has all the time that its provider promises to need.
+        timeout_s=_given(entry.timeout_s, provider.timeout_s) if wire.batch is None else wire.batch.turnaround_s,
         retries=provider.retries if entry.retries is None else entry.retries,
         wire=wire,
         provider=entry.provider,

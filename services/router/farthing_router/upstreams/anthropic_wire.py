@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 
+from farthing_router.deployments.declared import Deployment
 from farthing_router.upstreams import Call, UpstreamAnswer, UpstreamPiece
 from farthing_router.upstreams.anthropic_requests import JSON_TOOL, request_fields
 from farthing_router.upstreams.exchange import Outgoing
@@ -38,8 +39,9 @@ class AnthropicFormat:
 
     def outgoing(self, call: Call, *, stream: bool) -> Outgoing:
         """The request."""
-        url = anthropic_url(call.deployment.base_url, "messages")
-        return Outgoing(with_query(url, call), anthropic_headers(call), orjson.dumps(request_fields(call, stream=stream)))
+        url = with_query(anthropic_url(call.deployment.base_url, "messages"), call.deployment)
+        headers = {**anthropic_headers(call.deployment), "x-request-id": call.request_id}
+        return Outgoing(url, headers, orjson.dumps(request_fields(call, stream=stream)))
 
     def answer(self, raw: bytes) -> UpstreamAnswer:
         """The answer in a body."""
@@ -58,10 +60,10 @@ def anthropic_url(base_url: str, path: str) -> str:
     return f"{base_url}/{path}" if re.search(r"/v\d+$", base_url) else f"{base_url}/v1/{path}"
 
 
-def anthropic_headers(call: Call) -> dict[str, str]:
+def anthropic_headers(deployment: Deployment) -> dict[str, str]:
     """The headers, with the key in its own."""
-    deployment, wire = call.deployment, call.deployment.wire
-    headers = {"content-type": "application/json", "anthropic-version": ANTHROPIC_VERSION, "x-request-id": call.request_id}
+    wire = deployment.wire
+    headers = {"content-type": "application/json", "anthropic-version": ANTHROPIC_VERSION}
     if deployment.api_key:
         headers[wire.api_key_header or "x-api-key"] = deployment.api_key
     headers.update(wire.headers)

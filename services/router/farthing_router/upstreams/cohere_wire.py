@@ -36,8 +36,9 @@ class CohereFormat:
 
     def outgoing(self, call: Call, *, stream: bool) -> Outgoing:
         """The request."""
-        url = with_query(cohere_url(call.deployment.base_url, "v2/chat"), call)
-        return Outgoing(url, openai_headers(call), orjson.dumps(request_fields(call, stream=stream)))
+        url = with_query(cohere_url(call.deployment.base_url, "v2/chat"), call.deployment)
+        headers = {**openai_headers(call.deployment), "x-request-id": call.request_id}
+        return Outgoing(url, headers, orjson.dumps(request_fields(call, stream=stream)))
 
     def answer(self, raw: bytes) -> UpstreamAnswer:
         """The answer in a body."""

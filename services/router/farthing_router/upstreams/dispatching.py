@@ -20,11 +20,11 @@ FORMATS: Mapping[str, WireFormat] = {
 
 
 class Upstreams:
-    """The Upstream of all deployments: each is called by the adapter of its wire; one that is a batch, by the batches of its wire."""
+    """The Upstream of all deployments: each is called by the adapter of its wire; one that is a Batch API, by `batches`."""
 
-    def __init__(self, wires: Mapping[str, Upstream], *, batches: Mapping[str, Upstream] | None = None) -> None:
+    def __init__(self, wires: Mapping[str, Upstream], *, batches: Upstream) -> None:
         self._wires = dict(wires)
-        self._batches = dict(batches or {})
+        self._batches = batches
 
     async def complete(self, call: Call) -> UpstreamAnswer:
         """A whole answer."""
@@ -36,4 +36,4 @@ class Upstreams:
 
     def _adapter(self, call: Call) -> Upstream:
         wire = call.deployment.wire
-        return (self._wires if wire.batch is None else self._batches)[wire.name]
+        return self._wires[wire.name] if wire.batch is None else self._batches

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import aiohttp
+import orjson
 
 from farthing_router.upstreams import Call, UpstreamAnswer, UpstreamFailed, UpstreamPiece
 from farthing_router.upstreams.events import sse_events
@@ -28,6 +29,18 @@ class Outgoing:
     url: str
     headers: Mapping[str, str]
     body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request to one of a provider's other interfaces."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    provider: str
+    body: bytes = b""
+    timeout_s: float = 60.0
 
 
 class Assembly(Protocol):
@@ -115,6 +128,63 @@ class HttpUpstream:
                     await refuse(response, call.deployment.name, bills_refusals=self._wire.bills_refusals)
                 began.append(response)
                 yield response
+
+
+class HttpApi:
+    """The interfaces of providers that are not about one answer: files, batches, lists of models."""
+
+    def __init__(self, session: aiohttp.ClientSession) -> None:
+        self._session = session
+
+    async def json(self, request: Request, *, bytes_max: int = ANSWER_BYTES_MAX) -> dict[str, Any]:
+        """The JSON object that answers a request. Raises UpstreamFailed, UpstreamRejected."""
+        async with self._answered(request) as response:
+            raw = await read_bounded(response, bytes_max)
+        try:
+            parsed = orjson.loads(raw)
+        except orjson.JSONDecodeError as error:
+            raise garbage("the answer is no JSON") from error
+        if isinstance(parsed, list):
+            return {"data": parsed}
+        if not isinstance(parsed, dict):
+            raise garbage("the answer is no JSON object")
+        return parsed
+
+    async def lines(self, request: Request) -> AsyncGenerator[bytes, None]:
+        """The lines of an answer, one by one, each bounded. Raises UpstreamFailed, UpstreamRejected."""
+        pending: list[bytes] = []
+        async with self._answered(request) as response:
+            async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
+                pending.append(chunk)
+                if b"\n" in chunk:
+                    *lines, rest = b"".join(pending).split(b"\n")
+                    pending = [rest]
+                    for line in lines:
+                        if line.strip():
+                            yield line
+                elif sum(map(len, pending)) > ANSWER_BYTES_MAX:
+                    raise UpstreamFailed(what="a line is too large", retryable=False, kind=FailureKind.TOO_LARGE)
+        if last := b"".join(pending).strip():
+            yield last
+
+    @asynccontextmanager
+    async def _answered(self, request: Request) -> AsyncIterator[aiohttp.ClientResponse]:
+        timeout = aiohttp.ClientTimeout(total=request.timeout_s, sock_connect=min(_CONNECT_S_MAX, request.timeout_s))
+        async with (
+            named_faults(timeout_s=request.timeout_s) as began,
+            self._session.request(
+                request.method,
+                request.url,
+                data=request.body or None,
+                headers=request.headers,
+                timeout=timeout,
+                allow_redirects=False,
+            ) as response,
+        ):
+            if response.status not in (200, 201):
+                await refuse(response, request.provider)
+            began.append(response)
+            yield response
 
 
 @asynccontextmanager

@@ -7,6 +7,7 @@ from urllib.parse import quote, urlencode
 
 import orjson
 
+from farthing_router.deployments.declared import Deployment
 from farthing_router.upstreams import Call, UpstreamAnswer
 from farthing_router.upstreams.exchange import Outgoing
 from farthing_router.upstreams.openai_answers import OpenAIAssembly, read_answer
@@ -22,7 +23,9 @@ class OpenAIFormat:
 
     def outgoing(self, call: Call, *, stream: bool) -> Outgoing:
         """The request."""
-        return Outgoing(self._url(call), openai_headers(call), request_body(call, stream=stream))
+        headers = openai_headers(call.deployment)
+        headers["x-request-id"] = call.request_id
+        return Outgoing(self._url(call), headers, request_body(call, stream=stream))
 
     def answer(self, raw: bytes) -> UpstreamAnswer:
         """The answer in a body."""
@@ -33,7 +36,7 @@ class OpenAIFormat:
         return OpenAIAssembly()
 
     def _url(self, call: Call) -> str:
-        return with_query(f"{call.deployment.base_url}/chat/completions", call)
+        return with_query(f"{call.deployment.base_url}/chat/completions", call.deployment)
 
 
 class AzureFormat(OpenAIFormat):
@@ -42,25 +45,25 @@ class AzureFormat(OpenAIFormat):
     bills_refusals = True
 
     def _url(self, call: Call) -> str:
-        return azure_url(call, f"deployments/{quote(call.deployment.upstream_model, safe='')}/chat/completions")
+        return azure_url(call.deployment, f"deployments/{quote(call.deployment.upstream_model, safe='')}/chat/completions")
 
 
-def azure_url(call: Call, path: str) -> str:
+def azure_url(deployment: Deployment, path: str) -> str:
     """An address below an Azure resource, with the version of its interface."""
-    query = {"api-version": AZURE_API_VERSION, **call.deployment.wire.query}
-    return f"{call.deployment.base_url}/openai/{path}?{urlencode(query)}"
+    query = {"api-version": AZURE_API_VERSION, **deployment.wire.query}
+    return f"{deployment.base_url}/openai/{path}?{urlencode(query)}"
 
 
-def with_query(url: str, call: Call) -> str:
+def with_query(url: str, deployment: Deployment) -> str:
     """The address with what farthing.yaml adds to every one."""
-    query = call.deployment.wire.query
+    query = deployment.wire.query
     return f"{url}?{urlencode(query)}" if query else url
 
 
-def openai_headers(call: Call) -> dict[str, str]:
+def openai_headers(deployment: Deployment) -> dict[str, str]:
     """The headers: the key where the wire, or farthing.yaml, wants it."""
-    deployment, wire = call.deployment, call.deployment.wire
-    headers = {"content-type": "application/json", "x-request-id": call.request_id}
+    wire = deployment.wire
+    headers = {"content-type": "application/json"}
     if deployment.api_key:
         name = wire.api_key_header or ("api-key" if wire.name == "azure" else "")
         if name:
