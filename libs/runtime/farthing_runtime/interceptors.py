@@ -18,7 +18,7 @@ from farthing_core.errors import FarthingError
 from google.rpc import status_pb2
 from grpc_status import rpc_status
 
-from farthing_runtime.local_calls import LocalAbort
+from farthing_runtime.local_context import LocalAbort
 from farthing_runtime.registration import ServiceBinding
 from farthing_runtime.status import code_of, error_info, internal, invalid_argument, simple_status, status_of
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import cache
 from random import Random
@@ -16,9 +17,13 @@ from farthing_runtime.postgres import open_pool
 from farthing_runtime.registration import AppIterator, Mesh, Registration, ServiceBinding
 from farthing_runtime.settings import SettingsInvalid
 
+from farthing_router.calibration.fits import FitLimits, Fits
+from farthing_router.calibration.in_force import ActiveCalibrations
+from farthing_router.calibration.kept import CALIBRATIONS_MAX
 from farthing_router.catalog import Catalog, parse_catalog
 from farthing_router.deployments.declared import ListPrice
-from farthing_router.edge import messages
+from farthing_router.edge import fit_worker, messages
+from farthing_router.edge.calibrations import CalibrationRpcs
 from farthing_router.edge.decisions import DecisionRpcs
 from farthing_router.edge.learning import LearningRpcs
 from farthing_router.edge.prices import PriceRpcs
@@ -39,6 +44,7 @@ from farthing_router.servicer import RouterServicer
 from farthing_router.settings import Settings, key_in_environment
 from farthing_router.status import STATUS_TABLE
 from farthing_router.store.batches import PostgresBatches
+from farthing_router.store.calibrations import PostgresCalibrations
 from farthing_router.store.decisions import PostgresDecisions
 from farthing_router.store.outcomes import PostgresOutcomes
 from farthing_router.store.postgres import PostgresPrices
@@ -73,12 +79,17 @@ async def app(settings: Settings, mesh: Mesh) -> AppIterator:
         )
         cascade = Cascade(caller, observers=(decisions, learner.recorder))
         planner, timeout_s = Planner(catalog, lengths), settings.generate_timeout_s
+        calibrations = PostgresCalibrations(pool, calibrations_max=CALIBRATIONS_MAX)
+        active = ActiveCalibrations(calibrations)
         servicer = RouterServicer(  # type: ignore[abstract]
             RouteRpcs(book=book, planner=planner, cascade=cascade, clock=clock, generate_timeout_s=timeout_s),
             PriceRpcs(book=book, clock=clock, new_id=random_uuid),
             DecisionRpcs(store=decided, log=decisions, clock=clock),
             RuleRpcs(rules),
             LearningRpcs(feedback=learner.feedback, fitted=learner.fitted, reports=learner.reports, clock=clock),
+            CalibrationRpcs(
+                store=calibrations, active=active, fits=_fits(settings), book=book, clock=clock, new_id=random_uuid
+            ),
         )
         binding = ServiceBinding(
             name="farthing.router.v1.RouterService",
@@ -89,7 +100,7 @@ async def app(settings: Settings, mesh: Mesh) -> AppIterator:
         )
         async with (
             watching(book.watched, interval_s=settings.prices_refresh_s),
-            watching(rules.watched, interval_s=settings.refresh_s),
+            watching(rules.watched, active.watched, interval_s=settings.refresh_s),
             decisions.running(),
             learner.running(),
         ):
@@ -99,6 +110,11 @@ async def app(settings: Settings, mesh: Mesh) -> AppIterator:
 
 def _learning_pace(settings: Settings) -> Pace:
     return Pace(settings.outcomes_write_s, settings.refresh_s, settings.scored_per_s, settings.outcomes_keep_days)
+
+
+def _fits(settings: Settings) -> Fits:
+    limits = FitLimits(settings.calibration_examples_max, settings.calibration_bytes_max)
+    return Fits((sys.executable, "-m", fit_worker.__name__), limits=limits)
 
 
 def lazy_list_prices() -> ListPrice:

@@ -33,6 +33,12 @@ class Settings(ServiceSettings):
         le=100_000,
         description="How many answers a second are scored by machine; the others are only written down.",
     )
+    calibration_examples_max: int = Field(
+        default=50_000, ge=100, le=200_000, description="How many labelled examples one calibration takes."
+    )
+    calibration_bytes_max: int = Field(
+        default=256 * 2**20, ge=2**20, le=2**32, description="How many bytes its examples may have together."
+    )
     pool_size_max: int = Field(default=2, ge=1, le=100, description="Connections to Postgres.")
     generate_timeout_s: float = Field(
         default=600.0, gt=0, le=3600, description="How long a route may take when its caller sets no deadline."

@@ -6,9 +6,12 @@ from farthing_core.money import AmountInvalid
 from farthing_runtime.status import StatusRow, StatusTable
 from grpc import StatusCode
 
+from farthing_router.calibration.fits import CalibrationBusy, FitFailed, TooManyExamples
 from farthing_router.calibration.fitting import DataTooSmall, ModelMissing, TargetUnreachable
+from farthing_router.calibration.kept import CalibrationsFull, CalibrationUnknown
 from farthing_router.calibration.policy import PolicyUnreadable
 from farthing_router.catalog import ModelUnknown
+from farthing_router.edge.calibrations import ModelGone
 from farthing_router.learning.outcomes import DecisionUnknown
 from farthing_router.pricing.prices import PriceUnknown
 from farthing_router.pricing.rates import RateMissing
@@ -21,9 +24,14 @@ from farthing_router.upstreams import UpstreamFailed, UpstreamRejected
 STATUS_TABLE: StatusTable = {
     AllAttemptsFailed: StatusRow(StatusCode.UNAVAILABLE, "ALL_ATTEMPTS_FAILED"),
     AmountInvalid: StatusRow(StatusCode.INVALID_ARGUMENT, "AMOUNT_INVALID"),
+    CalibrationBusy: StatusRow(StatusCode.RESOURCE_EXHAUSTED, "CALIBRATION_BUSY"),
+    CalibrationUnknown: StatusRow(StatusCode.NOT_FOUND, "CALIBRATION_UNKNOWN"),
+    CalibrationsFull: StatusRow(StatusCode.RESOURCE_EXHAUSTED, "CALIBRATIONS_FULL"),
     ContextTooLong: StatusRow(StatusCode.FAILED_PRECONDITION, "CONTEXT_TOO_LONG"),
     DataTooSmall: StatusRow(StatusCode.FAILED_PRECONDITION, "DATA_TOO_SMALL"),
     DecisionUnknown: StatusRow(StatusCode.NOT_FOUND, "DECISION_UNKNOWN"),
+    FitFailed: StatusRow(StatusCode.INTERNAL, "FIT_FAILED"),
+    ModelGone: StatusRow(StatusCode.FAILED_PRECONDITION, "MODEL_UNKNOWN"),
     ModelMissing: StatusRow(StatusCode.FAILED_PRECONDITION, "MODEL_MISSING"),
     ModelUnknown: StatusRow(StatusCode.INVALID_ARGUMENT, "MODEL_UNKNOWN"),
     NoCandidate: StatusRow(StatusCode.FAILED_PRECONDITION, "NO_CANDIDATE"),
@@ -37,6 +45,7 @@ STATUS_TABLE: StatusTable = {
     StoreUnavailable: StatusRow(StatusCode.UNAVAILABLE, "STORE_UNAVAILABLE"),
     StreamBroken: StatusRow(StatusCode.UNAVAILABLE, "STREAM_BROKEN"),
     TargetUnreachable: StatusRow(StatusCode.FAILED_PRECONDITION, "TARGET_UNREACHABLE"),
+    TooManyExamples: StatusRow(StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_EXAMPLES"),
     UpstreamFailed: StatusRow(StatusCode.UNAVAILABLE, "UPSTREAM_FAILED"),
     UpstreamRejected: StatusRow(StatusCode.INVALID_ARGUMENT, "UPSTREAM_REJECTED"),
     VersionConflict: StatusRow(StatusCode.ABORTED, "VERSION_CONFLICT"),

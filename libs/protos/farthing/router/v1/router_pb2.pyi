@@ -4575,6 +4575,7 @@ class CalibrationSpec(_message.Message):
     ACTIVATE_FIELD_NUMBER: _builtins.int
     USE_OUTCOMES_FIELD_NUMBER: _builtins.int
     SEED_FIELD_NUMBER: _builtins.int
+    QUERY_ONLY_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """A UUID that makes the call safe to repeat."""
     scope: _builtins.str
@@ -4599,6 +4600,8 @@ class CalibrationSpec(_message.Message):
     """Adds what feedback and shadows recorded about this scope and task to the examples."""
     seed: _builtins.int
     """What the order of folds depends on; the same seed and data give the same policy."""
+    query_only: _builtins.bool
+    """Decides by the prompt alone, before anything is bought: the one opening model or the strong one."""
     @_builtins.property
     def opening_models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Cheap models to buy first, at most two. Empty: the best of those in the data is chosen."""
@@ -4619,10 +4622,11 @@ class CalibrationSpec(_message.Message):
         activate: _builtins.bool = ...,
         use_outcomes: _builtins.bool = ...,
         seed: _builtins.int = ...,
+        query_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["quality_ratio_min", b"quality_ratio_min", "saving_min", b"saving_min", "target", b"target", "usd_nanos_per_quality_point", b"usd_nanos_per_quality_point"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["activate", b"activate", "confidence", b"confidence", "dry_run", b"dry_run", "opening_models", b"opening_models", "quality_ratio_min", b"quality_ratio_min", "request_id", b"request_id", "saving_min", b"saving_min", "scope", b"scope", "seed", b"seed", "strong_model", b"strong_model", "target", b"target", "task", b"task", "usd_nanos_per_quality_point", b"usd_nanos_per_quality_point", "use_outcomes", b"use_outcomes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activate", b"activate", "confidence", b"confidence", "dry_run", b"dry_run", "opening_models", b"opening_models", "quality_ratio_min", b"quality_ratio_min", "query_only", b"query_only", "request_id", b"request_id", "saving_min", b"saving_min", "scope", b"scope", "seed", b"seed", "strong_model", b"strong_model", "target", b"target", "task", b"task", "usd_nanos_per_quality_point", b"usd_nanos_per_quality_point", "use_outcomes", b"use_outcomes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_target: _TypeAlias = _typing.Literal["quality_ratio_min", "saving_min", "usd_nanos_per_quality_point"]  # noqa: Y015
     _WhichOneofArgType_target: _TypeAlias = _typing.Literal["target", b"target"]  # noqa: Y015
@@ -4915,6 +4919,7 @@ class Calibration(_message.Message):
     ACTIVATE_TIME_FIELD_NUMBER: _builtins.int
     DRIFT_FIELD_NUMBER: _builtins.int
     NOTES_FIELD_NUMBER: _builtins.int
+    QUERY_ONLY_FIELD_NUMBER: _builtins.int
     calibration_id: _builtins.str
     """Its name. Empty for a dry run."""
     scope: _builtins.str
@@ -4936,11 +4941,13 @@ class Calibration(_message.Message):
     threshold: _builtins.float
     """Escalate when the predicted value is more than this."""
     risk: _builtins.float
-    """The risk that the promise does not hold, as estimated over splits of the data."""
+    """The risk that the promise does not hold, as estimated by drawing the examples again and again."""
     escalated_share: _builtins.float
     """Expected share of requests that buy the strong model."""
     examples: _builtins.int
     """On how many examples."""
+    query_only: _builtins.bool
+    """True when it decides by the prompt alone, before anything is bought."""
     @_builtins.property
     def opening_models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The cheap models that are bought first."""
@@ -4997,10 +5004,11 @@ class Calibration(_message.Message):
         activate_time: _timestamp_pb2.Timestamp | None = ...,
         drift: Global___Drift | None = ...,
         notes: _abc.Iterable[_builtins.str] | None = ...,
+        query_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["activate_time", b"activate_time", "create_time", b"create_time", "drift", b"drift", "quality_ratio", b"quality_ratio", "saving", b"saving"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["activate_time", b"activate_time", "calibration_id", b"calibration_id", "confidence", b"confidence", "create_time", b"create_time", "curve", b"curve", "drift", b"drift", "escalated_share", b"escalated_share", "examples", b"examples", "guaranteed", b"guaranteed", "notes", b"notes", "opening_models", b"opening_models", "quality_ratio", b"quality_ratio", "risk", b"risk", "saving", b"saving", "scope", b"scope", "state", b"state", "strong_model", b"strong_model", "target", b"target", "task", b"task", "threshold", b"threshold", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activate_time", b"activate_time", "calibration_id", b"calibration_id", "confidence", b"confidence", "create_time", b"create_time", "curve", b"curve", "drift", b"drift", "escalated_share", b"escalated_share", "examples", b"examples", "guaranteed", b"guaranteed", "notes", b"notes", "opening_models", b"opening_models", "quality_ratio", b"quality_ratio", "query_only", b"query_only", "risk", b"risk", "saving", b"saving", "scope", b"scope", "state", b"state", "strong_model", b"strong_model", "target", b"target", "task", b"task", "threshold", b"threshold", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -407,8 +407,9 @@ class RouterServiceServicer:
     def CalibrateCascade(self, request_iterator, context):
         """Fits scorers and thresholds on labelled answers for a stated target. The first message is the specification, the others bring examples. It may take minutes; set a deadline.
         Safe to retry with the same request_id. Statuses: INVALID_ARGUMENT (naming the example and field; REQUEST_ID_REUSED), FAILED_PRECONDITION
-        (DATA_TOO_SMALL with examples_needed: the data cannot support the promise; TARGET_UNREACHABLE with the best that can be had),
-        RESOURCE_EXHAUSTED (CALIBRATION_BUSY: another fit runs; TOO_MANY_EXAMPLES), UNAVAILABLE (STORE_UNAVAILABLE).
+        (DATA_TOO_SMALL with examples_needed: the data cannot support the promise; TARGET_UNREACHABLE with the best that can be had;
+        MODEL_MISSING: a model has no labelled answers; PRICE_UNKNOWN), RESOURCE_EXHAUSTED (CALIBRATION_BUSY: another fit runs;
+        TOO_MANY_EXAMPLES; CALIBRATIONS_FULL), UNAVAILABLE (STORE_UNAVAILABLE).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -431,7 +432,7 @@ class RouterServiceServicer:
     def ActivateCalibration(self, request, context):
         """Puts a calibration in force for its scope and task; naming an earlier one rolls back, naming none goes back to what farthing.yaml says. Safe to retry with the
         same request_id. Statuses: NOT_FOUND (CALIBRATION_UNKNOWN), FAILED_PRECONDITION (MODEL_UNKNOWN: it needs a model that the catalog no
-        longer has), UNAVAILABLE (STORE_UNAVAILABLE).
+        longer has; POLICY_UNREADABLE: a newer version of the router fitted it), UNAVAILABLE (STORE_UNAVAILABLE).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -124,8 +124,9 @@ class RouterServiceStub:
     CalibrateCascade: _grpc.StreamUnaryMultiCallable[_router_pb2.CalibrateCascadeRequest, _router_pb2.CalibrateCascadeResponse]
     """Fits scorers and thresholds on labelled answers for a stated target. The first message is the specification, the others bring examples. It may take minutes; set a deadline.
     Safe to retry with the same request_id. Statuses: INVALID_ARGUMENT (naming the example and field; REQUEST_ID_REUSED), FAILED_PRECONDITION
-    (DATA_TOO_SMALL with examples_needed: the data cannot support the promise; TARGET_UNREACHABLE with the best that can be had),
-    RESOURCE_EXHAUSTED (CALIBRATION_BUSY: another fit runs; TOO_MANY_EXAMPLES), UNAVAILABLE (STORE_UNAVAILABLE).
+    (DATA_TOO_SMALL with examples_needed: the data cannot support the promise; TARGET_UNREACHABLE with the best that can be had;
+    MODEL_MISSING: a model has no labelled answers; PRICE_UNKNOWN), RESOURCE_EXHAUSTED (CALIBRATION_BUSY: another fit runs;
+    TOO_MANY_EXAMPLES; CALIBRATIONS_FULL), UNAVAILABLE (STORE_UNAVAILABLE).
     """
     GetCalibration: _grpc.UnaryUnaryMultiCallable[_router_pb2.GetCalibrationRequest, _router_pb2.GetCalibrationResponse]
     """One calibration, with its drift since it is active. Safe to retry. Statuses: NOT_FOUND (CALIBRATION_UNKNOWN)."""
@@ -134,7 +135,7 @@ class RouterServiceStub:
     ActivateCalibration: _grpc.UnaryUnaryMultiCallable[_router_pb2.ActivateCalibrationRequest, _router_pb2.ActivateCalibrationResponse]
     """Puts a calibration in force for its scope and task; naming an earlier one rolls back, naming none goes back to what farthing.yaml says. Safe to retry with the
     same request_id. Statuses: NOT_FOUND (CALIBRATION_UNKNOWN), FAILED_PRECONDITION (MODEL_UNKNOWN: it needs a model that the catalog no
-    longer has), UNAVAILABLE (STORE_UNAVAILABLE).
+    longer has; POLICY_UNREADABLE: a newer version of the router fitted it), UNAVAILABLE (STORE_UNAVAILABLE).
     """
     CreateExperiment: _grpc.UnaryUnaryMultiCallable[_router_pb2.CreateExperimentRequest, _router_pb2.CreateExperimentResponse]
     """Starts an experiment between models or policies. Safe to retry with the same request_id.
@@ -244,8 +245,9 @@ class RouterServiceAsyncStub(RouterServiceStub):
     CalibrateCascade: _aio.StreamUnaryMultiCallable[_router_pb2.CalibrateCascadeRequest, _router_pb2.CalibrateCascadeResponse]  # type: ignore[assignment]
     """Fits scorers and thresholds on labelled answers for a stated target. The first message is the specification, the others bring examples. It may take minutes; set a deadline.
     Safe to retry with the same request_id. Statuses: INVALID_ARGUMENT (naming the example and field; REQUEST_ID_REUSED), FAILED_PRECONDITION
-    (DATA_TOO_SMALL with examples_needed: the data cannot support the promise; TARGET_UNREACHABLE with the best that can be had),
-    RESOURCE_EXHAUSTED (CALIBRATION_BUSY: another fit runs; TOO_MANY_EXAMPLES), UNAVAILABLE (STORE_UNAVAILABLE).
+    (DATA_TOO_SMALL with examples_needed: the data cannot support the promise; TARGET_UNREACHABLE with the best that can be had;
+    MODEL_MISSING: a model has no labelled answers; PRICE_UNKNOWN), RESOURCE_EXHAUSTED (CALIBRATION_BUSY: another fit runs;
+    TOO_MANY_EXAMPLES; CALIBRATIONS_FULL), UNAVAILABLE (STORE_UNAVAILABLE).
     """
     GetCalibration: _aio.UnaryUnaryMultiCallable[_router_pb2.GetCalibrationRequest, _router_pb2.GetCalibrationResponse]  # type: ignore[assignment]
     """One calibration, with its drift since it is active. Safe to retry. Statuses: NOT_FOUND (CALIBRATION_UNKNOWN)."""
@@ -254,7 +256,7 @@ class RouterServiceAsyncStub(RouterServiceStub):
     ActivateCalibration: _aio.UnaryUnaryMultiCallable[_router_pb2.ActivateCalibrationRequest, _router_pb2.ActivateCalibrationResponse]  # type: ignore[assignment]
     """Puts a calibration in force for its scope and task; naming an earlier one rolls back, naming none goes back to what farthing.yaml says. Safe to retry with the
     same request_id. Statuses: NOT_FOUND (CALIBRATION_UNKNOWN), FAILED_PRECONDITION (MODEL_UNKNOWN: it needs a model that the catalog no
-    longer has), UNAVAILABLE (STORE_UNAVAILABLE).
+    longer has; POLICY_UNREADABLE: a newer version of the router fitted it), UNAVAILABLE (STORE_UNAVAILABLE).
     """
     CreateExperiment: _aio.UnaryUnaryMultiCallable[_router_pb2.CreateExperimentRequest, _router_pb2.CreateExperimentResponse]  # type: ignore[assignment]
     """Starts an experiment between models or policies. Safe to retry with the same request_id.
@@ -517,8 +519,9 @@ class RouterServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_router_pb2.CalibrateCascadeResponse, _abc.Awaitable[_router_pb2.CalibrateCascadeResponse]]:
         """Fits scorers and thresholds on labelled answers for a stated target. The first message is the specification, the others bring examples. It may take minutes; set a deadline.
         Safe to retry with the same request_id. Statuses: INVALID_ARGUMENT (naming the example and field; REQUEST_ID_REUSED), FAILED_PRECONDITION
-        (DATA_TOO_SMALL with examples_needed: the data cannot support the promise; TARGET_UNREACHABLE with the best that can be had),
-        RESOURCE_EXHAUSTED (CALIBRATION_BUSY: another fit runs; TOO_MANY_EXAMPLES), UNAVAILABLE (STORE_UNAVAILABLE).
+        (DATA_TOO_SMALL with examples_needed: the data cannot support the promise; TARGET_UNREACHABLE with the best that can be had;
+        MODEL_MISSING: a model has no labelled answers; PRICE_UNKNOWN), RESOURCE_EXHAUSTED (CALIBRATION_BUSY: another fit runs;
+        TOO_MANY_EXAMPLES; CALIBRATIONS_FULL), UNAVAILABLE (STORE_UNAVAILABLE).
         """
 
     @_abc_1.abstractmethod
@@ -545,7 +548,7 @@ class RouterServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_router_pb2.ActivateCalibrationResponse, _abc.Awaitable[_router_pb2.ActivateCalibrationResponse]]:
         """Puts a calibration in force for its scope and task; naming an earlier one rolls back, naming none goes back to what farthing.yaml says. Safe to retry with the
         same request_id. Statuses: NOT_FOUND (CALIBRATION_UNKNOWN), FAILED_PRECONDITION (MODEL_UNKNOWN: it needs a model that the catalog no
-        longer has), UNAVAILABLE (STORE_UNAVAILABLE).
+        longer has; POLICY_UNREADABLE: a newer version of the router fitted it), UNAVAILABLE (STORE_UNAVAILABLE).
         """
 
     @_abc_1.abstractmethod
