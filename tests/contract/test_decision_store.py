@@ -47,7 +47,7 @@ def decision(**changes: object) -> Decision:
         latency_ms=1500,
         attempts=2,
     )
-    return replace(made, **changes)  # type: ignore[arg-type]
+    return made._replace(**changes)  # type: ignore[arg-type]
 
 
 def placed(*decisions: Decision) -> list[tuple[Decision, Labelled]]:
@@ -184,7 +184,7 @@ async def test_a_scope_has_its_decisions_and_those_below(store: DecisionStore, s
 
 async def test_nobody_sees_another_organisations_decisions(store: DecisionStore) -> None:
     twin = decision()
-    await store.write(placed(twin, replace(twin, organization="acme2", scope="organizations/acme2")))
+    await store.write(placed(twin, twin._replace(organization="acme2", scope="organizations/acme2")))
     for filters in ({}, {"request_id": twin.request_id}, {"model": "large"}, {"task": "chat"}, {"experiment_id": "e1"}):
         assert [each.organization for each in await store.find(asked(**filters))] == ["acme"]
     assert [each.decisions for each in await store.summarize(summary("task"))] == [1]

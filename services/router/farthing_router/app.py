@@ -24,13 +24,12 @@ from farthing_router.catalog import Catalog, parse_catalog
 from farthing_router.deployments.declared import ListPrice
 from farthing_router.edge import fit_worker, messages
 from farthing_router.edge.calibrations import CalibrationRpcs
-from farthing_router.edge.decisions import DecisionRpcs
 from farthing_router.edge.learning import LearningRpcs
 from farthing_router.edge.prices import PriceRpcs
+from farthing_router.edge.recording import Recording
 from farthing_router.edge.routes import RouteRpcs
 from farthing_router.edge.rules import RuleRpcs
 from farthing_router.learning.learner import Learner, Pace
-from farthing_router.performance.decision_log import DecisionLog, DecisionLogTerms
 from farthing_router.pricing.list_prices import ListPrices
 from farthing_router.pricing.price_book import ROWS_MAX, PriceBook
 from farthing_router.refreshing import watching
@@ -45,7 +44,6 @@ from farthing_router.settings import Settings, key_in_environment
 from farthing_router.status import STATUS_TABLE
 from farthing_router.store.batches import PostgresBatches
 from farthing_router.store.calibrations import PostgresCalibrations
-from farthing_router.store.decisions import PostgresDecisions
 from farthing_router.store.outcomes import PostgresOutcomes
 from farthing_router.store.postgres import PostgresPrices
 from farthing_router.store.rules import PostgresRules
@@ -71,20 +69,18 @@ async def app(settings: Settings, mesh: Mesh) -> AppIterator:
         )
         rules = RuleBook(catalog=catalog, store=PostgresRules(pool, limits=RULE_LIMITS), clock=clock, new_id=random_uuid)
         caller = Caller(catalog=catalog, upstream=upstream, lengths=lengths, clock=clock, rng=Random())
-        decided = PostgresDecisions(pool)
-        terms = DecisionLogTerms(flush_s=settings.decisions_flush_s, kept_days=settings.decisions_kept_days)
-        decisions = DecisionLog(decided, clock=clock, new_id=random_uuid, terms=terms)
+        recording = Recording(pool, settings, clock=clock, new_id=random_uuid)
         learner = Learner(
             store=PostgresOutcomes(pool), clock=clock, pace=_learning_pace(settings), prompt_of=messages.prompt_text
         )
-        cascade = Cascade(caller, observers=(decisions, learner.recorder))
+        cascade = Cascade(caller, observers=(*recording.observers, learner.recorder))
         planner, timeout_s = Planner(catalog, lengths), settings.generate_timeout_s
         calibrations = PostgresCalibrations(pool, calibrations_max=CALIBRATIONS_MAX)
         active = ActiveCalibrations(calibrations)
         servicer = RouterServicer(  # type: ignore[abstract]
             RouteRpcs(book=book, planner=planner, cascade=cascade, clock=clock, generate_timeout_s=timeout_s),
             PriceRpcs(book=book, clock=clock, new_id=random_uuid),
-            DecisionRpcs(store=decided, log=decisions, clock=clock),
+            *recording.rpcs(),
             RuleRpcs(rules),
             LearningRpcs(feedback=learner.feedback, fitted=learner.fitted, reports=learner.reports, clock=clock),
             CalibrationRpcs(
@@ -101,7 +97,7 @@ async def app(settings: Settings, mesh: Mesh) -> AppIterator:
         async with (
             watching(book.watched, interval_s=settings.prices_refresh_s),
             watching(rules.watched, active.watched, interval_s=settings.refresh_s),
-            decisions.running(),
+            recording.running(),
             learner.running(),
         ):
             learner.suppose(book.prices().cheap_to_dear())

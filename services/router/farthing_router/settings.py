@@ -39,6 +39,16 @@ class Settings(ServiceSettings):
     calibration_bytes_max: int = Field(
         default=256 * 2**20, ge=2**20, le=2**32, description="How many bytes its examples may have together."
     )
+    performance_flush_s: float = Field(default=5.0, gt=0, le=60, description="How often counts of calls are written down.")
+    performance_refresh_s: float = Field(
+        default=60.0, gt=0, le=3600, description="How often latencies and errors that all replicas saw are read."
+    )
+    performance_hours_kept_days: int = Field(
+        default=35, ge=32, le=400, description="For how many days performance is kept by the hour."
+    )
+    performance_days_kept: int = Field(
+        default=400, ge=32, le=3650, description="For how many days performance is kept by the day."
+    )
     pool_size_max: int = Field(default=2, ge=1, le=100, description="Connections to Postgres.")
     generate_timeout_s: float = Field(
         default=600.0, gt=0, le=3600, description="How long a route may take when its caller sets no deadline."

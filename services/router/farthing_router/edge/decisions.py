@@ -17,7 +17,7 @@ from farthing_router.performance.decisions import Decision, DecisionsAsked, Deci
 _PAGE_SIZE = 100
 _SAME = tuple(
     name
-    for name in Decision.__slots__
+    for name in Decision._fields
     if name in router_pb2.Decision.DESCRIPTOR.fields_by_name and name not in ("candidates", "confidence", "quality")
 )
 _LABEL_OF = {

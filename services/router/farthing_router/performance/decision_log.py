@@ -16,14 +16,12 @@ from farthing_runtime.beside import beside
 
 from farthing_router.performance.decisions import Decision, DecisionStore, decision_of
 from farthing_router.performance.labels import Labelled, Places
+from farthing_router.performance.sweeping import ROWS, sweep_on
 from farthing_router.routing.errands import Errand, Finished
 from farthing_router.store import StoreUnavailable
 
 _log = structlog.get_logger()
 _LAST_FLUSH_S_MAX = 5.0
-_SWEEP_INTERVAL_S = 600.0
-_SWEEP_ROWS = 5_000
-_SWEEP_TURNS_MAX = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,24 +74,13 @@ class DecisionLog:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Writes and sweeps until the block ends, and writes once more then."""
-        async with beside(self._write_on(), self._sweep_on()):
+        async with beside(self._write_on(), sweep_on(self._forget, what="decisions")):
             yield
         try:
             async with asyncio.timeout(_LAST_FLUSH_S_MAX):
                 await self.flush()
         except TimeoutError:
             _log.warning("decisions were lost at the end", count=len(self._sending) + len(self._waiting))
-
-    async def sweep(self) -> int:
-        """Deletes what is older than it is kept; says how many rows, and does a bounded part of it at a time."""
-        before, total = self._clock.now() - timedelta(days=self._terms.kept_days), 0
-        for _ in range(_SWEEP_TURNS_MAX):
-            gone = await self._store.forget(before=before, count_max=_SWEEP_ROWS)
-            total += gone
-            if gone < _SWEEP_ROWS:
-                break
-            await asyncio.sleep(0)
-        return total
 
     def _placed(self, decision: Decision) -> tuple[Decision, Labelled]:
         values = (
@@ -115,12 +102,6 @@ class DecisionLog:
             await asyncio.sleep(self._terms.flush_s)
             await self.flush()
 
-    async def _sweep_on(self) -> None:
-        while True:
-            try:
-                await self.sweep()
-            except StoreUnavailable:
-                _log.warning("old decisions wait for the database to be deleted")
-            except Exception as error:  # tried again at the next turn
-                _log.error("old decisions could not be deleted", error=type(error).__name__)
-            await asyncio.sleep(_SWEEP_INTERVAL_S)
+    async def _forget(self) -> int:
+        before = self._clock.now() - timedelta(days=self._terms.kept_days)
+        return await self._store.forget(before=before, count_max=ROWS)

@@ -6,18 +6,16 @@ from asyncio import CancelledError
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from farthing_router.performance.labels import Labelled
 from farthing_router.routing.errands import AllAttemptsFailed, Attempt, AttemptOutcome, Errand, Finished, waited_us
 from farthing_router.upstreams import UpstreamRejected
 
-_REASON_CHARACTERS_MAX = 200
-_NAME_CHARACTERS_MAX = 200
+_CHARACTERS_MAX = 200
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """One route and its end; fields as the contract explains them. `quality` is filled in later, by whoever rates answers."""
 
     organization: str
@@ -125,7 +123,7 @@ def _waited_us(errand: Errand, finished: Finished | None) -> int:
 
 def _text(text: str) -> str:
     """A text that every database takes, and no more of it than anybody reads."""
-    return text[:_REASON_CHARACTERS_MAX].replace("\x00", "")
+    return text[:_CHARACTERS_MAX].replace("\x00", "") if text else text
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +145,7 @@ class DecisionsAsked:
 
 @dataclass(frozen=True, slots=True)
 class SummaryAsked:
-    """Which hours of whose decisions, told apart by which labels, in steps of how long (the whole range without)."""
+    """Which hours of whose decisions ("" for everybody's), told apart by which labels, in steps of how long (the whole range without)."""
 
     organization: str
     start: datetime

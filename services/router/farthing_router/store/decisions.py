@@ -12,6 +12,7 @@ import asyncpg
 from farthing_router.performance.decisions import Decision, DecisionsAsked, DecisionSums, Rating, SummaryAsked
 from farthing_router.performance.labels import LABELS, Labelled
 from farthing_router.store.connections import connected
+from farthing_router.store.forgetting import forget
 
 _ROW = {
     "organization": "text",
@@ -112,13 +113,9 @@ _RATE = """
 """
 _SUMMARIZE = """
     SELECT {step} AS step, {labels} {sums} FROM decision_sums
-    WHERE organization = $1 AND at >= $2 AND at < $3 AND shadow = $4 AND ($5 = '' OR task = $5)
+    WHERE {whose} AND at >= $2 AND at < $3 AND shadow = $4 AND ($5 = '' OR task = $5)
     GROUP BY {groups} ORDER BY step, decisions DESC, {groups} LIMIT $6
 """
-_FORGET = (
-    "DELETE FROM decisions WHERE ctid = ANY(ARRAY(SELECT ctid FROM decisions WHERE decided_at < $1 LIMIT $2 FOR UPDATE SKIP LOCKED))",
-    "DELETE FROM decision_sums WHERE ctid = ANY(ARRAY(SELECT ctid FROM decision_sums WHERE at < $1 LIMIT $2 FOR UPDATE SKIP LOCKED))",
-)
 
 
 class PostgresDecisions:
@@ -160,7 +157,8 @@ class PostgresDecisions:
         sums = ", ".join(f"sum({name}) AS {name}" for name in (*_COUNTS, *_QUALITY))
         labels = "".join(f"{name}, " for name in asked.group_by)
         groups = ", ".join(str(number + 1) for number in range(len(asked.group_by) + 1))
-        statement = _SUMMARIZE.format(step=step, labels=labels, sums=sums, groups=groups)
+        whose = "organization = $1" if asked.organization else "$1 = ''"
+        statement = _SUMMARIZE.format(whose=whose, step=step, labels=labels, sums=sums, groups=groups)
         given = (asked.organization, asked.start, asked.end, asked.shadows, asked.task, asked.count_max)
         async with connected(self._pool) as connection:
             return [_sums(row, asked.group_by) for row in await connection.fetch(statement, *given)]
@@ -168,8 +166,9 @@ class PostgresDecisions:
     async def forget(self, *, before: datetime, count_max: int) -> int:
         """Deletes the oldest rows."""
         async with connected(self._pool) as connection:
-            done = [await connection.execute(statement, before, count_max) for statement in _FORGET]
-        return max(int(each.rsplit(" ", 1)[1]) for each in done)
+            decisions = await forget(connection, "decisions", "decided_at", before=before, count_max=count_max)
+            sums = await forget(connection, "decision_sums", "at", before=before, count_max=count_max)
+        return max(decisions, sums)
 
 
 def _values(decision: Decision, placed: Labelled) -> tuple[object, ...]:
@@ -238,7 +237,7 @@ def _is_uuid(text: str) -> bool:
 def _decision(row: asyncpg.Record) -> Decision:
     own: dict[str, Any] = {"decision_id": str(row["decision_id"]), "request_id": str(row["request_id"])}
     own["candidates"] = tuple(row["candidates"].split("\n")) if row["candidates"] else ()
-    return Decision(**{name: own.get(name, row[name]) for name in Decision.__slots__})
+    return Decision(**{name: own.get(name, row[name]) for name in Decision._fields})
 
 
 def _sums(row: asyncpg.Record, labels: tuple[str, ...]) -> DecisionSums:

@@ -3790,6 +3790,7 @@ class Performance(_message.Message):
     QUALITY_ANSWERS_FIELD_NUMBER: _builtins.int
     COST_USD_NANOS_PER_QUALITY_POINT_FIELD_NUMBER: _builtins.int
     FAILURES_BY_KIND_FIELD_NUMBER: _builtins.int
+    CANCELLED_FIELD_NUMBER: _builtins.int
     provider: _builtins.str
     """Provider; empty where not told apart."""
     model: _builtins.str
@@ -3830,6 +3831,8 @@ class Performance(_message.Message):
     """On how many answers."""
     cost_usd_nanos_per_quality_point: _builtins.int
     """Cost of an answer for each point (a hundredth) of its quality, in nanodollars, rounded up; absent where quality is unknown."""
+    cancelled: _builtins.int
+    """Calls that were called off: the caller left, or another call was faster. They are among attempts, and no failures."""
     @_builtins.property
     def failures_by_kind(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """Failures by kind, as in Attempt.failure_kind."""
@@ -3858,10 +3861,11 @@ class Performance(_message.Message):
         quality_answers: _builtins.int = ...,
         cost_usd_nanos_per_quality_point: _builtins.int | None = ...,
         failures_by_kind: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        cancelled: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_cost_usd_nanos_per_quality_point", b"_cost_usd_nanos_per_quality_point", "_first_token_ms_p50", b"_first_token_ms_p50", "_first_token_ms_p90", b"_first_token_ms_p90", "_output_tokens_per_s", b"_output_tokens_per_s", "_quality", b"_quality", "cost_usd_nanos_per_quality_point", b"cost_usd_nanos_per_quality_point", "first_token_ms_p50", b"first_token_ms_p50", "first_token_ms_p90", b"first_token_ms_p90", "output_tokens_per_s", b"output_tokens_per_s", "quality", b"quality"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_usd_nanos_per_quality_point", b"_cost_usd_nanos_per_quality_point", "_first_token_ms_p50", b"_first_token_ms_p50", "_first_token_ms_p90", b"_first_token_ms_p90", "_output_tokens_per_s", b"_output_tokens_per_s", "_quality", b"_quality", "attempts", b"attempts", "cost_usd_nanos", b"cost_usd_nanos", "cost_usd_nanos_per_quality_point", b"cost_usd_nanos_per_quality_point", "cost_usd_nanos_per_thousand_tokens", b"cost_usd_nanos_per_thousand_tokens", "deployment", b"deployment", "error_rate", b"error_rate", "failures", b"failures", "failures_by_kind", b"failures_by_kind", "first_token_ms_p50", b"first_token_ms_p50", "first_token_ms_p90", b"first_token_ms_p90", "input_tokens", b"input_tokens", "latency_ms_p50", b"latency_ms_p50", "latency_ms_p90", b"latency_ms_p90", "latency_ms_p99", b"latency_ms_p99", "model", b"model", "output_tokens", b"output_tokens", "output_tokens_per_s", b"output_tokens_per_s", "provider", b"provider", "quality", b"quality", "quality_answers", b"quality_answers", "task", b"task"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_usd_nanos_per_quality_point", b"_cost_usd_nanos_per_quality_point", "_first_token_ms_p50", b"_first_token_ms_p50", "_first_token_ms_p90", b"_first_token_ms_p90", "_output_tokens_per_s", b"_output_tokens_per_s", "_quality", b"_quality", "attempts", b"attempts", "cancelled", b"cancelled", "cost_usd_nanos", b"cost_usd_nanos", "cost_usd_nanos_per_quality_point", b"cost_usd_nanos_per_quality_point", "cost_usd_nanos_per_thousand_tokens", b"cost_usd_nanos_per_thousand_tokens", "deployment", b"deployment", "error_rate", b"error_rate", "failures", b"failures", "failures_by_kind", b"failures_by_kind", "first_token_ms_p50", b"first_token_ms_p50", "first_token_ms_p90", b"first_token_ms_p90", "input_tokens", b"input_tokens", "latency_ms_p50", b"latency_ms_p50", "latency_ms_p90", b"latency_ms_p90", "latency_ms_p99", b"latency_ms_p99", "model", b"model", "output_tokens", b"output_tokens", "output_tokens_per_s", b"output_tokens_per_s", "provider", b"provider", "quality", b"quality", "quality_answers", b"quality_answers", "task", b"task"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cost_usd_nanos_per_quality_point: _TypeAlias = _typing.Literal["cost_usd_nanos_per_quality_point"]  # noqa: Y015
     _WhichOneofArgType__cost_usd_nanos_per_quality_point: _TypeAlias = _typing.Literal["_cost_usd_nanos_per_quality_point", b"_cost_usd_nanos_per_quality_point"]  # noqa: Y015
@@ -3900,7 +3904,7 @@ class GetPerformanceRequest(_message.Message):
     GROUP_BY_FIELD_NUMBER: _builtins.int
     WINDOW_H_FIELD_NUMBER: _builtins.int
     scope: _builtins.str
-    """Whose calls; everybody's when empty."""
+    """Whose calls: a longer scope counts as its organisation. Everybody's, added up, when empty."""
     provider: _builtins.str
     """Of this provider only."""
     model: _builtins.str
@@ -3977,7 +3981,7 @@ class GetPerformanceReportRequest(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     TASK_FIELD_NUMBER: _builtins.int
     scope: _builtins.str
-    """Whose calls; everybody's when empty."""
+    """Whose calls: a longer scope counts as its organisation. Everybody's, added up, when empty."""
     step_h: _builtins.int
     """Hours in a step; the whole range when 0. At most 1,000 steps."""
     provider: _builtins.str
@@ -3988,7 +3992,9 @@ class GetPerformanceReportRequest(_message.Message):
     """Of this task only."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
-        """From this moment, rounded down to an hour."""
+        """From this moment, rounded down to an hour. Hours are kept for FARTHING_ROUTER_PERFORMANCE_HOURS_KEPT_DAYS; what is older is known by
+        the day: such a range starts at midnight UTC and has steps of whole days.
+        """
 
     @_builtins.property
     def end_time(self) -> _timestamp_pb2.Timestamp:
@@ -4058,11 +4064,13 @@ class GetPerformanceReportResponse(_message.Message):
     TOTAL_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___PerformanceStep]:
-        """Step by step."""
+        """Step by step, without those that have no calls. At most 5,000 lines: where there would be more, only the dearest are told apart, the
+        same in every step.
+        """
 
     @_builtins.property
     def total(self) -> _containers.RepeatedCompositeFieldContainer[Global___Performance]:
-        """The whole range."""
+        """The whole range, dearest first; at most 1,000."""
 
     def __init__(
         self,
