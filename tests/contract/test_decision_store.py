@@ -215,8 +215,9 @@ async def quality_of(store: DecisionStore) -> DecisionSums:
 
 
 async def test_a_rating_replaces_the_one_before_in_the_row_and_in_the_sums(store: DecisionStore) -> None:
-    one, two = decision(), decision()
+    one, two = decision(), decision(quality=0.75)
     await store.write(placed(one, two))
+    assert (await quality_of(store)).quality_sum == 0.75
     assert await store.rate([]) == 0
     assert await store.rate([Rating("acme", one.request_id, 0.25), Rating("acme", str(uuid.uuid4()), 1.0)]) == 1
     assert await store.rate([Rating("acme", one.request_id, 0.1), Rating("acme", one.request_id, 0.5)]) == 1

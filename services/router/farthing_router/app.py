@@ -71,7 +71,11 @@ async def app(settings: Settings, mesh: Mesh) -> AppIterator:
         caller = Caller(catalog=catalog, upstream=upstream, lengths=lengths, clock=clock, rng=Random())
         recording = Recording(pool, settings, clock=clock, new_id=random_uuid)
         learner = Learner(
-            store=PostgresOutcomes(pool), clock=clock, pace=_learning_pace(settings), prompt_of=messages.prompt_text
+            store=PostgresOutcomes(pool),
+            clock=clock,
+            pace=_learning_pace(settings),
+            prompt_of=messages.prompt_text,
+            listeners=recording.listeners,
         )
         cascade = Cascade(caller, observers=(*recording.observers, learner.recorder))
         planner, timeout_s = Planner(catalog, lengths), settings.generate_timeout_s

@@ -141,9 +141,20 @@ async def test_decisions_are_summed_up_by_what_decided_and_what_came_of_it(route
     assert shares == {("cascade", "small"): (2, 0.5, 0), ("cascade", "large"): (1, 0.25, 1), ("fixed", "small"): (1, 0.25, 0)}
     large = next(each for each in found if each.served_model == "large")
     assert large.mean_cost_usd_nanos == large.cost_usd_nanos == 10 * 1_000 + 4 * 2_000 + 10 * 10_000 + 8 * 20_000
-    assert not large.HasField("mean_quality")
     hourly = await router.SummarizeDecisions(router_pb2.SummarizeDecisionsRequest(scope="organizations/acme", step_h=1))
     assert sum(each.decisions for each in hourly.summaries) == 4
+
+
+async def test_an_opinion_on_an_answer_is_seen_on_its_decision_and_in_the_sums(router: Any) -> None:
+    request_id = await asked(router, "easy")
+    await listed(router, 1)
+    opinion = {"request_id": str(uuid.uuid4()), "answered_request_id": request_id, "scope": SCOPE, "score": 0.25}
+    await router.RecordFeedback(router_pb2.RecordFeedbackRequest(source=router_pb2.FEEDBACK_SOURCE_TRUTH, **opinion))
+    async with asyncio.timeout(10):
+        while (await listed(router, 1))[0].quality != 0.25:
+            await asyncio.sleep(0.01)
+    (summed,) = (await router.SummarizeDecisions(router_pb2.SummarizeDecisionsRequest(scope="organizations/acme"))).summaries
+    assert (summed.mean_quality, summed.quality_answers) == (0.25, 1)
 
 
 async def test_another_organisations_decisions_never_show(router: Any) -> None:

@@ -86,7 +86,6 @@ async def test_calls_are_told_apart_by_provider_and_model_with_all_that_is_known
     assert large.output_tokens_per_s > 0
     assert (small.attempts, small.failures, small.input_tokens, small.output_tokens) == (4, 0, 40, 32)
     assert not small.HasField("first_token_ms_p50")
-    assert not small.HasField("quality")
     assert (away.attempts, away.failures, away.error_rate, away.latency_ms_p50) == (1, 1, 1.0, 0)
     assert sum(away.failures_by_kind.values()) == 1
     assert next(iter(found)) == "large"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from farthing_core.clock import ManualClock
 from farthing_router.performance.decision_log import DecisionLog, DecisionLogTerms
-from farthing_router.performance.decisions import Decision, decision_of
+from farthing_router.performance.decisions import Decision, Rating, decision_of
 from farthing_router.performance.labels import LABELS, OTHER, Folding, Labelled, Places
 from farthing_router.pricing.tokens import Tokens
 from farthing_router.routing.errands import AllAttemptsFailed, Attempt, AttemptOutcome, Errand, Finished
@@ -132,6 +132,13 @@ class Kept:
     def __init__(self) -> None:
         self.away = False
         self.rows: dict[str, Decision] = {}
+        self.ratings: list[Rating] = []
+
+    async def rate(self, ratings: Sequence[Rating]) -> int:
+        if self.away:
+            raise StoreUnavailable(problem="away")
+        self.ratings += ratings
+        return len(ratings)
 
     async def write(self, decisions: Sequence[tuple[Decision, Labelled]]) -> None:
         if any(decision.task == "poison" for decision, _ in decisions):
@@ -161,6 +168,24 @@ async def test_decisions_wait_for_the_database_bounded_and_what_finds_no_room_is
     store.away = False
     assert await log.flush()
     assert len(store.rows) == 7
+
+
+async def test_a_rating_goes_with_its_decision_where_that_still_waits_and_after_it_where_not() -> None:
+    store = Kept()
+    log = log_on(store)
+    log.ended(errand(), finished(), None)
+    log.rated("acme", ID, "large", 0.75)
+    assert await log.flush()
+    assert [each.quality for each in store.rows.values()] == [0.75]
+    assert store.ratings == []
+    store.away = True
+    log.rated("acme", ID, "large", 0.25)
+    log.rated("globex", ID, "large", 0.5)
+    assert not await log.flush()
+    log.rated("acme", ID, "large", 1.0)
+    store.away = False
+    assert await log.flush()
+    assert {(each.organization, each.quality) for each in store.ratings} == {("acme", 1.0), ("globex", 0.5)}
 
 
 async def test_a_batch_that_cannot_be_written_does_not_hold_up_the_others() -> None:

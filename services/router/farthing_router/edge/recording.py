@@ -12,6 +12,7 @@ from farthing_core.ids import NewId
 
 from farthing_router.edge.decisions import DecisionRpcs
 from farthing_router.edge.performance import PerformanceRpcs
+from farthing_router.learning.recording import QualityListener
 from farthing_router.performance.decision_log import DecisionLog, DecisionLogTerms
 from farthing_router.performance.meter import Meter, MeterTerms
 from farthing_router.performance.quality import RatedAnswers
@@ -23,12 +24,12 @@ from farthing_router.store.performance import PostgresPerformance
 
 
 class Recording:
-    """What is observed of routes, and what answers questions about it. `decided` is the store of decisions, for who rates answers."""
+    """What is observed of routes, and what answers questions about it."""
 
     def __init__(self, pool: asyncpg.Pool, settings: Settings, *, clock: Clock, new_id: NewId) -> None:
-        self.decided = PostgresDecisions(pool)
+        self._decided = decided = PostgresDecisions(pool)
         terms = DecisionLogTerms(flush_s=settings.decisions_flush_s, kept_days=settings.decisions_kept_days)
-        self._log = DecisionLog(self.decided, clock=clock, new_id=new_id, terms=terms)
+        self._log = DecisionLog(decided, clock=clock, new_id=new_id, terms=terms)
         counted = PostgresPerformance(pool)
         kept = MeterTerms(
             flush_s=settings.performance_flush_s,
@@ -39,13 +40,18 @@ class Recording:
         self._meter = Meter(counted, clock=clock, new_id=new_id, terms=kept)
         self._clock = clock
         self._reports = Reports(
-            counted, RatedAnswers(self.decided), clock=clock, hours_kept_days=settings.performance_hours_kept_days
+            counted, RatedAnswers(decided), clock=clock, hours_kept_days=settings.performance_hours_kept_days
         )
 
     @property
     def observers(self) -> tuple[Observer, ...]:
         """Who is told of every route's end."""
         return self._log, self._meter
+
+    @property
+    def listeners(self) -> tuple[QualityListener, ...]:
+        """Who hears what is thought of answers."""
+        return (self._log.rated,)
 
     @property
     def speeds(self) -> Speeds:
@@ -55,7 +61,7 @@ class Recording:
     def rpcs(self) -> tuple[Any, ...]:
         """Groups of RPCs."""
         return (
-            DecisionRpcs(store=self.decided, log=self._log, clock=self._clock),
+            DecisionRpcs(store=self._decided, log=self._log, clock=self._clock),
             PerformanceRpcs(reports=self._reports, meter=self._meter, clock=self._clock),
         )
 

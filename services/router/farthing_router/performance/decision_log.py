@@ -8,13 +8,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import islice
 
 import structlog
 from farthing_core.clock import Clock
 from farthing_core.ids import NewId
 from farthing_runtime.beside import beside
 
-from farthing_router.performance.decisions import Decision, DecisionStore, decision_of
+from farthing_router.performance.decisions import Decision, DecisionStore, Rating, decision_of
 from farthing_router.performance.labels import Labelled, Places
 from farthing_router.performance.sweeping import ROWS, sweep_on
 from farthing_router.routing.errands import Errand, Finished
@@ -45,6 +46,7 @@ class DecisionLog:
         self._places = Places()
         self._waiting: deque[Decision] = deque()
         self._sending: list[tuple[Decision, Labelled]] = []
+        self._ratings: dict[tuple[str, str], float] = {}
         self.dropped = 0
 
     def ended(self, errand: Errand, finished: Finished | None, error: BaseException | None) -> None:
@@ -54,8 +56,18 @@ class DecisionLog:
             return
         self._waiting.append(decision_of(errand, finished, error, decided_at=self._clock.now(), decision_id=self._new_id()))
 
+    def rated(self, organization: str, request_id: str, _model: str, quality: float) -> None:
+        """Takes in what is now known of the quality of an answer that was served."""
+        if len(self._ratings) < self._terms.waiting_max or (organization, request_id) in self._ratings:
+            self._ratings[organization, request_id] = quality
+        else:
+            self.dropped += 1
+
     async def flush(self) -> bool:
         """Writes down what waits; False where the database is away: what was sent is kept and sent again as it was."""
+        return await self._write_decisions() and await self._write_ratings()
+
+    async def _write_decisions(self) -> bool:
         while self._sending or self._waiting:
             if not self._sending:
                 count = min(len(self._waiting), self._terms.batch_max)
@@ -71,6 +83,21 @@ class DecisionLog:
             self._sending = []
         return True
 
+    async def _write_ratings(self) -> bool:
+        while self._ratings:
+            keys = list(islice(self._ratings, self._terms.batch_max))
+            batch = [Rating(*key, self._ratings.pop(key)) for key in keys]
+            try:
+                await self._store.rate(batch)
+            except StoreUnavailable:
+                # What was said since counts for more.
+                self._ratings = {(each.organization, each.request_id): each.quality for each in batch} | self._ratings
+                return False
+            except Exception as error:  # as above
+                self.dropped += len(batch)
+                _log.error("ratings could not be written", count=len(batch), error=type(error).__name__)
+        return True
+
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Writes and sweeps until the block ends, and writes once more then."""
@@ -83,6 +110,8 @@ class DecisionLog:
             _log.warning("decisions were lost at the end", count=len(self._sending) + len(self._waiting))
 
     def _placed(self, decision: Decision) -> tuple[Decision, Labelled]:
+        if decision.served_model and not decision.shadow_of:
+            decision = decision._replace(quality=self._ratings.pop((decision.organization, decision.request_id), None))
         values = (
             decision.task,
             decision.strategy,

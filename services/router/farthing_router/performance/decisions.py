@@ -62,7 +62,7 @@ def decision_of(
         organization=errand.scope.split("/", 2)[1],
         decided_at=decided_at,
         decision_id=decision_id,
-        request_id=errand.request_id,
+        request_id=errand.request_id.lower(),
         shadow_of=_text(errand.shadow_of),
         scope=errand.scope,
         task=_text(errand.task),

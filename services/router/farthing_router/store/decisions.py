@@ -45,7 +45,7 @@ _ROW = {
     "place": "bytea",
 }
 _PLACE = {"organization": "text", "place": "bytea", "shadow": "bool", **dict.fromkeys(LABELS, "text")}
-_COUNTS = (
+_SUMS = (
     "decisions",
     "escalated",
     "failed",
@@ -54,8 +54,10 @@ _COUNTS = (
     "latency_ms",
     "confidence_sum",
     "confidence_answers",
+    "quality_sum",
+    "quality_squares",
+    "quality_answers",
 )
-_QUALITY = ("quality_sum", "quality_squares", "quality_answers")
 _SCOPE_LEVELS = ("organizations", "workspaces", "projects", "users")
 
 
@@ -71,14 +73,15 @@ _WRITE = f"""
         SELECT organization, date_trunc('hour', decided_at, 'UTC') AS at, place, count(*) AS decisions,
             count(*) FILTER (WHERE escalated) AS escalated, count(*) FILTER (WHERE failed) AS failed, sum(attempts) AS attempts,
             sum(cost_usd_nanos) AS cost_usd_nanos, sum(latency_ms) AS latency_ms, coalesce(sum(confidence), 0) AS confidence_sum,
-            count(confidence) AS confidence_answers
+            count(confidence) AS confidence_answers, coalesce(sum(quality), 0) AS quality_sum,
+            coalesce(sum(quality * quality), 0) AS quality_squares, count(quality) AS quality_answers
         FROM fresh GROUP BY 1, 2, 3
     )
-    INSERT INTO decision_sums AS kept ({", ".join(("at", *_PLACE, *_COUNTS))})
-    SELECT at, {", ".join(_PLACE)}, {", ".join(_COUNTS)}
+    INSERT INTO decision_sums AS kept ({", ".join(("at", *_PLACE, *_SUMS))})
+    SELECT at, {", ".join(_PLACE)}, {", ".join(_SUMS)}
     FROM added JOIN unnest({_unnest(_PLACE, len(_ROW) + 1)}) AS places ({", ".join(_PLACE)}) USING (organization, place)
     ORDER BY organization, at, place
-    ON CONFLICT (organization, at, place) DO UPDATE SET {", ".join(f"{name} = kept.{name} + excluded.{name}" for name in _COUNTS)}
+    ON CONFLICT (organization, at, place) DO UPDATE SET {", ".join(f"{name} = kept.{name} + excluded.{name}" for name in _SUMS)}
 """
 # The rows are locked in one order before they are read, so that of two who rate the same answer the second sees what the first left.
 _RATE = """
@@ -154,7 +157,7 @@ class PostgresDecisions:
         if unknown:
             raise ValueError(f"no labels: {unknown}")
         step = "0" if asked.step is None else f"floor(extract(epoch FROM at - $2) / {int(asked.step.total_seconds())})::int"
-        sums = ", ".join(f"sum({name}) AS {name}" for name in (*_COUNTS, *_QUALITY))
+        sums = ", ".join(f"sum({name}) AS {name}" for name in _SUMS)
         labels = "".join(f"{name}, " for name in asked.group_by)
         groups = ", ".join(str(number + 1) for number in range(len(asked.group_by) + 1))
         whose = "organization = $1" if asked.organization else "$1 = ''"
@@ -244,7 +247,7 @@ def _sums(row: asyncpg.Record, labels: tuple[str, ...]) -> DecisionSums:
     return DecisionSums(
         step=row["step"],
         labels={name: row[name] for name in labels},
-        **{name: _plain(row[name]) for name in (*_COUNTS, *_QUALITY)},
+        **{name: _plain(row[name]) for name in _SUMS},
     )
 
 
