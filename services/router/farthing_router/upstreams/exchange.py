@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import aiohttp
 import orjson
@@ -20,10 +20,10 @@ ANSWER_BYTES_MAX = 32 * 2**20
 _ERROR_BYTES_MAX = 64 * 1024
 _CONNECT_S_MAX = 10.0
 _CHUNK_BYTES = 2**16
+_FAULTS = (TimeoutError, aiohttp.ClientError, ConnectionError)
 
 
-@dataclass(frozen=True, slots=True)
-class Outgoing:
+class Outgoing(NamedTuple):
     """A request as it goes out."""
 
     url: str
@@ -119,15 +119,18 @@ class HttpUpstream:
     @asynccontextmanager
     async def _posted(self, call: Call, *, stream: bool) -> AsyncIterator[aiohttp.ClientResponse]:
         out = self._wire.outgoing(call, stream=stream)
-        async with named_faults(timeout_s=call.timeout_s, stream=stream) as began:
-            timeout = aiohttp.ClientTimeout(total=call.timeout_s, sock_connect=min(_CONNECT_S_MAX, call.timeout_s))
+        timeout = aiohttp.ClientTimeout(total=call.timeout_s, sock_connect=min(_CONNECT_S_MAX, call.timeout_s))
+        began = False
+        try:
             async with self._session.post(
                 out.url, data=out.body, headers=out.headers, timeout=timeout, allow_redirects=False
             ) as response:
                 if response.status != 200:
                     await refuse(response, call.deployment.name, bills_refusals=self._wire.bills_refusals)
-                began.append(response)
+                began = True
                 yield response
+        except _FAULTS as error:
+            raise _named(error, timeout_s=call.timeout_s, began=began, stream=stream) from error
 
 
 class HttpApi:
@@ -170,43 +173,22 @@ class HttpApi:
     @asynccontextmanager
     async def _answered(self, request: Request) -> AsyncIterator[aiohttp.ClientResponse]:
         timeout = aiohttp.ClientTimeout(total=request.timeout_s, sock_connect=min(_CONNECT_S_MAX, request.timeout_s))
-        async with (
-            named_faults(timeout_s=request.timeout_s) as began,
-            self._session.request(
+        began = False
+        try:
+            async with self._session.request(
                 request.method,
                 request.url,
                 data=request.body or None,
                 headers=request.headers,
                 timeout=timeout,
                 allow_redirects=False,
-            ) as response,
-        ):
-            if response.status not in (200, 201):
-                await refuse(response, request.provider)
-            began.append(response)
-            yield response
-
-
-@asynccontextmanager
-async def named_faults(*, timeout_s: float, stream: bool = False) -> AsyncIterator[list[Any]]:
-    """Turns every fault of the library into UpstreamFailed. The list is to be appended to when a response has begun."""
-    began: list[Any] = []
-    try:
-        yield began
-    except aiohttp.ConnectionTimeoutError as error:
-        raise UpstreamFailed(what="no connection in time", retryable=True, kind=FailureKind.CONNECTION) from error
-    except TimeoutError as error:
-        what = f"no {'end of the ' if began else ''}answer within {timeout_s:.1f} s"
-        raise UpstreamFailed(what=what, retryable=False, may_be_billed=True, kind=FailureKind.TIMEOUT) from error
-    except aiohttp.ClientResponseError as error:
-        raise garbage(f"the answer is no HTTP ({type(error).__name__})") from error
-    except (aiohttp.ClientError, ConnectionError) as error:
-        what = f"connection failed ({type(error).__name__})"
-        if began and stream:
-            raise _broken(what) from error
-        # Only where no connection came about is it certain that the provider never saw the request.
-        seen = not isinstance(error, aiohttp.ClientConnectorError | aiohttp.InvalidURL)
-        raise UpstreamFailed(what=what, retryable=True, may_be_billed=seen, kind=FailureKind.CONNECTION) from error
+            ) as response:
+                if response.status not in (200, 201):
+                    await refuse(response, request.provider)
+                began = True
+                yield response
+        except _FAULTS as error:
+            raise _named(error, timeout_s=request.timeout_s, began=began, stream=False) from error
 
 
 async def refuse(response: aiohttp.ClientResponse, provider: str, *, bills_refusals: bool = False) -> None:
@@ -247,6 +229,23 @@ async def open_session(*, connections_max: int) -> AsyncIterator[aiohttp.ClientS
             yield session
         finally:
             await asyncio.sleep(0)
+
+
+def _named(error: BaseException, *, timeout_s: float, began: bool, stream: bool) -> UpstreamFailed:
+    """What a fault of the library means; `began`: a response was there already."""
+    if isinstance(error, aiohttp.ConnectionTimeoutError):
+        return UpstreamFailed(what="no connection in time", retryable=True, kind=FailureKind.CONNECTION)
+    if isinstance(error, TimeoutError):
+        what = f"no {'end of the ' if began else ''}answer within {timeout_s:.1f} s"
+        return UpstreamFailed(what=what, retryable=False, may_be_billed=True, kind=FailureKind.TIMEOUT)
+    if isinstance(error, aiohttp.ClientResponseError):
+        return garbage(f"the answer is no HTTP ({type(error).__name__})")
+    what = f"connection failed ({type(error).__name__})"
+    if began and stream:
+        return _broken(what)
+    # Only where no connection came about is it certain that the provider never saw the request.
+    seen = not isinstance(error, aiohttp.ClientConnectorError | aiohttp.InvalidURL)
+    return UpstreamFailed(what=what, retryable=True, may_be_billed=seen, kind=FailureKind.CONNECTION)
 
 
 def _broken(what: str) -> UpstreamFailed:

@@ -42,9 +42,9 @@ def read_answer(raw: bytes) -> UpstreamAnswer:
 
 def answer_of(parsed: dict[str, Any]) -> UpstreamAnswer:
     """The answer in a parsed body."""
-    if parsed.get("error") and not parsed.get("choices"):
+    choices: Any = parsed.get("choices")
+    if not choices and parsed.get("error"):
         raise error_in_stream(parsed["error"], may_be_billed=False)
-    choices = parsed["choices"]
     choice = choices[0]
     message = choice["message"]
     content, reasoning = _text(message.get("content"))
@@ -57,7 +57,7 @@ def answer_of(parsed: dict[str, Any]) -> UpstreamAnswer:
         more["logprobs"] = logprobs
     if len(choices) > 1:
         more["choices"] = choices
-    elif choice.keys() - _KNOWN_CHOICE_FIELDS and (aside := _aside(choice)):
+    elif not choice.keys() <= _KNOWN_CHOICE_FIELDS and (aside := _aside(choice)):
         more["choices"] = [{"index": 0, **aside}]
     mean_logprob, mean_margin = summary(logprobs) if logprobs else (None, None)
     return UpstreamAnswer(
@@ -120,11 +120,12 @@ class OpenAIAssembly:
         if chunk.get("error"):
             raise error_in_stream(chunk["error"], may_be_billed=any(choice.heard for choice in self._choices.values()))
         choices = chunk.get("choices") or ()
-        if (said := _usage(chunk)) is not None:
+        if (chunk.get("usage") or "x_groq" in chunk or (choices and "usage" in choices[0])) and (said := _usage(chunk)):
             self._usage = said if self._usage is None else self._usage.then(said)
-        for name in chunk.keys() - _KNOWN_RESPONSE_FIELDS:
-            if chunk[name] is not None:
-                self._response_extra[name] = chunk[name]
+        if not chunk.keys() <= _KNOWN_RESPONSE_FIELDS:
+            for name in chunk.keys() - _KNOWN_RESPONSE_FIELDS:
+                if chunk[name] is not None:
+                    self._response_extra[name] = chunk[name]
         piece = None
         for given in choices:
             index = int(given.get("index") or 0)
@@ -156,27 +157,38 @@ class _Choice:
         """The piece in a chunk's choice."""
         delta = choice.get("delta") or choice.get("message") or {}
         self.finish_reason = choice.get("finish_reason") or self.finish_reason
-        content, reasoning = _text(delta.get("content"))
+        logprobs = choice.get("logprobs")
+        if logprobs:
+            _append(self.logprobs, logprobs)
+        if not choice.keys() <= _KNOWN_CHOICE_FIELDS:
+            self.aside |= _aside(choice)
+        content = delta.get("content")
+        # Nearly every chunk has a text and nothing else.
+        if content.__class__ is str and not logprobs and delta.keys() <= _KNOWN_MESSAGE_FIELDS:
+            if not content:
+                return None
+            self.heard = True
+            self.content.append(content)
+            return UpstreamPiece(content, "")
+        content, reasoning = _text(content)
         extra = {name: value for name, value in delta.items() if name not in _KNOWN_MESSAGE_FIELDS and value}
         if reasoning:
             extra["reasoning_content"] = reasoning
-        logprobs = choice.get("logprobs")
-        if choice.keys() - _KNOWN_CHOICE_FIELDS:
-            self.aside |= _aside(choice)
-        if logprobs:
-            _append(self.logprobs, logprobs)
         if not content and not extra:
             return None
         self.heard = True
         self.content.append(content)
+        self._keep(extra)
+        if logprobs:
+            extra["logprobs"] = logprobs
+        return UpstreamPiece(content, orjson.dumps(extra).decode() if extra else "")
+
+    def _keep(self, extra: dict[str, Any]) -> None:
         for name, value in extra.items():
             if name == "tool_calls":
                 self._tool_calls.take(value)
             else:
                 self._extra[name] = _joined(self._extra.get(name), value)
-        if logprobs:
-            extra["logprobs"] = logprobs
-        return UpstreamPiece(content, orjson.dumps(extra).decode() if extra else "")
 
     def message_extra(self) -> dict[str, Any]:
         """The fields of the message that are not its text."""
