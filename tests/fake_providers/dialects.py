@@ -50,13 +50,16 @@ class OpenAI:
         "prompt_tokens_details": {"cached_tokens": 4},
     }
 
+    _head: ClassVar[dict[str, Any]] = {"id": "x", "object": "chat.completion.chunk", "created": 1_750_000_000, "model": "m"}
+
     def whole(self, *, tools: bool = False) -> dict[str, Any]:
         message: dict[str, Any] = {"role": "assistant", "content": None if tools else TEXT, "refusal": None}
         if tools:
             message["tool_calls"] = CALLS
         finish = "tool_calls" if tools else "stop"
         choice = {"index": 0, "message": message, "finish_reason": finish, "logprobs": None}
-        return {"id": "x", "object": "chat.completion", "model": "m", "choices": [choice], "usage": self.usage}
+        head = {"id": "x", "object": "chat.completion", "created": 1_750_000_000, "model": "m"}
+        return {**head, "choices": [choice], "usage": self.usage}
 
     def events(self, *, tools: bool = False) -> list[bytes]:
         said = [self._chunk({"role": "assistant", "content": ""})]
@@ -71,7 +74,7 @@ class OpenAI:
         else:
             said += [self.piece("forty"), self.piece("-two")]
         said.append(self._chunk({}, "tool_calls" if tools else "stop"))
-        return [*said, event({"choices": [], "usage": self.usage}), b"data: [DONE]\n\n"]
+        return [*said, event({**self._head, "choices": [], "usage": self.usage}), b"data: [DONE]\n\n"]
 
     def piece(self, text: str) -> bytes:
         return self._chunk({"content": text})
@@ -80,7 +83,7 @@ class OpenAI:
         return {"error": {"message": message, "type": "some_error", "code": code or None, "param": None}}
 
     def _chunk(self, delta: dict[str, Any], finish: str | None = None) -> bytes:
-        return event({"id": "x", "model": "m", "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]})
+        return event({**self._head, "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]})
 
 
 class Azure(OpenAI):

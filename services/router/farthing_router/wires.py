@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import Annotated, Literal
 
 from farthing_core.errors import FieldInvalid
@@ -74,6 +75,10 @@ def wire_of(entry: WireEntry, *, name: str, upstream_model: str, key_of: Callabl
     if entry.wire == "any_llm" and not entry.any_llm_provider:
         raise FieldInvalid(
             field=f"providers.{name}.any_llm_provider", problem="says which provider of any-llm is meant; it is not set"
+        )
+    if entry.wire == "any_llm" and find_spec("any_llm") is None:
+        raise FieldInvalid(
+            field=f"providers.{name}.wire", problem="needs the extra farthing-router[any-llm], which is not installed"
         )
     if entry.batch is not None and entry.wire in ("cohere", "any_llm"):
         raise FieldInvalid(field=f"providers.{name}.batch", problem=f"there are no batches on the wire {entry.wire}")

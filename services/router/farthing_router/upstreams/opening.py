@@ -15,8 +15,9 @@ from farthing_core.money import NANOS_MAX
 from farthing_router.catalog import Catalog
 from farthing_router.deployments.declared import Deployment
 from farthing_router.pricing.price_book import PriceBook
-from farthing_router.upstreams import UpstreamAnswer
+from farthing_router.upstreams import Upstream, UpstreamAnswer
 from farthing_router.upstreams.anthropic_batch import AnthropicBatches
+from farthing_router.upstreams.any_llm import AnyLlm
 from farthing_router.upstreams.batch_calls import BATCH_TIER, BatchApi, BatchStore, WrittenBatch, WrittenCall
 from farthing_router.upstreams.batch_runs import Office
 from farthing_router.upstreams.batches import Batches
@@ -42,7 +43,8 @@ async def open_upstreams(
     }
     office = Office(store, batch_rate(book), clock, Random())
     batches = Batches(apis, office=office, new_id=new_id, find=lambda model, name: find_batch(book.catalog, model, name))
-    wires = {name: HttpUpstream(session, spoken) for name, spoken in FORMATS.items()}
+    wires: dict[str, Upstream] = {name: HttpUpstream(session, spoken) for name, spoken in FORMATS.items()}
+    wires["any_llm"] = AnyLlm()
     async with batches.running():
         yield Upstreams(wires, batches=batches)
 
