@@ -35,6 +35,7 @@ from farthing_router.pricing.price_book import ROWS_MAX, PriceBook
 from farthing_router.refreshing import watching
 from farthing_router.routing.calling import Caller
 from farthing_router.routing.cascade import Cascade
+from farthing_router.routing.judges import Judges
 from farthing_router.routing.lengths import OutputLengths
 from farthing_router.routing.planning import Planner
 from farthing_router.routing.rule_book import RULE_LIMITS, RuleBook
@@ -77,10 +78,11 @@ async def app(settings: Settings, mesh: Mesh) -> AppIterator:
             prompt_of=messages.prompt_text,
             listeners=recording.listeners,
         )
-        cascade = Cascade(caller, observers=(*recording.observers, learner.recorder))
-        planner, timeout_s = Planner(catalog, lengths), settings.generate_timeout_s
         calibrations = PostgresCalibrations(pool, calibrations_max=CALIBRATIONS_MAX)
         active = ActiveCalibrations(calibrations)
+        judges = Judges(active, prompt_of=messages.prompt_text)
+        cascade = Cascade(caller, judges=judges, observers=(*recording.observers, learner.recorder))
+        planner, timeout_s = Planner(catalog, lengths), settings.generate_timeout_s
         servicer = RouterServicer(  # type: ignore[abstract]
             RouteRpcs(book=book, planner=planner, cascade=cascade, clock=clock, generate_timeout_s=timeout_s),
             PriceRpcs(book=book, clock=clock, new_id=random_uuid),

@@ -7,10 +7,11 @@ import time
 import pytest
 from farthing_router.judging.answers import agree, final_answer
 from farthing_router.judging.opinions import Judged, judge
+from farthing_router.judging.structures import asked
 
 
 def opinion(text: str, *others: str, finish: str = "stop", wants_json: bool = False) -> float:
-    return judge(Judged(text, finish, wants_json=wants_json), others).confidence
+    return judge(Judged(text, finish, asked('{"type":"json_object"}' if wants_json else "", "")), others).confidence
 
 
 def test_a_well_formed_answer_is_taken_and_a_bad_one_is_not() -> None:

@@ -12,6 +12,7 @@ from farthing_core.errors import FieldInvalid
 
 from farthing_router.catalog import Model
 from farthing_router.judging.answers import excerpt
+from farthing_router.judging.structures import asked
 from farthing_router.pricing.price_book import Prices
 from farthing_router.pricing.prices import PriceUnknown
 from farthing_router.pricing.tokens import Tokens, TokensSource, service_tier
@@ -191,6 +192,7 @@ def errand(request: Any, ends_at_s: float, prices: Prices) -> Errand:
         task=request.task,
         request_id=request.request_id,
         wants_json=bool(request.parameters.response_format_json) and '"text"' not in request.parameters.response_format_json,
+        asked=asked(request.parameters.response_format_json, request.parameters.tools_json),
         ends_at_s=ends_at_s,
         calls_left=given.calls_max,
         scope=request.scope,

@@ -6,6 +6,7 @@ model would call an answer. Everything is linear in the text and reads a bounded
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 import orjson
 
 from farthing_router.judging.answers import agree, excerpt
+from farthing_router.judging.structures import NOTHING, Asked, code_fault, json_fault, tool_fault
 
 HEDGES = re.compile(
     r"\b(?:i(?:'m| am) not (?:sure|certain)|i (?:do not|don't|cannot|can't) (?:know|tell|say|determine|confirm|verify)|not entirely sure|"
@@ -30,27 +32,40 @@ _AGREED = 0.95
 _DISAGREED = 0.2
 
 
+_PROBABLE = 0.8
+"""Tokens this likely on average are those of a model that is sure of itself."""
+
+
 @dataclass(frozen=True, slots=True)
 class Opinion:
-    """How sure the judge is that an answer is good, 0 to 1, and why in a word or two."""
+    """How sure the judge is that an answer is good, 0 to 1, and why in a word or two. `gain`: what a dearer model's answer is expected to
+    be better by, None where nobody said. `hopeless`: a dearer answer would likely have the same fault."""
 
     confidence: float
     reason: str
+    gain: float | None = None
+    hopeless: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """What is judged. `wants_json` says that the request asks for JSON; `calls_tools` that the answer is a tool call."""
+    """What is judged. `asked` is what the request wants of the form; `extra_json` has the answer's tool calls, if any."""
 
     text: str
     finish_reason: str
-    wants_json: bool = False
-    calls_tools: bool = False
+    asked: Asked = NOTHING
+    extra_json: str = ""
+    mean_logprob: float | None = None
+
+    @property
+    def calls_tools(self) -> bool:
+        """Whether the answer is a call of tools."""
+        return '"tool_calls"' in self.extra_json
 
 
 def judge(answer: Judged, others: Sequence[str]) -> Opinion:
     """The opinion on an answer, given what other models said to the same prompt."""
-    structure = _structure(answer)
+    structure = structure_of(answer)
     if structure.confidence < 0.5 or not others or answer.calls_tools:
         return structure
     verdicts = [agree(answer.text, other) for other in others]
@@ -61,25 +76,34 @@ def judge(answer: Judged, others: Sequence[str]) -> Opinion:
     return Opinion(structure.confidence * 0.8, "a second model says something else")
 
 
-def _structure(answer: Judged) -> Opinion:
-    text = excerpt(answer.text).strip()
+def fault_of(answer: Judged) -> str | None:
+    """Why an answer is none at all for this request, whatever it says; None where it is one."""
     if answer.calls_tools:
-        return Opinion(_SOLID, "calls a tool")
-    if not text:
-        return Opinion(0.0, "empty")
+        return tool_fault(answer.extra_json, answer.asked)
+    if not answer.text.strip():
+        return "empty"
+    return json_fault(answer.text, answer.asked) if answer.asked.json else None
+
+
+def structure_of(answer: Judged) -> Opinion:
+    """The opinion on an answer alone, by its form and by how likely its tokens were."""
+    text = excerpt(answer.text).strip()
     if answer.finish_reason == "length":
-        return Opinion(0.1, "cut off")
+        return Opinion(0.1, "cut off", hopeless=True)
     if answer.finish_reason == "content_filter":
         return Opinion(0.1, "filtered")
-    if answer.wants_json and not is_json(answer.text):
-        return Opinion(0.05, "not the JSON that was asked for")
-    head = text[:400]
-    if REFUSALS.search(head):
+    if (fault := fault_of(answer)) is not None:
+        return Opinion(0.0 if fault == "empty" else 0.05, fault)
+    if answer.calls_tools:
+        return Opinion(_SOLID, "calls a tool")
+    if REFUSALS.search(text[:400]):
         return Opinion(0.15, "refuses")
     if HEDGES.search(text):
         return Opinion(0.35, "hedges")
-    if text.count("```") % 2:
-        return Opinion(0.4, "code is cut off")
+    if (fault := code_fault(text)) is not None:
+        return Opinion(0.4, fault)
+    if answer.mean_logprob is not None and (probable := math.exp(min(0.0, answer.mean_logprob))) < _PROBABLE:
+        return Opinion(_SOLID * (0.5 + 0.5 * probable / _PROBABLE), "the model is not sure of itself")
     return Opinion(_SOLID, "well formed")
 
 

@@ -7,7 +7,8 @@ from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, replace
 
-from farthing_router.judging.opinions import Judged, judge
+import structlog
+
 from farthing_router.routing.calling import Caller
 from farthing_router.routing.errands import (
     AllAttemptsFailed,
@@ -20,9 +21,12 @@ from farthing_router.routing.errands import (
     StreamBroken,
     waited_us,
 )
+from farthing_router.routing.judges import Judge, Judges, Ruling, Untrained, heavy
 from farthing_router.routing.ports import Observer
 from farthing_router.routing.routes import Candidate, Role
-from farthing_router.upstreams import UpstreamAnswer, UpstreamPiece
+from farthing_router.upstreams import UpstreamPiece
+
+_log = structlog.get_logger()
 
 
 @dataclass(slots=True)
@@ -33,20 +37,21 @@ class _Watch:
 class Cascade:
     """Follows routes."""
 
-    def __init__(self, caller: Caller, *, observers: Sequence[Observer] = ()) -> None:
+    def __init__(self, caller: Caller, *, judges: Judges, observers: Sequence[Observer] = ()) -> None:
         self._caller = caller
+        self._judges = judges
         self._observers = observers
 
     async def run(self, errand: Errand) -> Finished:
         """A whole answer. Raises AllAttemptsFailed, UpstreamRejected."""
         with self._watched(errand) as watch:
-            served = await self._judged_part(errand)
-            for candidate in self._unjudged_part(errand, served):
-                bought = await self._caller.buy(errand, candidate)
-                if bought is not None:
-                    served = bought
+            ruling = await self._judged_part(errand)
+            served = ruling.served
+            for candidate in self._unjudged_part(errand, ruling):
+                served = await self._buy(errand, candidate)
+                if served is not None:
                     break
-            watch.finished = self._finish(errand, served)
+            watch.finished = self._finish(errand, served, ruling)
             return watch.finished
 
     async def stream(self, errand: Errand) -> AsyncGenerator[UpstreamPiece | Attempt | Finished, None]:
@@ -59,26 +64,22 @@ class Cascade:
                     yield item
 
     async def _streamed(self, errand: Errand) -> AsyncGenerator[UpstreamPiece | Attempt | Finished, None]:
-        served = await self._judged_part(errand)
-        for attempt in (*(bought.attempt for bought in errand.bought if bought is not served), *errand.failures):
+        ruling = await self._judged_part(errand)
+        for attempt in (*(bought.attempt for bought in errand.bought if bought is not ruling.served), *errand.failures):
             yield attempt
-        if served is not None:
-            yield UpstreamPiece(served.answer.content, served.answer.extra_json, served.candidate.model)
-        for candidate in self._unjudged_part(errand, served):
+        for candidate in self._unjudged_part(errand, ruling):
             live = Live()
+            errand.tried.add(candidate.model)
             async with aclosing(self._caller.speak(errand, candidate, live)) as pieces:
                 async for piece in pieces:
                     yield piece
-            if live.bought is not None:
-                served = live.bought
             if live.bought is not None or live.broken is not None:
-                yield self._finish(errand, live.bought or live.partial)
+                yield self._finish(errand, live.bought or live.partial, ruling)
                 if live.broken is not None:
                     raise StreamBroken(model=candidate.model, what=live.broken)
                 return
-        finished = self._finish(errand, served)
-        if not any(bought is served for bought in errand.bought if bought.opinion):
-            yield UpstreamPiece(finished.answer.content, finished.answer.extra_json, finished.model)
+        finished = self._finish(errand, ruling.served, ruling)
+        yield UpstreamPiece(finished.answer.content, finished.answer.extra_json, finished.model)
         yield finished
 
     @contextmanager
@@ -94,74 +95,76 @@ class Cascade:
             for observer in self._observers:
                 observer.ended(errand, watch.finished, error)
 
-    async def _judged_part(self, errand: Errand) -> Bought | None:
-        """Asks the cheap models of a cascade, all but the last; the first answer that is good enough, or None."""
-        route = errand.route
-        asked = [each for each in route.candidates if each.role is not Role.FALLBACK]
-        if route.accept_confidence <= 0:
-            return None
-        opening = [each for each in asked if each.role in (Role.FIRST, Role.PEER)]
-        if len(opening) == len(asked) and len(opening) == 1:
-            return None
-        await asyncio.gather(*(self._caller.buy(errand, candidate) for candidate in opening))
-        served = self._acceptable(errand)
-        for candidate in [each for each in asked if each.role is Role.ESCALATION][:-1]:
-            if served is not None:
-                break
-            await self._caller.buy(errand, candidate)
-            served = self._acceptable(errand)
-        return served
+    async def _judged_part(self, errand: Errand) -> Ruling:
+        """Asks the models whose answers are judged, until one is to be served or the last are to be asked."""
+        judge = self._judge(errand)
+        await asyncio.gather(*(self._buy(errand, candidate) for candidate in judge.opening()))
+        while True:
+            try:
+                ruling = await asyncio.to_thread(judge.rule) if heavy(errand) else judge.rule()
+            except Exception as error:  # whatever it is, there is a judge that needs no policy
+                if isinstance(judge, Untrained):
+                    raise
+                _failed(errand, error)
+                judge = Untrained(errand)
+                continue
+            if ruling.served is not None or ruling.ask is None:
+                return ruling
+            await self._buy(errand, ruling.ask)
 
-    def _unjudged_part(self, errand: Errand, served: Bought | None) -> list[Candidate]:
-        """Who is asked after that: the last of the cascade, or the only one, and then the fallbacks."""
-        if served is not None:
+    def _judge(self, errand: Errand) -> Judge:
+        try:
+            return self._judges.judge(errand)
+        except Exception as error:  # as above
+            _failed(errand, error)
+            return Untrained(errand)
+
+    async def _buy(self, errand: Errand, candidate: Candidate) -> Bought | None:
+        errand.tried.add(candidate.model)
+        return await self._caller.buy(errand, candidate)
+
+    def _unjudged_part(self, errand: Errand, ruling: Ruling) -> list[Candidate]:
+        """Who is asked after that, until one answers: the last of the ruling, and then the fallbacks."""
+        if ruling.served is not None:
             return []
-        asked = [each for each in errand.route.candidates if each.role is not Role.FALLBACK]
-        done = {bought.candidate.model for bought in errand.bought} | {attempt.model for attempt in errand.failures}
-        last = [asked[-1]] if asked[-1].model not in done else []
-        return last + [each for each in errand.route.candidates if each.role is Role.FALLBACK]
+        return [*ruling.last, *(each for each in errand.route.candidates if each.role is Role.FALLBACK)]
 
-    def _acceptable(self, errand: Errand) -> Bought | None:
-        """Judges what was bought so far; the cheapest answer that is good enough."""
-        best: Bought | None = None
-        for bought in errand.bought:
-            others = [other.answer.content for other in errand.bought if other is not bought]
-            bought.opinion = judge(_judged(bought.answer, errand), others)
-            enough = bought.opinion.confidence >= errand.route.accept_confidence
-            if enough and (best is None or _cost(bought) < _cost(best)):
-                best = bought
-        return best
-
-    def _finish(self, errand: Errand, served: Bought | None) -> Finished:
+    def _finish(self, errand: Errand, served: Bought | None, ruling: Ruling) -> Finished:
         """The account: who was asked, whose answer is delivered. Where the last model failed, the best answer bought so far is."""
+        reason = ruling.reason
         if served is None and errand.bought:
             served = max(errand.bought, key=lambda bought: bought.opinion.confidence if bought.opinion else 0.0)
+            reason = "no better answer came"
         attempts = list(errand.failures)
         for bought in errand.bought:
             outcome = AttemptOutcome.ACCEPTED if bought is served else AttemptOutcome.REJECTED
-            opinion = bought.opinion
-            attempts.append(
-                replace(
-                    bought.attempt,
-                    outcome=outcome,
-                    reason=opinion.reason if opinion else "",
-                    confidence=opinion.confidence if opinion else None,
-                )
-            )
+            attempts.append(_with_opinion(bought, outcome))
         if served is None and errand.rejected is not None:
             errand.rejected.facts["may_be_billed"] = str(errand.may_be_billed)
             raise errand.rejected
         if served is None:
             raise AllAttemptsFailed(attempts=attempts, may_be_billed=errand.may_be_billed)
-        escalated = served.candidate.role is Role.ESCALATION
         failed_us = sum(each.latency_us for each in attempts if each.outcome is AttemptOutcome.FAILED)
-        return Finished(served.answer, served.candidate.model, tuple(attempts), escalated, failed_us + waited_us(errand))
+        return Finished(
+            served.answer,
+            served.candidate.model,
+            tuple(attempts),
+            escalated=served.candidate.role is Role.ESCALATION,
+            upstream_us=failed_us + waited_us(errand),
+            confidence=served.opinion.confidence if served.opinion is not None else None,
+            reason=reason,
+        )
 
 
-def _judged(answer: UpstreamAnswer, errand: Errand) -> Judged:
-    calls_tools = '"tool_calls"' in answer.extra_json
-    return Judged(answer.content, answer.finish_reason, wants_json=errand.wants_json, calls_tools=calls_tools)
+def _with_opinion(bought: Bought, outcome: AttemptOutcome) -> Attempt:
+    opinion = bought.opinion
+    if opinion is None:
+        return replace(bought.attempt, outcome=outcome)
+    return replace(
+        bought.attempt, outcome=outcome, reason=opinion.reason, confidence=opinion.confidence, expected_gain=opinion.gain
+    )
 
 
-def _cost(bought: Bought) -> int:
-    return bought.attempt.cost_usd_nanos
+def _failed(errand: Errand, error: Exception) -> None:
+    facts = {"calibration_id": errand.route.calibration_id, "request_id": errand.request_id, "error": type(error).__name__}
+    _log.error("a policy failed; the untrained judge decides", **facts)

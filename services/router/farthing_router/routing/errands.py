@@ -9,6 +9,7 @@ from typing import Any
 from farthing_core.errors import FarthingError
 
 from farthing_router.judging.opinions import Opinion
+from farthing_router.judging.structures import NOTHING, Asked
 from farthing_router.pricing.price_book import Prices
 from farthing_router.pricing.tokens import Tokens
 from farthing_router.routing.routes import Candidate, Role, Route
@@ -120,6 +121,8 @@ class Errand:
     shadow_of: str = ""
     session: str = ""
     served: Served | None = None
+    asked: Asked = NOTHING
+    tried: set[str] = field(default_factory=set)
     failures: list[Attempt] = field(default_factory=list)
     bought: list[Bought] = field(default_factory=list)
     may_be_billed: bool = False
