@@ -125,14 +125,16 @@ def _is_python(code: str) -> bool:
 
 def _fits(schema: Any) -> Fits | None:
     """What says whether a value fits a schema; None where the schema is none, too large, or one that refers to elsewhere."""
-    if not isinstance(schema, dict) or not schema or len(orjson.dumps(schema)) > _SCHEMA_CHARACTERS_MAX:
+    if not isinstance(schema, dict) or not schema:
         return None
     import jsonschema_rs
 
     try:
+        if len(orjson.dumps(schema)) > _SCHEMA_CHARACTERS_MAX:
+            return None
         # Nothing is fetched, and patterns are matched in linear time, whatever a schema says.
         validator = jsonschema_rs.validator_for(schema, offline=True, pattern_options=jsonschema_rs.RegexOptions())
-    except (ValueError, jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError):
+    except (ValueError, orjson.JSONEncodeError, jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError):
         return None
     return lambda value: bool(validator.is_valid(value))
 

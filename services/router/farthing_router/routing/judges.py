@@ -14,7 +14,7 @@ import numpy as np
 from farthing_router.calibration.answers import BoughtAnswer
 from farthing_router.calibration.forest import Floats
 from farthing_router.calibration.policy import Decision, FittedPolicy
-from farthing_router.judging.opinions import Judged, Opinion, fault_of, judge
+from farthing_router.judging.opinions import Judged, Opinion, fault_of, judge, structure_of
 from farthing_router.routing.errands import Bought, Errand
 from farthing_router.routing.ports import Calibrations
 from farthing_router.routing.routes import Candidate, Role
@@ -90,8 +90,11 @@ class Untrained:
         left = [each for each in self._later if each.model not in errand.tried]
         if not self._judges:
             return Ruling(last=left)
+        alone = [structure_of(judged(each, errand)) for each in errand.bought]
+        # What is no answer agrees and disagrees with nobody.
+        answers = [each for each, form in zip(errand.bought, alone, strict=True) if form.confidence >= 0.5]
         for bought in errand.bought:
-            others = [other.answer.content for other in errand.bought if other is not bought]
+            others = [other.answer.content for other in answers if other is not bought]
             bought.opinion = judge(judged(bought, errand), others)
         enough = [each for each in errand.bought if _confidence(each) >= errand.route.accept_confidence]
         if enough:
