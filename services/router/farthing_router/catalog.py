@@ -25,6 +25,8 @@ from farthing_router.routing.rules import Rule
 
 AUTO_MODEL = "farthing/auto"
 AUTO_MODELS = frozenset({"", AUTO_MODEL})
+# What of a model a provider's listing may fill in.
+_LISTED = frozenset({"context_window_tokens", "output_tokens_max", "capabilities"})
 
 
 class ModelUnknown(FarthingError):
@@ -88,6 +90,7 @@ class RoutingEntry(_Section):
     output_tokens_default: int = Field(default=1024, gt=0, le=1_000_000)
     unknown_price: Literal["error", "upper_bound"] = "error"
     content_filter: Literal["stop", "fallback"] = "stop"
+    detect_capabilities: bool = True
     rules: tuple[RuleEntry, ...] = Field(default=(), max_length=RULES_MAX)
 
 
@@ -117,6 +120,7 @@ class Model:
     deployments: tuple[Deployment, ...]
     output_tokens_max_by_task: Mapping[str, int]
     hedge: HedgeEntry | None = None
+    left_out: frozenset[str] = frozenset()
 
     def output_limit(self, task: str) -> int:
         """How many tokens an answer may have for a task."""
@@ -140,7 +144,7 @@ class Catalog:
     `content_filter` says whether somebody else is asked where a provider's filter refuses a request.
     """
 
-    models: Mapping[str, Model]
+    models: dict[str, Model]
     baseline_model: str
     tiers: tuple[str, ...]
     cascades: tuple[tuple[str, Cascade], ...]
@@ -148,6 +152,7 @@ class Catalog:
     output_tokens_default: int
     unknown_price: str
     content_filter: str = "stop"
+    detect_capabilities: bool = True
     rules: tuple[Rule, ...] = ()
 
     def model(self, name: str) -> Model:
@@ -156,6 +161,10 @@ class Catalog:
         if found is None:
             raise ModelUnknown(model=name)
         return found
+
+    def correct(self, model: Model) -> None:
+        """Takes a model in the place of the one of its name: its provider has told what farthing.yaml leaves out."""
+        self.models[model.name] = model
 
     def cascade(self, task: str) -> Cascade | None:
         """The first cascade for a task; None where none is written."""
@@ -197,6 +206,7 @@ def parse_catalog(config: Mapping[str, Any], *, key_of: KeyOf, list_price: ListP
         output_tokens_default=routing.output_tokens_default,
         unknown_price=routing.unknown_price,
         content_filter=routing.content_filter,
+        detect_capabilities=routing.detect_capabilities,
         rules=tuple(entry.rule(number=number) for number, entry in enumerate(routing.rules)),
     )
 
@@ -209,7 +219,8 @@ def _model(name: str, entry: ModelEntry, sections: _Sections, *, key_of: KeyOf, 
     if bool(entry.provider) == bool(entry.deployments):
         raise FieldInvalid(field=f"models.{name}.provider", problem="give either a provider or deployments")
     stated = entry.price.price(field=f"models.{name}.price") if entry.price is not None else None
-    usual = Usual(name, entry.upstream_model, entry.capabilities, entry.context_window_tokens, stated)
+    left_out = _LISTED - entry.model_fields_set
+    usual = Usual(name, entry.upstream_model, entry.capabilities, entry.context_window_tokens, stated, left_out)
     entries = _entries(name, entry)
     places = tuple(
         deployment(each, usual, at=at, providers=sections.providers, key_of=key_of, list_price=list_price)
@@ -231,6 +242,7 @@ def _model(name: str, entry: ModelEntry, sections: _Sections, *, key_of: KeyOf, 
         deployments=places,
         output_tokens_max_by_task={task: each.output_tokens_max for task, each in entry.tasks.items()},
         hedge=entry.hedge,
+        left_out=left_out,
     )
 
 

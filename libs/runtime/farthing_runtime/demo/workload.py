@@ -113,6 +113,7 @@ def _config(folder: Path, recordings: Recordings, strong: str) -> str:
         "routing:",
         f'  baseline_model: "{strong}"',
         "  output_tokens_default: 8192",
+        "  detect_capabilities: false",
         "  cascades:",
         f'    - {{steps: ["{pair[0]}", "{strong}"], agreement: ["{pair[0]}", "{pair[1]}"], accept_confidence: 0.9}}',
         "policy: {version: recorded-answers}",

@@ -69,6 +69,8 @@ class Deployment:
     """Where a model runs, and who sells it there. `stated` is the price that farthing.yaml gives, `listed` its place on a price list.
 
     `hosted`: somebody bills for it. A stream may be silent for `first_token_timeout_s` before its first piece, then for `idle_timeout_s`.
+    `left_out` names what farthing.yaml does not say and the provider's listing may; `listing` is "listed", "not listed", or empty where
+    the provider lists nothing or was not asked.
     """
 
     name: str
@@ -91,6 +93,8 @@ class Deployment:
     rpm: int = 0
     tpm: int = 0
     concurrency_max: int = 0
+    left_out: frozenset[str] = frozenset()
+    listing: str = ""
 
     @property
     def batch(self) -> bool:
@@ -107,6 +111,7 @@ class Usual:
     capabilities: tuple[Capability, ...]
     context_window_tokens: int
     stated: Price | None
+    left_out: frozenset[str] = frozenset()
 
 
 def deployment(
@@ -156,6 +161,7 @@ def deployment(
         rpm=entry.rpm,
         tpm=entry.tpm,
         concurrency_max=entry.concurrency_max,
+        left_out=usual.left_out - entry.model_fields_set,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from random import Random
 from typing import Any
 
@@ -21,12 +21,15 @@ from farthing_router.upstreams.any_llm import AnyLlm
 from farthing_router.upstreams.batch_calls import BATCH_TIER, BatchApi, BatchStore, WrittenBatch, WrittenCall
 from farthing_router.upstreams.batch_runs import Office
 from farthing_router.upstreams.batches import Batches
+from farthing_router.upstreams.detecting import Detection
 from farthing_router.upstreams.dispatching import FORMATS, Upstreams
 from farthing_router.upstreams.exchange import HttpApi, HttpUpstream
+from farthing_router.upstreams.listings import Listings
 from farthing_router.upstreams.openai_batch import OpenAIBatches
 from farthing_router.upstreams.payloads import Reported
 
 _BYTES_PER_TOKEN = 4
+_DETECTED_AGAIN_S = 3600.0
 _log = structlog.get_logger()
 
 
@@ -45,7 +48,10 @@ async def open_upstreams(
     batches = Batches(apis, office=office, new_id=new_id, find=lambda model, name: find_batch(book.catalog, model, name))
     wires: dict[str, Upstream] = {name: HttpUpstream(session, spoken) for name, spoken in FORMATS.items()}
     wires["any_llm"] = AnyLlm()
-    async with batches.running():
+    async with batches.running(), AsyncExitStack() as stack:
+        if book.catalog.detect_capabilities:
+            detection = Detection(book.catalog, listing_of=Listings(api).of)
+            await stack.enter_async_context(detection.running(interval_s=_DETECTED_AGAIN_S))
         yield Upstreams(wires, batches=batches)
 
 
