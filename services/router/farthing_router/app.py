@@ -24,6 +24,7 @@ from farthing_router.catalog import Catalog, parse_catalog
 from farthing_router.deployments.declared import ListPrice
 from farthing_router.edge import fit_worker, messages
 from farthing_router.edge.calibrations import CalibrationRpcs
+from farthing_router.edge.experimenting import Experimenting
 from farthing_router.edge.learning import LearningRpcs
 from farthing_router.edge.prices import PriceRpcs
 from farthing_router.edge.recording import Recording
@@ -70,24 +71,26 @@ async def app(settings: Settings, mesh: Mesh) -> AppIterator:
         )
         rules = RuleBook(catalog=catalog, store=PostgresRules(pool, limits=RULE_LIMITS), clock=clock, new_id=random_uuid)
         caller = Caller(catalog=catalog, upstream=upstream, lengths=lengths, clock=clock, rng=Random())
+        calibrations = PostgresCalibrations(pool, calibrations_max=CALIBRATIONS_MAX)
+        experimenting = Experimenting(pool, catalog=catalog, calibrations=calibrations, clock=clock, new_id=random_uuid)
         recording = Recording(pool, settings, clock=clock, new_id=random_uuid)
         learner = Learner(
             store=PostgresOutcomes(pool),
             clock=clock,
             pace=_learning_pace(settings),
             prompt_of=messages.prompt_text,
-            listeners=recording.listeners,
+            listeners=(*recording.listeners, *experimenting.listeners),
         )
-        calibrations = PostgresCalibrations(pool, calibrations_max=CALIBRATIONS_MAX)
         active = ActiveCalibrations(calibrations)
         judges = Judges(active, prompt_of=messages.prompt_text)
-        cascade = Cascade(caller, judges=judges, observers=(*recording.observers, learner.recorder))
+        cascade = Cascade(caller, judges=judges, observers=(*recording.observers, learner.recorder, *experimenting.observers))
         planner, timeout_s = Planner(catalog, lengths), settings.generate_timeout_s
         servicer = RouterServicer(  # type: ignore[abstract]
             RouteRpcs(book=book, planner=planner, cascade=cascade, clock=clock, generate_timeout_s=timeout_s),
             PriceRpcs(book=book, clock=clock, new_id=random_uuid),
             *recording.rpcs(),
             RuleRpcs(rules),
+            experimenting.rpcs(),
             LearningRpcs(feedback=learner.feedback, fitted=learner.fitted, reports=learner.reports, clock=clock),
             CalibrationRpcs(
                 store=calibrations, active=active, fits=_fits(settings), book=book, clock=clock, new_id=random_uuid
@@ -105,6 +108,7 @@ async def app(settings: Settings, mesh: Mesh) -> AppIterator:
             watching(rules.watched, active.watched, interval_s=settings.refresh_s),
             recording.running(),
             learner.running(),
+            experimenting.running(fitted=learner.fitted, interval_s=settings.refresh_s),
         ):
             learner.suppose(book.prices().cheap_to_dear())
             yield Registration((binding,))

@@ -12,6 +12,7 @@ from farthing_router.calibration.kept import CalibrationsFull, CalibrationUnknow
 from farthing_router.calibration.policy import PolicyUnreadable
 from farthing_router.catalog import ModelUnknown
 from farthing_router.edge.calibrations import ModelGone
+from farthing_router.experiments.terms import ExperimentOverlaps, ExperimentsFull, ExperimentUnknown
 from farthing_router.learning.outcomes import DecisionUnknown
 from farthing_router.pricing.prices import PriceUnknown
 from farthing_router.pricing.rates import RateMissing
@@ -30,6 +31,9 @@ STATUS_TABLE: StatusTable = {
     ContextTooLong: StatusRow(StatusCode.FAILED_PRECONDITION, "CONTEXT_TOO_LONG"),
     DataTooSmall: StatusRow(StatusCode.FAILED_PRECONDITION, "DATA_TOO_SMALL"),
     DecisionUnknown: StatusRow(StatusCode.NOT_FOUND, "DECISION_UNKNOWN"),
+    ExperimentOverlaps: StatusRow(StatusCode.FAILED_PRECONDITION, "EXPERIMENT_OVERLAPS"),
+    ExperimentUnknown: StatusRow(StatusCode.NOT_FOUND, "EXPERIMENT_UNKNOWN"),
+    ExperimentsFull: StatusRow(StatusCode.RESOURCE_EXHAUSTED, "EXPERIMENTS_FULL"),
     FitFailed: StatusRow(StatusCode.INTERNAL, "FIT_FAILED"),
     ModelGone: StatusRow(StatusCode.FAILED_PRECONDITION, "MODEL_UNKNOWN"),
     ModelMissing: StatusRow(StatusCode.FAILED_PRECONDITION, "MODEL_MISSING"),

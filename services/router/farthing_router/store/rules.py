@@ -117,13 +117,11 @@ def _body(rule: Rule) -> str:
 
 def _row(row: asyncpg.Record) -> RuleRow:
     body = orjson.loads(row["body"])
-    action = body["action"]
-    weights = None if action.get("weights") is None else _read(Weights, action["weights"])
     rule = Rule(
         rule_id=str(row["rule_id"]),
         scope=row["scope"],
         match=_read(Match, body["match"]),
-        action=_read(Action, {**action, "weights": weights}),
+        action=action_of(body["action"]),
         display_name=body["display_name"],
         priority=body["priority"],
         disabled=body["disabled"],
@@ -133,6 +131,13 @@ def _row(row: asyncpg.Record) -> RuleRow:
         created_number=row["created_number"] or row["number"],
     )
     return RuleRow(row["number"], row["organization"], rule)
+
+
+def action_of(given: dict[str, Any]) -> Action:
+    """An action as it was written down."""
+    weights = None if given.get("weights") is None else _read(Weights, given["weights"])
+    action: Action = _read(Action, {**given, "weights": weights})
+    return action
 
 
 def _read(kind: type[Any], given: dict[str, Any]) -> Any:

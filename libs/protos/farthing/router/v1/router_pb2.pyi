@@ -5249,7 +5249,9 @@ class ExperimentArm(_message.Message):
     as_usual: _builtins.bool
     """Whatever would have been done without the experiment."""
     share: _builtins.float
-    """Its share of the requests (of the sample for a shadow), 0 to 1. Those of an A/B experiment add up to at most 1; the rest takes no part."""
+    """Its share of the requests, 0 to 1. Those of an A/B experiment add up to at most 1; the rest takes no part. Of a shadow, the first arm
+    serves all and needs none; the others are asked beside on theirs. A canary has canary_shares instead.
+    """
     @_builtins.property
     def action(self) -> Global___RuleAction:
         """A rule's action, as if a rule had matched."""
@@ -5312,7 +5314,9 @@ class ArmResult(_message.Message):
 
     @_builtins.property
     def difference(self) -> Global___Expected:
-        """The difference of the metric to the first arm, with an interval that holds at every moment; absent on the first."""
+        """The difference of the metric to the first arm (as a share of the first's, for cost and latency), with an interval that holds at every
+        moment; absent on the first, and while nothing can be said. A canary's is that since its share last changed.
+        """
 
     def __init__(
         self,
@@ -5374,13 +5378,15 @@ class Experiment(_message.Message):
     metric: Global___ExperimentMetric.ValueType
     """What is compared."""
     harm_max: _builtins.float
-    """It stops itself when an arm is surely worse than the first by more than this: in quality or error rate (0 to 1), or as share of cost or latency. 0.02 when 0."""
+    """It stops itself when an arm is surely worse than the first by more than this: in quality or error rate (0 to 1), which are watched
+    whatever the metric is, or in the metric (as share of cost or latency). 0.02 when 0.
+    """
     confidence: _builtins.float
     """How sure, 0.5 to 0.999; 0.95 when 0."""
     requests_max: _builtins.int
-    """Ends after so many requests; 100,000 when 0."""
+    """Ends after so many requests; 100,000 when 0. A canary that serves everybody is not ended by it."""
     sticky: _builtins.str
-    """What requests stick to: "user" (the scope), "session" or "request"."""
+    """What requests stick to: "user" (the scope), "session" or "request". "user" when empty, "request" for a shadow."""
     state: Global___ExperimentState.ValueType
     """Under way, or how it ended. Set by the server."""
     state_reason: _builtins.str
@@ -5397,7 +5403,9 @@ class Experiment(_message.Message):
 
     @_builtins.property
     def canary_shares(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Shares of a canary's steps; 0.01, 0.05, 0.2, 0.5, 1 when empty."""
+        """Shares of a canary's steps, rising; 0.01, 0.05, 0.2, 0.5, 1 when empty. The next begins once harm is excluded, or 100 requests have
+        passed and nothing looks worse than it may; the last stays until the experiment is ended.
+        """
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
@@ -5590,7 +5598,7 @@ class ListExperimentsResponse(_message.Message):
     """For the next page; empty on the last."""
     @_builtins.property
     def experiments(self) -> _containers.RepeatedCompositeFieldContainer[Global___Experiment]:
-        """The experiments, newest first."""
+        """The experiments, newest first, without their results."""
 
     def __init__(
         self,
