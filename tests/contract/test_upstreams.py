@@ -218,6 +218,8 @@ async def test_how_long_to_wait_and_what_is_left_come_with_a_refusal(stage: Stag
     assert error.retry_after_s == 7.0
     assert error.limits is not None
     assert error.limits.requests_remaining == 59
+    if stage.name == "anthropic":
+        assert error.message == "429: slow down (request req_1)"
     bare, _ = await stage.failure(stage.call("error-429"), streaming=False)
     assert (bare.retry_after_s, bare.limits) == (None, None)
 

@@ -29,6 +29,9 @@ def chat_completion(response: Any, *, created: int, receipt: Any) -> bytes:
     if response.extra_json:
         more = orjson.loads(response.extra_json)
         choice["logprobs"] = more.pop("logprobs", None)
+        for aside in more.pop("choices", None) or ():
+            if "message" not in aside:  # what the provider says beside its one answer
+                choice |= {name: value for name, value in aside.items() if name not in choice}
         body = {**more, **body}
     if receipt is not None:
         body["farthing"] = {"receipt": receipt}
@@ -66,11 +69,12 @@ class Chunks:
         if not extra_json:
             return opening + self._event(model, b'{"content":%s}' % orjson.dumps(content), b"null")
         delta = orjson.loads(extra_json)
+        logprobs = orjson.dumps(delta.pop("logprobs", None))
         for position, call in enumerate(delta.get("tool_calls") or ()):
             call.setdefault("index", position)
         if content:
             delta["content"] = content
-        return opening + self._event(model, orjson.dumps(delta), b"null")
+        return opening + self._event(model, orjson.dumps(delta), b"null", logprobs=logprobs)
 
     def end(self, response: Any, *, receipt: Any) -> bytes:
         """The finish reason, usage and receipt where they are wanted, and the end marker."""
@@ -88,11 +92,12 @@ class Chunks:
         events.append(b"data: [DONE]\n\n")
         return b"".join(events)
 
-    def _event(self, model: str, delta: bytes, finish_reason: bytes) -> bytes:
-        return b'%s%s,"choices":[{"index":0,"delta":%s,"logprobs":null,"finish_reason":%s%s' % (
+    def _event(self, model: str, delta: bytes, finish_reason: bytes, *, logprobs: bytes = b"null") -> bytes:
+        return b'%s%s,"choices":[{"index":0,"delta":%s,"logprobs":%s,"finish_reason":%s%s' % (
             self._head,
             orjson.dumps(model),
             delta,
+            logprobs,
             finish_reason,
             self._tail,
         )

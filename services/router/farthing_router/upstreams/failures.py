@@ -18,6 +18,8 @@ from farthing_router.upstreams.limits import RateLimits, read_limits, retry_afte
 
 _CHARACTERS_MAX = 300
 NO_REASON = "no reason given"
+# What a provider's support asks for.
+_REQUEST_IDS = ("request-id", "apim-request-id", "x-request-id")
 
 
 class FailureKind(StrEnum):
@@ -169,6 +171,9 @@ def refusal(
     """What a response that is no answer means. `bills_refusals`: the provider charges for reading a prompt that it then refuses."""
     error = parsed(body)
     what = short(error)
+    named = next((headers[name] for name in _REQUEST_IDS if name in headers), "")
+    if named.isascii() and named.isprintable() and 0 < len(named) <= _CHARACTERS_MAX:
+        what = f"{what} (request {named})"
     kind = _kind(status, error)
     if kind is None:
         return UpstreamRejected(provider=provider, status=status, what=what)
@@ -252,20 +257,14 @@ def _names_a_field(error: Any) -> bool:
 
 
 def _kind_said(error: Any) -> FailureKind | None:
-    """What an error says of itself, by its codes first, then by its words."""
-    if isinstance(error, dict):
-        inner = error.get("innererror") or error.get("metadata")
-        for place in (error, inner if isinstance(inner, dict) else {}):
-            for name in ("code", "type", "status", "error_type"):
-                value = place.get(name)
-                if isinstance(value, str) and (kind := _CODES.get(value.lower())) is not None:
-                    return kind
-                if (
-                    name == "code"
-                    and isinstance(value, int)
-                    and value >= 400
-                    and (kind := _KIND_BY_STATUS.get(value)) is not None
-                ):
-                    return kind
+    """What an error says of itself: by its codes first, then by its words, then by the status that it repeats."""
+    said = error if isinstance(error, dict) else {}
+    inner = said.get("innererror") or said.get("metadata")
+    for place in (said, inner if isinstance(inner, dict) else {}):
+        for name in ("code", "type", "status", "error_type"):
+            value = place.get(name)
+            if isinstance(value, str) and (kind := _CODES.get(value.lower())) is not None:
+                return kind
     text = short(error)
-    return next((kind for words, kind in _WORDS if words.search(text)), None)
+    by_words = next((kind for words, kind in _WORDS if words.search(text)), None)
+    return by_words or (_KIND_BY_STATUS.get(said["code"]) if isinstance(said.get("code"), int) else None)
