@@ -188,8 +188,8 @@ async def test_nobody_sees_another_organisations_decisions(store: DecisionStore)
     for filters in ({}, {"request_id": twin.request_id}, {"model": "large"}, {"task": "chat"}, {"experiment_id": "e1"}):
         assert [each.organization for each in await store.find(asked(**filters))] == ["acme"]
     assert [each.decisions for each in await store.summarize(summary("task"))] == [1]
-    assert await store.rate([Rating("globex", twin.request_id, 0.5)]) == 0
-    assert await store.rate([Rating("acme", twin.request_id, 0.5)]) == 1
+    assert await store.rate([stranger := Rating("globex", twin.request_id, 0.5)]) == [stranger]
+    assert not await store.rate([Rating("acme", twin.request_id, 0.5)])
     (other,) = await store.summarize(summary(organization="acme2"))
     assert other.quality_answers == 0
 
@@ -218,10 +218,11 @@ async def test_a_rating_replaces_the_one_before_in_the_row_and_in_the_sums(store
     one, two = decision(), decision(quality=0.75)
     await store.write(placed(one, two))
     assert (await quality_of(store)).quality_sum == 0.75
-    assert await store.rate([]) == 0
-    assert await store.rate([Rating("acme", one.request_id, 0.25), Rating("acme", str(uuid.uuid4()), 1.0)]) == 1
-    assert await store.rate([Rating("acme", one.request_id, 0.1), Rating("acme", one.request_id, 0.5)]) == 1
-    assert await store.rate([Rating("acme", two.request_id, 1.0)]) == 1
+    assert not await store.rate([])
+    unknown = Rating("acme", str(uuid.uuid4()), 1.0)
+    assert await store.rate([Rating("acme", one.request_id, 0.25), unknown]) == [unknown]
+    assert not await store.rate([Rating("acme", one.request_id, 0.1), Rating("acme", one.request_id, 0.5)])
+    assert not await store.rate([Rating("acme", two.request_id, 1.0)])
     found = {each.decision_id: each.quality for each in await store.find(asked())}
     assert found == {one.decision_id: 0.5, two.decision_id: 1.0}
     total = await quality_of(store)
@@ -246,7 +247,7 @@ async def test_racing_ratings_leave_sums_that_say_what_the_rows_say(store: Decis
 async def test_only_served_answers_are_rated(store: DecisionStore) -> None:
     request_id = str(uuid.uuid4())
     await store.write(placed(decision(request_id=request_id, served_model=""), decision(request_id=request_id, shadow_of="x")))
-    assert await store.rate([Rating("acme", request_id, 1.0)]) == 0
+    assert len(await store.rate([Rating("acme", request_id, 1.0)])) == 1
 
 
 async def test_old_decisions_and_sums_go_a_bounded_number_at_a_time(store: DecisionStore) -> None:

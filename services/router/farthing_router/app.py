@@ -74,8 +74,9 @@ async def app(settings: Settings, mesh: Mesh) -> AppIterator:
         calibrations = PostgresCalibrations(pool, calibrations_max=CALIBRATIONS_MAX)
         experimenting = Experimenting(pool, catalog=catalog, calibrations=calibrations, clock=clock, new_id=random_uuid)
         recording = Recording(pool, settings, clock=clock, new_id=random_uuid)
+        outcomes = PostgresOutcomes(pool)
         learner = Learner(
-            store=PostgresOutcomes(pool),
+            store=outcomes,
             clock=clock,
             pace=_learning_pace(settings),
             prompt_of=messages.prompt_text,
@@ -89,6 +90,7 @@ async def app(settings: Settings, mesh: Mesh) -> AppIterator:
             RouteRpcs(book=book, planner=planner, cascade=cascade, clock=clock, generate_timeout_s=timeout_s),
             PriceRpcs(book=book, clock=clock, new_id=random_uuid),
             *recording.rpcs(),
+            recording.analyses(days=outcomes.days, curves=active, book=book),
             RuleRpcs(rules),
             experimenting.rpcs(),
             LearningRpcs(feedback=learner.feedback, fitted=learner.fitted, reports=learner.reports, clock=clock),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -133,12 +133,16 @@ class Kept:
         self.away = False
         self.rows: dict[str, Decision] = {}
         self.ratings: list[Rating] = []
+        self.meanwhile: list[Callable[[], None]] = []
 
-    async def rate(self, ratings: Sequence[Rating]) -> int:
+    async def rate(self, ratings: Sequence[Rating]) -> Sequence[Rating]:
         if self.away:
             raise StoreUnavailable(problem="away")
+        if self.meanwhile:
+            self.meanwhile.pop()()
+        known = {(row.organization, row.request_id) for row in self.rows.values()}
         self.ratings += ratings
-        return len(ratings)
+        return [each for each in ratings if (each.organization, each.request_id) not in known]
 
     async def write(self, decisions: Sequence[tuple[Decision, Labelled]]) -> None:
         if any(decision.task == "poison" for decision, _ in decisions):
@@ -185,7 +189,28 @@ async def test_a_rating_goes_with_its_decision_where_that_still_waits_and_after_
     log.rated("acme", ID, "large", 1.0)
     store.away = False
     assert await log.flush()
-    assert {(each.organization, each.quality) for each in store.ratings} == {("acme", 1.0), ("globex", 0.5)}
+    assert [(each.organization, each.quality) for each in store.ratings] == [("acme", 1.0), ("globex", 0.5)]
+    # Whom nobody knows may be about to be written down by another replica: asked for once more, and then no longer.
+    assert await log.flush()
+    assert await log.flush()
+    assert [each.organization for each in store.ratings] == ["acme", "globex", "globex"]
+
+
+async def test_a_rating_of_a_decision_that_comes_while_others_are_rated_is_not_lost() -> None:
+    store = Kept()
+    log = log_on(store)
+    log.ended(errand(), finished(), None)
+    assert await log.flush()
+
+    def another() -> None:
+        log.ended(errand(request_id="another"), finished(), None)
+        log.rated("acme", "another", "large", 0.5)
+
+    store.meanwhile.append(another)
+    log.rated("acme", ID, "large", 0.25)
+    assert await log.flush()
+    assert await log.flush()
+    assert {each.request_id: each.quality for each in store.rows.values()} == {ID: None, "another": 0.5}
 
 
 async def test_a_batch_that_cannot_be_written_does_not_hold_up_the_others() -> None:

@@ -47,6 +47,7 @@ class DecisionLog:
         self._waiting: deque[Decision] = deque()
         self._sending: list[tuple[Decision, Labelled]] = []
         self._ratings: dict[tuple[str, str], float] = {}
+        self._again: dict[tuple[str, str], float] = {}
         self.dropped = 0
 
     def ended(self, errand: Errand, finished: Finished | None, error: BaseException | None) -> None:
@@ -84,18 +85,23 @@ class DecisionLog:
         return True
 
     async def _write_ratings(self) -> bool:
-        while self._ratings:
-            keys = list(islice(self._ratings, self._terms.batch_max))
-            batch = [Rating(*key, self._ratings.pop(key)) for key in keys]
+        # All that is due now is of decisions that are written; what comes while this waits may be of one that is not.
+        due, again, self._ratings, self._again = self._ratings, self._again, {}, {}
+        while due or again:
+            batch = dict(islice((again or due).items(), self._terms.batch_max))
             try:
-                await self._store.rate(batch)
+                missing = await self._store.rate([Rating(*key, quality) for key, quality in batch.items()])
             except StoreUnavailable:
-                # What was said since counts for more.
-                self._ratings = {(each.organization, each.request_id): each.quality for each in batch} | self._ratings
+                self._ratings, self._again = due | self._ratings, again
                 return False
             except Exception as error:  # as above
+                missing = ()
                 self.dropped += len(batch)
                 _log.error("ratings could not be written", count=len(batch), error=type(error).__name__)
+            if not again:  # another replica may be about to write the decision: asked for once more
+                self._again |= {(each.organization, each.request_id): each.quality for each in missing}
+            for key in batch:
+                (again or due).pop(key)
         return True
 
     @asynccontextmanager

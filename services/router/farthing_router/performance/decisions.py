@@ -203,8 +203,8 @@ class DecisionStore(Protocol):
         """Decisions, newest first."""
         ...
 
-    async def rate(self, ratings: Sequence[Rating]) -> int:
-        """Rates served answers, one rating a request; says how many were found. A request without a decision is passed over."""
+    async def rate(self, ratings: Sequence[Rating]) -> Sequence[Rating]:
+        """Rates served answers; gives back the ratings of requests that no decision is known of."""
         ...
 
     async def summarize(self, asked: SummaryAsked) -> list[DecisionSums]:

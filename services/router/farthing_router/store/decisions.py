@@ -90,7 +90,7 @@ _RATE = """
         FROM unnest($1::text[], $2::uuid[], $3::float8[]) WITH ORDINALITY AS each (organization, request_id, quality, number)
         ORDER BY organization, request_id, number DESC
     ), found AS (
-        SELECT d.organization, d.decided_at, d.decision_id, d.place, d.quality AS before, given.quality
+        SELECT d.organization, d.request_id, d.decided_at, d.decision_id, d.place, d.quality AS before, given.quality
         FROM decisions d JOIN given USING (organization, request_id)
         WHERE d.served_model <> '' AND d.shadow_of = ''
         ORDER BY d.organization, d.decided_at, d.decision_id FOR UPDATE OF d
@@ -112,7 +112,7 @@ _RATE = """
         FROM changed c JOIN locked USING (organization, at, place)
         WHERE (s.organization, s.at, s.place) = (c.organization, c.at, c.place)
     )
-    SELECT count(*) FROM rated
+    SELECT organization, request_id::text FROM rated
 """
 _SUMMARIZE = """
     SELECT {step} AS step, {labels} {sums} FROM decision_sums
@@ -145,11 +145,14 @@ class PostgresDecisions:
             await connection.execute("SET LOCAL plan_cache_mode = force_custom_plan")
             return [_decision(row) for row in await connection.fetch(statement, *values)]
 
-    async def rate(self, ratings: Sequence[Rating]) -> int:
+    async def rate(self, ratings: Sequence[Rating]) -> Sequence[Rating]:
         """Rates answers, in one statement."""
+        if not ratings:
+            return ()
         columns = zip(*((each.organization, each.request_id, each.quality) for each in ratings), strict=True)
         async with connected(self._pool) as connection:
-            return int(await connection.fetchval(_RATE, *columns)) if ratings else 0
+            found = {tuple(row) for row in await connection.fetch(_RATE, *columns)}
+        return [each for each in ratings if (each.organization, each.request_id) not in found]
 
     async def summarize(self, asked: SummaryAsked) -> list[DecisionSums]:
         """Sums of decisions."""

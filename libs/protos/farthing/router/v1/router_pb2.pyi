@@ -4097,7 +4097,7 @@ class AnalyzeCostQualityRequest(_message.Message):
     START_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
     scope: _builtins.str
-    """Of this scope and all below."""
+    """Of this scope and all below; policies only of a whole organisation."""
     task: _builtins.str
     """Of this task only."""
     @_builtins.property
@@ -4396,7 +4396,7 @@ class AnalyzeDiversificationRequest(_message.Message):
     START_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
     scope: _builtins.str
-    """Of this scope and all below."""
+    """Whose: a longer scope counts as its organisation."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """From this moment; 30 days before end_time when absent."""
