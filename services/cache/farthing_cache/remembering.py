@@ -12,7 +12,7 @@ from farthing_core.errors import FarthingError
 from farthing_runtime.batching import Batcher
 
 from farthing_cache.canonical import Address
-from farthing_cache.embedding import Embedder
+from farthing_cache.embedding import Embedder, Vector
 from farthing_cache.store import Counts, EntryStore, Filter, Hot, HotEntries, Neighbour, Seen, Stored, Wanted
 from farthing_cache.verifying import normalised, verify
 
@@ -26,13 +26,16 @@ class FilterEmpty(FarthingError):
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a look-up found: "exact", "semantic" or "miss", why, and the payload of the entry that is served."""
+    """What a look-up found: "exact", "semantic" or "miss", why, and the payload of the entry that is served. `vector` is that of the question
+    on a miss, where it was computed: others may use it, too.
+    """
 
     outcome: str
     reason: str
     payload: bytes | None = None
     entry_key: bytes = b""
     similarity: float | None = None
+    vector: Vector | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +110,7 @@ class AnswerCache:
             if verdict.same:
                 return Found("semantic", verdict.reason, neighbour.payload, neighbour.key, similarity)
             why = verdict.reason
-        return Found("miss", why, similarity=best if near else None)
+        return Found("miss", why, similarity=best if near else None, vector=vector)
 
     async def remember(self, address: Address, stored: Stored, *, ttl_s: int, semantic: bool) -> None:
         """Keeps an answer. Raises StoreUnavailable."""

@@ -128,6 +128,8 @@ def _found(found: Found, where: Address) -> Any:
     )
     if found.payload is not None:
         answer.entry.ParseFromString(found.payload)
+    if found.vector is not None:
+        answer.embedding = found.vector.astype("<f2").tobytes()
     return answer
 
 

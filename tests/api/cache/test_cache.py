@@ -6,6 +6,7 @@ import asyncio
 import copy
 from typing import Any
 
+import numpy as np
 import pytest
 from farthing.cache.v1 import cache_pb2, cache_pb2_grpc
 from farthing.chat.v1 import chat_pb2
@@ -50,6 +51,19 @@ async def test_an_answer_comes_back_whole(api: Any) -> None:
         found = await look_up(stub, request())
         assert found.outcome == HIT_EXACT
         assert (found.entry.answer, found.entry.usage, list(found.entry.tags)) == (answer, usage, ["faq"])
+
+
+async def test_a_miss_hands_on_the_embedding_where_one_was_computed_anyway(api: Any) -> None:
+    async with api("cache") as channel_of:
+        stub = stub_of(channel_of)
+        assert (await look_up(stub, request())).embedding == b""  # nothing to compare with, so nothing was computed
+        await store(stub, request())
+        missed = await look_up(stub, request("Where do bears sleep in winter?"))
+        assert missed.outcome == MISS
+        vector = np.frombuffer(missed.embedding, dtype="<f2").astype(float)
+        assert len(vector) == 384
+        assert np.linalg.norm(vector) == pytest.approx(1.0, abs=0.01)
+        assert (await look_up(stub, request())).embedding == b""
 
 
 def variations() -> dict[str, Any]:
