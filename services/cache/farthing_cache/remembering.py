@@ -26,8 +26,8 @@ class FilterEmpty(FarthingError):
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a look-up found: "exact", "semantic" or "miss", why, and the payload of the entry that is served. `vector` is that of the question
-    on a miss, where it was computed: others may use it, too.
+    """What a look-up found: "exact", "semantic" or "miss", why, and the payload of the entry that is served. `vector` is that of the
+    question on a miss, where it was computed: others may use it, too.
     """
 
     outcome: str

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import cache
 from random import Random
@@ -17,13 +16,10 @@ from farthing_runtime.postgres import open_pool
 from farthing_runtime.registration import AppIterator, Mesh, Registration, ServiceBinding
 from farthing_runtime.settings import SettingsInvalid
 
-from farthing_router.calibration.fits import FitLimits, Fits
-from farthing_router.calibration.in_force import ActiveCalibrations
-from farthing_router.calibration.kept import CALIBRATIONS_MAX
 from farthing_router.catalog import Catalog, parse_catalog
 from farthing_router.deployments.declared import ListPrice
-from farthing_router.edge import fit_worker, messages
-from farthing_router.edge.calibrations import CalibrationRpcs
+from farthing_router.edge import messages
+from farthing_router.edge.calibrating import Calibrating
 from farthing_router.edge.experimenting import Experimenting
 from farthing_router.edge.learning import LearningRpcs
 from farthing_router.edge.prices import PriceRpcs
@@ -36,7 +32,6 @@ from farthing_router.pricing.price_book import ROWS_MAX, PriceBook
 from farthing_router.refreshing import watching
 from farthing_router.routing.calling import Caller
 from farthing_router.routing.cascade import Cascade
-from farthing_router.routing.judges import Judges
 from farthing_router.routing.lengths import OutputLengths
 from farthing_router.routing.planning import Planner
 from farthing_router.routing.rule_book import RULE_LIMITS, RuleBook
@@ -45,7 +40,6 @@ from farthing_router.servicer import RouterServicer
 from farthing_router.settings import Settings, key_in_environment
 from farthing_router.status import STATUS_TABLE
 from farthing_router.store.batches import PostgresBatches
-from farthing_router.store.calibrations import PostgresCalibrations
 from farthing_router.store.outcomes import PostgresOutcomes
 from farthing_router.store.postgres import PostgresPrices
 from farthing_router.store.rules import PostgresRules
@@ -71,8 +65,8 @@ async def app(settings: Settings, mesh: Mesh) -> AppIterator:
         )
         rules = RuleBook(catalog=catalog, store=PostgresRules(pool, limits=RULE_LIMITS), clock=clock, new_id=random_uuid)
         caller = Caller(catalog=catalog, upstream=upstream, lengths=lengths, clock=clock, rng=Random())
-        calibrations = PostgresCalibrations(pool, calibrations_max=CALIBRATIONS_MAX)
-        experimenting = Experimenting(pool, catalog=catalog, calibrations=calibrations, clock=clock, new_id=random_uuid)
+        calibrating = Calibrating(pool, settings, book=book, clock=clock, new_id=random_uuid)
+        experimenting = Experimenting(pool, catalog=catalog, calibrations=calibrating.store, clock=clock, new_id=random_uuid)
         recording = Recording(pool, settings, clock=clock, new_id=random_uuid)
         outcomes = PostgresOutcomes(pool)
         learner = Learner(
@@ -82,21 +76,18 @@ async def app(settings: Settings, mesh: Mesh) -> AppIterator:
             prompt_of=messages.prompt_text,
             listeners=(*recording.listeners, *experimenting.listeners),
         )
-        active = ActiveCalibrations(calibrations)
-        judges = Judges(active, prompt_of=messages.prompt_text)
-        cascade = Cascade(caller, judges=judges, observers=(*recording.observers, learner.recorder, *experimenting.observers))
+        observers = (*recording.observers, learner.recorder, *experimenting.observers, calibrating.checks)
+        cascade = Cascade(caller, judges=calibrating.judges, observers=observers, before=calibrating.checks.before)
         planner, timeout_s = Planner(catalog, lengths), settings.generate_timeout_s
         servicer = RouterServicer(  # type: ignore[abstract]
             RouteRpcs(book=book, planner=planner, cascade=cascade, clock=clock, generate_timeout_s=timeout_s),
             PriceRpcs(book=book, clock=clock, new_id=random_uuid),
             *recording.rpcs(),
-            recording.analyses(days=outcomes.days, curves=active, book=book),
+            recording.analyses(days=outcomes.days, curves=calibrating.active, book=book),
             RuleRpcs(rules),
             experimenting.rpcs(),
             LearningRpcs(feedback=learner.feedback, fitted=learner.fitted, reports=learner.reports, clock=clock),
-            CalibrationRpcs(
-                store=calibrations, active=active, fits=_fits(settings), book=book, clock=clock, new_id=random_uuid
-            ),
+            calibrating.rpcs,
         )
         binding = ServiceBinding(
             name="farthing.router.v1.RouterService",
@@ -107,8 +98,9 @@ async def app(settings: Settings, mesh: Mesh) -> AppIterator:
         )
         async with (
             watching(book.watched, interval_s=settings.prices_refresh_s),
-            watching(rules.watched, active.watched, interval_s=settings.refresh_s),
+            watching(rules.watched, interval_s=settings.refresh_s),
             recording.running(),
+            calibrating.running(),
             learner.running(),
             experimenting.running(fitted=learner.fitted, interval_s=settings.refresh_s),
         ):
@@ -118,11 +110,6 @@ async def app(settings: Settings, mesh: Mesh) -> AppIterator:
 
 def _learning_pace(settings: Settings) -> Pace:
     return Pace(settings.outcomes_write_s, settings.refresh_s, settings.scored_per_s, settings.outcomes_keep_days)
-
-
-def _fits(settings: Settings) -> Fits:
-    limits = FitLimits(settings.calibration_examples_max, settings.calibration_bytes_max)
-    return Fits((sys.executable, "-m", fit_worker.__name__), limits=limits)
 
 
 def lazy_list_prices() -> ListPrice:

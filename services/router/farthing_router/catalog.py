@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from farthing_core.errors import FarthingError, FieldInvalid
@@ -80,6 +80,14 @@ class CascadeEntry(_Section):
     calls_max: int = Field(default=6, ge=1, le=32)
 
 
+class DriftChecksEntry(_Section):
+    """How calibrations in force are checked: which share of requests, how many an hour at most, and what happens where one drifts."""
+
+    share: float = Field(default=0.01, ge=0, le=1)
+    per_hour_max: int = Field(default=60, ge=0, le=100_000)
+    on_drift: Literal["warn", "escalate"] = "warn"
+
+
 class RoutingEntry(_Section):
     """The `routing` section."""
 
@@ -92,6 +100,7 @@ class RoutingEntry(_Section):
     content_filter: Literal["stop", "fallback"] = "stop"
     detect_capabilities: bool = True
     rules: tuple[RuleEntry, ...] = Field(default=(), max_length=RULES_MAX)
+    drift_checks: DriftChecksEntry = DriftChecksEntry()
 
 
 class _Sections(_Section):
@@ -154,6 +163,7 @@ class Catalog:
     content_filter: str = "stop"
     detect_capabilities: bool = True
     rules: tuple[Rule, ...] = ()
+    drift_checks: DriftChecksEntry = field(default_factory=DriftChecksEntry)
 
     def model(self, name: str) -> Model:
         """A model; raises ModelUnknown."""
@@ -208,6 +218,7 @@ def parse_catalog(config: Mapping[str, Any], *, key_of: KeyOf, list_price: ListP
         content_filter=routing.content_filter,
         detect_capabilities=routing.detect_capabilities,
         rules=tuple(entry.rule(number=number) for number, entry in enumerate(routing.rules)),
+        drift_checks=routing.drift_checks,
     )
 
 

@@ -6,6 +6,7 @@ from farthing_core.money import AmountInvalid
 from farthing_runtime.status import StatusRow, StatusTable
 from grpc import StatusCode
 
+from farthing_router.calibration.checks import ShadowNeedless
 from farthing_router.calibration.fits import CalibrationBusy, FitFailed, TooManyExamples
 from farthing_router.calibration.fitting import DataTooSmall, ModelMissing, TargetUnreachable
 from farthing_router.calibration.kept import CalibrationsFull, CalibrationUnknown
@@ -46,6 +47,7 @@ STATUS_TABLE: StatusTable = {
     RequestIdReused: StatusRow(StatusCode.INVALID_ARGUMENT, "REQUEST_ID_REUSED"),
     RuleUnknown: StatusRow(StatusCode.NOT_FOUND, "RULE_UNKNOWN"),
     RulesFull: StatusRow(StatusCode.RESOURCE_EXHAUSTED, "RULES_FULL"),
+    ShadowNeedless: StatusRow(StatusCode.FAILED_PRECONDITION, "SHADOW_NEEDLESS"),
     StoreUnavailable: StatusRow(StatusCode.UNAVAILABLE, "STORE_UNAVAILABLE"),
     StreamBroken: StatusRow(StatusCode.UNAVAILABLE, "STREAM_BROKEN"),
     TargetUnreachable: StatusRow(StatusCode.FAILED_PRECONDITION, "TARGET_UNREACHABLE"),

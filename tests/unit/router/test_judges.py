@@ -14,7 +14,7 @@ from farthing_router.calibration.policy import FittedPolicy, Guarantee
 from farthing_router.judging.structures import asked
 from farthing_router.pricing.tokens import Tokens
 from farthing_router.routing.errands import Attempt, AttemptOutcome, Bought, Errand
-from farthing_router.routing.judges import ByPolicy, Judges, Untrained
+from farthing_router.routing.judges import ByPolicy, Judges, Untrained, as_read
 from farthing_router.routing.ports import InForce
 from farthing_router.routing.routes import Candidate, Role, Route
 from farthing_router.upstreams import UpstreamAnswer
@@ -84,17 +84,11 @@ def test_a_policy_serves_what_is_good_enough_and_says_what_a_dearer_answer_would
     judge = ByPolicy(one, policy, prompt=EASY)
     assert models(judge.opening()) == ["small", "other"]
     small, other = buy(one, "small", "The answer is 12"), buy(one, "other", "The answer is 12")
-    ruling, decision = judge.rule(), policy.decide(EASY, {"small": bought_as(small), "other": bought_as(other)})
+    ruling, decision = judge.rule(), policy.decide(EASY, {"small": as_read(small), "other": as_read(other)})
     assert ruling.served is {"small": small, "other": other}[str(decision.chosen)]
     assert ruling.served.opinion is not None
     assert (ruling.served.opinion.gain, ruling.served.opinion.confidence) == (decision.gain, decision.confidence)
     assert ruling.served.opinion.confidence > 0.8
-
-
-def bought_as(bought: Bought) -> Any:
-    from farthing_router.routing.judges import _as_read
-
-    return _as_read(bought)
 
 
 def test_a_policy_goes_on_to_the_strong_model_where_the_gain_is_worth_it(policy: FittedPolicy) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 
 import structlog
 from farthing_core.errors import FarthingError
 from farthing_core.scopes import parse_scope
 
+from farthing_router.calibration.drift import cautious_threshold
 from farthing_router.calibration.kept import Calibration, CalibrationStore, CalibrationUnknown, Report, State
 from farthing_router.calibration.policy import FittedPolicy, PolicyUnreadable
 from farthing_router.refreshing import Watched
@@ -32,12 +34,14 @@ class ActiveCalibrations:
         self._named: dict[_Key, InForce] = {}
         self._others: OrderedDict[_Key, InForce | None] = OrderedDict()
         self._missing: dict[_Key, None] = {}
+        self._cautious: dict[_Key, InForce] = {}
+        self._doubtful: set[_Key] = set()
         self.watched = Watched("calibrations", after=self._after, take=self._take)
 
     def in_force(self, scope: str, task: str) -> InForce | None:
         """The calibration of the longest scope that has one for this task, or for every task; None without any."""
         found = self._find(scope, task)
-        return self._named.get((found.made.organization, found.made.calibration_id)) if found is not None else None
+        return self.named(scope, found.made.calibration_id) if found is not None else None
 
     def named(self, scope: str, calibration_id: str) -> InForce | None:
         """One by its name, whether in force or not, within the organisation of the scope. One that is not in memory is None now, and
@@ -45,13 +49,36 @@ class ActiveCalibrations:
         key = (_organization(scope), calibration_id)
         found = self._named.get(key)
         if found is not None:
-            return found
+            return self._cautious.get(key, found)
         if key in self._others:
             self._others.move_to_end(key)
             return self._others[key]
         if len(self._missing) < _MISSING_MAX:
             self._missing[key] = None
         return None
+
+    def fitted(self, organization: str, calibration_id: str) -> FittedPolicy | None:
+        """The policy of a calibration in force, as it was fitted."""
+        found = self._named.get((organization, calibration_id))
+        return found.policy if found is not None else None
+
+    def doubt(self, organization: str, calibration_id: str, *, doubtful: bool, escalates: bool) -> None:
+        """Says whether the promise of a calibration is in doubt; where that `escalates`, it buys the strong model more often until it is
+        not."""
+        key = (organization, calibration_id)
+        policy, report = self.fitted(*key), self.report(*key)
+        self._doubtful.discard(key)
+        self._cautious.pop(key, None)
+        if not doubtful or policy is None or report is None:
+            return
+        self._doubtful.add(key)
+        if escalates:
+            threshold = cautious_threshold(report, policy.threshold)
+            self._cautious[key] = InForce(calibration_id, replace(policy, threshold=threshold))
+
+    def in_doubt(self, organization: str, calibration_id: str) -> bool:
+        """Whether the promise of a calibration in force is in doubt."""
+        return (organization, calibration_id) in self._doubtful
 
     def report(self, organization: str, calibration_id: str) -> Report | None:
         """What the fit of a calibration in force said."""
@@ -83,6 +110,8 @@ class ActiveCalibrations:
         if key in kept and (row.state is State.ACTIVE or kept[key].made.calibration_id == made.calibration_id):
             del kept[key]
         was = self._named.pop(name, None)
+        self._cautious.pop(name, None)
+        self._doubtful.discard(name)
         if was is not None:
             self._remember(name, was)
 

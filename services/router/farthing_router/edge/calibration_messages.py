@@ -10,10 +10,12 @@ from farthing.router.v1 import router_pb2
 from farthing_core.errors import FarthingError, FieldInvalid
 
 from farthing_router.calibration.answers import bounded
+from farthing_router.calibration.checks import Standing
 from farthing_router.calibration.examples import TEXT_CHARACTERS_MAX, Example, ExampleAnswer, example
 from farthing_router.calibration.fits import FitFailed
 from farthing_router.calibration.fitting import DataTooSmall, FitSpec, ModelMissing, TargetUnreachable
 from farthing_router.calibration.kept import Calibration, Point, Report, Span
+from farthing_router.calibration.policy import FittedPolicy
 from farthing_router.pricing.prices import PriceUnknown
 
 _CONFIDENCE = 0.95
@@ -134,3 +136,19 @@ def described(report: Report, *, scope: str, task: str, curve: bool = True) -> A
 def span(given: Span) -> Any:
     """An expectation with its interval."""
     return router_pb2.Expected(value=given[0], lower=given[1], upper=given[2])
+
+
+def drift(standing: Standing, policy: FittedPolicy | None) -> Any:
+    """How a calibration stands."""
+    evidence = standing.evidence
+    found = router_pb2.Drift(
+        state=standing.verdict.state,
+        decisions=evidence.decisions,
+        checked=evidence.checked,
+        quality_ratio=span(evidence.ratio()),
+        escalated_share=span(evidence.escalated_share()),
+        distance=evidence.distance(policy.drift) if policy is not None else 0.0,
+        advice=standing.verdict.advice,
+    )
+    found.update_time.FromDatetime(standing.updated_at)
+    return found

@@ -12,6 +12,7 @@ from farthing_core.errors import FieldInvalid
 from farthing_core.ids import NewId
 from farthing_core.scopes import parse_scope
 
+from farthing_router.calibration.checks import DriftChecks
 from farthing_router.calibration.fits import Fits
 from farthing_router.calibration.in_force import ActiveCalibrations
 from farthing_router.calibration.kept import CalibrationStore, CalibrationUnknown, NewCalibration, Report, Wanted
@@ -33,10 +34,19 @@ class CalibrationRpcs:
     """Calibrations."""
 
     def __init__(
-        self, *, store: CalibrationStore, active: ActiveCalibrations, fits: Fits, book: PriceBook, clock: Clock, new_id: NewId
+        self,
+        store: CalibrationStore,
+        active: ActiveCalibrations,
+        checks: DriftChecks,
+        *,
+        fits: Fits,
+        book: PriceBook,
+        clock: Clock,
+        new_id: NewId,
     ) -> None:
         self._store = store
         self._active = active
+        self._checks = checks
         self._fits = fits
         self._book = book
         self._clock = clock
@@ -72,7 +82,11 @@ class CalibrationRpcs:
         made = parse_scope(kept.made.scope)
         if not (made.contains(scope) or scope.contains(made)):
             raise CalibrationUnknown(calibration_id=request.calibration_id)
-        return router_pb2.GetCalibrationResponse(calibration=messages.calibration(kept))
+        found = messages.calibration(kept)
+        standing = self._checks.standing(scope.organization, request.calibration_id)
+        if standing is not None:
+            found.drift.CopyFrom(messages.drift(standing, self._active.fitted(scope.organization, request.calibration_id)))
+        return router_pb2.GetCalibrationResponse(calibration=found)
 
     async def ListCalibrations(self, request: Any, context: Any) -> Any:
         """Lists calibrations, newest first."""

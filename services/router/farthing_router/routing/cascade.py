@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, replace
 
@@ -35,15 +35,24 @@ class _Watch:
 
 
 class Cascade:
-    """Follows routes."""
+    """Follows routes. `before` is told of each errand, and may raise what its caller gets instead."""
 
-    def __init__(self, caller: Caller, *, judges: Judges, observers: Sequence[Observer] = ()) -> None:
+    def __init__(
+        self,
+        caller: Caller,
+        *,
+        judges: Judges,
+        observers: Sequence[Observer] = (),
+        before: Callable[[Errand], None] = lambda errand: None,
+    ) -> None:
         self._caller = caller
         self._judges = judges
+        self._before = before
         self._observers = observers
 
     async def run(self, errand: Errand) -> Finished:
-        """A whole answer. Raises AllAttemptsFailed, UpstreamRejected."""
+        """A whole answer. Raises AllAttemptsFailed, UpstreamRejected, ShadowNeedless."""
+        self._before(errand)
         with self._watched(errand) as watch:
             ruling = await self._judged_part(errand)
             served = ruling.served

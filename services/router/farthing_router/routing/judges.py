@@ -150,7 +150,7 @@ class ByPolicy:
         bought = {each.candidate.model: each for each in errand.bought}
         read = {model: each for model, each in bought.items() if model in policy.opening and self._is_answer(each)}
         decision = self._affordable(
-            policy.decide(self._prompt, {model: _as_read(each) for model, each in read.items()}, embedding=self._embedding)
+            policy.decide(self._prompt, {model: as_read(each) for model, each in read.items()}, embedding=self._embedding)
         )
         gain = decision.gain if read else None
         for model, each in read.items():
@@ -194,7 +194,8 @@ def heavy(errand: Errand) -> bool:
     return sum(len(each.answer.content) + len(each.answer.extra_json) for each in errand.bought) > _CHARACTERS_JUDGED_AT_ONCE
 
 
-def _as_read(bought: Bought) -> BoughtAnswer:
+def as_read(bought: Bought) -> BoughtAnswer:
+    """An answer as a fitted policy reads it."""
     answer = bought.answer
     return BoughtAnswer(
         text=answer.content or answer.extra_json,

@@ -53,6 +53,10 @@ _ACTIVATE = f"""
     UPDATE calibrations SET state = 2, activated_at = $3, retired_at = NULL, number = nextval('calibration_changes')
     WHERE organization = $1 AND calibration_id::text = $2 RETURNING {_COLUMNS}, policy
 """
+_FORGET = """
+    UPDATE calibration_drift SET evidence = '', number = nextval('calibration_changes')
+    WHERE organization = $1 AND calibration_id::text = $2
+"""
 _ACTIVATED = "SELECT * FROM calibration_activations WHERE organization = $1 AND request_id = $2::text::uuid"
 _NOTE = """
     INSERT INTO calibration_activations (organization, request_id, fingerprint, calibration_id, retired_calibration_id, activated_at)
@@ -136,6 +140,7 @@ class PostgresCalibrations:
                 scope, task = made.scope, made.task
             retired = await connection.fetchval(_RETIRE, organization, scope, task, at) or ""
             row = await connection.fetchrow(_ACTIVATE, organization, calibration_id, at) if calibration_id else None
+            await connection.execute(_FORGET, organization, calibration_id)
             was = "" if retired == calibration_id else retired
             await connection.execute(_NOTE, organization, request_id, fingerprint, calibration_id, was, at)
             return Activation(_row(row) if row is not None else None, was)
