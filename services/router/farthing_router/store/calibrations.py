@@ -167,7 +167,7 @@ def _row(row: asyncpg.Record) -> Calibration:
             scope=row["scope"],
             task=row["task"],
             report=_report(orjson.loads(row["report"])),
-            policy=zlib.decompress(row["policy"]) if row["policy"] is not None else b"",
+            policy=zlib.decompress(row["policy"]) if row["policy"] else b"",
             created_at=row["created_at"],
         ),
         row["version"],
