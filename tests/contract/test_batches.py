@@ -221,6 +221,31 @@ async def test_a_router_that_stops_leaves_its_batch_to_the_next_one(stage: Stage
     assert len(stage.provider.requests) == 1
 
 
+async def test_a_result_that_cannot_be_read_may_be_billed(stage: Stage) -> None:
+    stage.provider.garbles = True
+    async with stage.batches().running() as batches:
+        with pytest.raises(UpstreamFailed) as caught:
+            await batches.complete(stage.call("hi"))
+    assert (caught.value.kind, caught.value.may_be_billed) == (FailureKind.GARBAGE, True)
+
+
+async def test_a_batch_whose_name_was_never_written_down_is_found_by_its_mark_or_lost(stage: Stage) -> None:
+    stage.provider.released.clear()
+    async with stage.batches().running() as batches:
+        waiting = asyncio.create_task(batches.complete(stage.call("hi")))
+        async with asyncio.timeout(10):
+            while not await stage.pool.fetchval("SELECT count(*) FROM batches WHERE provider_batch_id <> ''"):
+                await asyncio.sleep(0.01)
+    with pytest.raises(UpstreamFailed):
+        await waiting
+    await stage.pool.execute("UPDATE batches SET provider_batch_id = ''")
+    stage.provider.released.set()
+    stage.clock.advance(3600)
+    marked = stage.deployment().wire.name != "anthropic"
+    async with stage.batches().running(take_up_s=0.05):
+        await stage.until({"r-hi": ("recorded", 77) if marked else ("lost", 0)})
+
+
 async def test_a_batch_that_does_not_end_is_given_up_and_may_be_billed(stage: Stage) -> None:
     stage.provider.released.clear()
     async with stage.batches().running() as batches:

@@ -27,7 +27,9 @@ class FakeBatchProvider:
         self.rejects_all = False
         self.leaves_out: set[int] = set()
         self.seen: Counter[str] = Counter()
+        self.garbles = False
         self._files: dict[str, bytes] = {}
+        self._marks: dict[str, dict[str, str]] = {}
         self.port = 0
 
     @asynccontextmanager
@@ -38,6 +40,7 @@ class FakeBatchProvider:
             app.router.add_post(f"{base}/files", self._upload)
             app.router.add_get(f"{base}/files/{{file}}/content", self._download)
             app.router.add_post(f"{base}/batches", self._create)
+            app.router.add_get(f"{base}/batches", self._list)
             app.router.add_get(f"{base}/batches/{{batch}}", self._state)
             app.router.add_post(f"{base}/batches/{{batch}}/cancel", self._cancel)
         app.router.add_post("/v1/messages/batches", self._create_messages)
@@ -71,14 +74,24 @@ class FakeBatchProvider:
         return web.json_response({"id": name, "object": "file", "purpose": "batch"})
 
     async def _download(self, request: web.Request) -> web.Response:
-        return web.Response(body=self._files[request.match_info["file"]], content_type="application/octet-stream")
+        return self._lines(self._files[request.match_info["file"]])
+
+    def _lines(self, body: bytes) -> web.Response:
+        """Lines of JSON; with `garbles`, cut off in the middle of the last one."""
+        return web.Response(body=body[: -len(body) // 4] if self.garbles else body, content_type="application/x-jsonl")
 
     async def _create(self, request: web.Request) -> web.Response:
         body = await request.json()
         assert (body["completion_window"], body["endpoint"]) in (("24h", "/v1/chat/completions"), ("24h", "/chat/completions"))
         lines = [json.loads(line) for line in self._files[body["input_file_id"]].splitlines()]
         assert all(line["url"] == body["endpoint"] and line["method"] == "POST" for line in lines)
-        return web.json_response({"id": self._take(lines, lambda line: line["body"]), "status": "validating"})
+        name = self._take(lines, lambda line: line["body"])
+        self._marks[name] = body["metadata"]
+        return web.json_response({"id": name, "status": "validating"})
+
+    async def _list(self, request: web.Request) -> web.Response:
+        data = [{"id": name, "object": "batch", "metadata": marks} for name, marks in self._marks.items()]
+        return web.json_response({"object": "list", "data": data})
 
     async def _state(self, request: web.Request) -> web.Response:
         name = request.match_info["batch"]
@@ -147,7 +160,7 @@ class FakeBatchProvider:
                 result = {"type": "succeeded", "message": message}
             rows.append({"custom_id": line["custom_id"], "result": result})
         body = b"\n".join(json.dumps(row).encode() for row in reversed(rows))
-        return web.Response(body=body, content_type="application/x-jsonl")
+        return self._lines(body)
 
     def _take(self, lines: list[dict[str, Any]], body_of: Any) -> str:
         name = f"batch-{len(self.requests)}"

@@ -40,6 +40,10 @@ class AnthropicBatches:
             raise garbage("the answer is no batch")
         return name
 
+    async def find(self, deployment: Deployment, batch_id: str) -> str:
+        """Nothing: its batches bear no marks."""
+        return ""
+
     async def state(self, deployment: Deployment, provider_batch_id: str) -> BatchState:
         """How far it is."""
         batch = await self._api.json(self._request(deployment, "GET", f"/{provider_batch_id}"))
@@ -51,8 +55,7 @@ class AnthropicBatches:
         """What came of each; asked for at the address that we know, not at the one that the answer names: the key goes along."""
         request = self._request(deployment, "GET", f"/{provider_batch_id}/results", timeout_s=_LONG_S)
         async for line in self._api.lines(request):
-            if (found := _result(line, deployment)) is not None:
-                yield found
+            yield _result(line, deployment)
 
     async def cancel(self, deployment: Deployment, provider_batch_id: str) -> None:
         """Asks for no more."""
@@ -65,14 +68,14 @@ class AnthropicBatches:
         return Request(method, url, anthropic_headers(deployment), deployment.name, body, timeout_s)
 
 
-def _result(line: bytes, deployment: Deployment) -> tuple[str, Result] | None:
-    """A line of the results; None for one that belongs to nobody."""
+def _result(line: bytes, deployment: Deployment) -> tuple[str, Result]:
+    """A line of the results; without a custom id where it cannot be read."""
     try:
         said = orjson.loads(line)
         custom_id, result = said["custom_id"], said["result"]
         kind = result["type"]
     except _NONSENSE:
-        return None
+        return "", garbage("a line of the results cannot be read")
     try:
         if kind == "succeeded":
             return custom_id, answer_of(result["message"])

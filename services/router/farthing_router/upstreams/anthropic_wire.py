@@ -96,7 +96,7 @@ class _Message:
         """One more block."""
         kind = block["type"]
         if kind == "text":
-            self._content.append(block["text"])
+            self._content.append(_text(block["text"]))
             self._citations += block.get("citations") or ()
         elif kind == "tool_use" and block["name"] == JSON_TOOL:
             self._by_tool = True
@@ -181,9 +181,12 @@ class AnthropicAssembly:
 
     def answer(self) -> UpstreamAnswer:
         """The whole."""
-        for index in sorted(self._blocks):
-            self._close(index)
-        return self._message.answer(stop_reason=self._stop_reason, usage={"usage": self._usage}, more=self._more)
+        try:
+            for index in sorted(self._blocks):
+                self._close(index)
+            return self._message.answer(stop_reason=self._stop_reason, usage={"usage": self._usage}, more=self._more)
+        except _NONSENSE as error:
+            raise garbage("the stream is no stream of an Anthropic message") from error
 
     def _begin(self, index: int, block: dict[str, Any]) -> UpstreamPiece | None:
         if len(self._parts) >= _BLOCKS_MAX:
@@ -194,15 +197,15 @@ class AnthropicAssembly:
             function = {"name": block["name"], "arguments": ""}
             return self._piece(tool_calls=[{"index": number, "id": block["id"], "type": "function", "function": function}])
         if block["type"] == "text" and block.get("text"):
-            return self._text(index, block["text"])
+            return self._text(index, _text(block["text"]))
         return None
 
     def _delta(self, index: int, delta: dict[str, Any]) -> UpstreamPiece | None:
         block, kind = self._blocks[index], delta["type"]
         if kind == "text_delta":
-            return self._text(index, delta["text"])
+            return self._text(index, _text(delta["text"]))
         if kind == "input_json_delta":
-            part = delta["partial_json"]
+            part = _text(delta["partial_json"])
             self._parts[index].append(part)
             if index in self._calls:
                 return (
@@ -210,7 +213,7 @@ class AnthropicAssembly:
                 )
             return self._piece(part) if block.get("name") == JSON_TOOL and part else None
         if kind == "thinking_delta":
-            self._parts[index].append(delta["thinking"])
+            self._parts[index].append(_text(delta["thinking"]))
             return self._piece(reasoning_content=delta["thinking"])
         if kind == "signature_delta":
             block["signature"] = (block.get("signature") or "") + delta["signature"]
@@ -245,6 +248,12 @@ class AnthropicAssembly:
     def _piece(self, text: str = "", **extra: Any) -> UpstreamPiece:
         self._heard = True
         return UpstreamPiece(text, orjson.dumps(extra).decode() if extra else "")
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(type(value))
+    return value
 
 
 def _thought(block: dict[str, Any], parts: list[str]) -> dict[str, Any]:

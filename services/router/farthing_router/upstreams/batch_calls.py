@@ -79,12 +79,19 @@ class BatchApi(Protocol):
         """Sends calls as one batch; the provider's name for it."""
         ...
 
+    async def find(self, deployment: Deployment, batch_id: str) -> str:
+        """The provider's name for a batch of which we do not know whether it arrived; empty where it is not to be found."""
+        ...
+
     async def state(self, deployment: Deployment, provider_batch_id: str) -> BatchState:
         """How far it is."""
         ...
 
     def results(self, deployment: Deployment, provider_batch_id: str, state: BatchState) -> AsyncIterator[tuple[str, Result]]:
-        """What became of the calls, by custom id, in any order; a call that is missing was not made."""
+        """What became of the calls, by custom id, in any order; a call that is missing was not made.
+
+        What cannot be read has no custom id.
+        """
         ...
 
     async def cancel(self, deployment: Deployment, provider_batch_id: str) -> None:

@@ -114,6 +114,9 @@ class BatchRun:
         """Asks after the batch until it ends, and hands out what came of it. Never raises but when cancelled."""
         self.sent = True
         try:
+            if not self._batch.provider_batch_id and not await self._found():
+                await self._written(lambda: self._close([]))
+                return
             state = await self._end()
             self.hands_out = True
             ended = await self._handed_out(state)
@@ -122,6 +125,16 @@ class BatchRun:
             _log.error("batch given up", batch=self._batch.batch_id, model=self._batch.model, problem=error.message)
             ended = [self._ended(call, error, awaited=False) for call in self._batch.calls]
         await self._written(lambda: self._close(ended))
+
+    async def _found(self) -> bool:
+        """Looks for a batch that was being sent when its process ended."""
+        name = await self._api.find(self._deployment, self._batch.batch_id)
+        if not name:
+            _log.error("batch lost, and may be billed", batch=self._batch.batch_id, model=self._batch.model)
+            return False
+        self._batch = replace(self._batch, provider_batch_id=name)
+        await self._written(lambda: self._office.store.submitted(self._batch, provider_batch_id=name))
+        return True
 
     async def _end(self) -> BatchState:
         """The state in which it ended. Raises UpstreamFailed where it is given up."""
@@ -162,11 +175,13 @@ class BatchRun:
             return [self._ended(call, state.failed, awaited=False) for call in self._batch.calls]
         missing = {call.custom_id: call for call in self._batch.calls}
         ended: list[Ended] = []
+        reason = _failed("the batch ended without this call", FailureKind.EXPIRED)
         async for custom_id, result in self._results(state):
             call = missing.pop(custom_id, None)
             if call is not None:
                 ended.append(self._ended(call, result, awaited=self._deliver(custom_id, result)))
-        reason = _failed("the batch ended without this call", FailureKind.EXPIRED)
+            elif not custom_id:  # it may have been the answer to any of those that are missing in the end
+                reason = _failed("its result cannot be read", FailureKind.GARBAGE, billed=True)
         for custom_id, call in missing.items():
             ended.append(self._ended(call, reason, awaited=self._deliver(custom_id, reason)))
         return ended

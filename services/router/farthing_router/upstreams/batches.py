@@ -171,11 +171,8 @@ class Batches:
 
     async def _taken_up(self, batch: WrittenBatch) -> None:
         deployment = self._find(batch.model, batch.deployment)
-        if deployment is None or deployment.wire.name not in self._apis or not batch.provider_batch_id:
-            why = "its deployment is gone" if batch.provider_batch_id else "the process ended while it was being sent"
-            _log.error(
-                "batch lost, and may be billed", batch=batch.batch_id, model=batch.model, calls=len(batch.calls), problem=why
-            )
+        if deployment is None or deployment.wire.name not in self._apis:
+            _log.error("batch lost, and may be billed: its deployment is gone", batch=batch.batch_id, model=batch.model)
             await self._office.store.close(batch, (), now=self._office.clock.now())
             return
         _log.info("batch taken up", batch=batch.batch_id, model=batch.model, calls=len(batch.calls))

@@ -84,6 +84,8 @@ class _Answer:
     def take_part(self, part: dict[str, Any]) -> tuple[str, str]:
         """A part of the content; the text and the thought in it."""
         text, thought = part.get("text") or "", part.get("thinking") or ""
+        if not isinstance(text, str) or not isinstance(thought, str):
+            raise TypeError(type(text))
         self.text.append(text)
         self.thoughts.append(thought)
         return text, thought
@@ -147,7 +149,10 @@ class CohereAssembly:
 
     def answer(self) -> UpstreamAnswer:
         """The whole."""
-        return self._answer.whole(self._finish_reason, {"usage": self._usage})
+        try:
+            return self._answer.whole(self._finish_reason, {"usage": self._usage})
+        except _NONSENSE as error:
+            raise garbage("the stream is no Cohere stream") from error
 
     def _end(self, delta: dict[str, Any]) -> None:
         if delta.get("error"):

@@ -97,6 +97,12 @@ class OpenAIAssembly:
 
     def answer(self) -> UpstreamAnswer:
         """The whole."""
+        try:
+            return self._answer()
+        except _NONSENSE as error:
+            raise garbage("the stream is no OpenAI stream") from error
+
+    def _answer(self) -> UpstreamAnswer:
         first, more = self._choices[0], dict(self._response_extra)
         if first.logprobs:
             more["logprobs"] = first.logprobs

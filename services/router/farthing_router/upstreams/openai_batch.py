@@ -49,6 +49,15 @@ class OpenAIBatches:
         batch = await self._api.json(self._request(deployment, "POST", "batches", body=orjson.dumps(asked)))
         return _name(batch)
 
+    async def find(self, deployment: Deployment, batch_id: str) -> str:
+        """Looks among the latest batches for the one that bears our name."""
+        listed = (await self._api.json(self._request(deployment, "GET", "batches"))).get("data")
+        for each in listed if isinstance(listed, list) else ():
+            marks = each.get("metadata") if isinstance(each, dict) else None
+            if isinstance(marks, dict) and marks.get("farthing_batch") == batch_id:
+                return _name(each)
+        return ""
+
     async def state(self, deployment: Deployment, provider_batch_id: str) -> BatchState:
         """How far it is."""
         batch = await self._api.json(self._request(deployment, "GET", f"batches/{provider_batch_id}"))
@@ -64,8 +73,7 @@ class OpenAIBatches:
         """What stands in the file of answers, and in the file of errors."""
         for file in state.files:
             async for line in self._api.lines(self._request(deployment, "GET", f"files/{file}/content", timeout_s=_DOWNLOAD_S)):
-                if (found := _result(line, deployment)) is not None:
-                    yield found
+                yield _result(line, deployment)
 
     async def cancel(self, deployment: Deployment, provider_batch_id: str) -> None:
         """Asks for no more."""
@@ -108,13 +116,13 @@ def _failure(batch: dict[str, Any]) -> UpstreamFailed:
     return UpstreamFailed(what=f"the batch failed: {error.message}", retryable=False, kind=error.kind)
 
 
-def _result(line: bytes, deployment: Deployment) -> tuple[str, Result] | None:
-    """A line of a file; None for one that belongs to nobody."""
+def _result(line: bytes, deployment: Deployment) -> tuple[str, Result]:
+    """A line of a file; without a custom id where it cannot be read."""
     try:
         said = orjson.loads(line)
         custom_id = said["custom_id"]
     except _NONSENSE:
-        return None
+        return "", garbage("a line of the answers cannot be read")
     try:
         response, error = said.get("response"), said.get("error")
         if error or not response:
