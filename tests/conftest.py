@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -112,6 +113,42 @@ def redis_server(session_dir: Path, start_redis: StartRedis) -> Iterator[str]:
     yield f"unix://{path}"
     server.terminate()
     server.wait(timeout=10)
+
+
+@pytest.fixture(scope="session")
+def redis_cluster(session_dir: Path, start_redis: StartRedis) -> Iterator[str]:
+    """The URL of a cluster of three: it refuses a script whose keys are of several slots."""
+    servers, ports = [], list[int]()
+    try:
+        for number in range(3):
+            path = session_dir / f"cluster-{number}.sock"
+            options = ["--cluster-enabled", "yes", "--cluster-config-file", f"cluster-{number}.conf", "--bind", "127.0.0.1"]
+            for port in random.sample(range(20_000, 30_000), 20):
+                # A cluster cannot do without two ports, which somebody else may have.
+                servers.append(start_redis(path, *options, "--port", str(port)))
+                if servers[-1].poll() is None:
+                    ports.append(port)
+                    break
+        _join(ports)
+        yield f"redis+cluster://127.0.0.1:{ports[0]}"
+    finally:
+        for server in servers:
+            server.terminate()
+            server.wait(timeout=10)
+
+
+def _join(ports: list[int]) -> None:
+    from redis import Redis
+
+    with contextlib.ExitStack() as stack:
+        nodes = [stack.enter_context(Redis(port=port)) for port in ports]
+        for number, node in enumerate(nodes):
+            node.execute_command("CLUSTER", "ADDSLOTS", *range(number * 5_462, min((number + 1) * 5_462, 16_384)))
+            node.execute_command("CLUSTER", "MEET", "127.0.0.1", ports[0])
+        deadline = time.monotonic() + 30
+        while any(b"cluster_state:ok" not in node.execute_command("CLUSTER", "INFO") for node in nodes):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
 
 
 @pytest.fixture

@@ -5,12 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-import subprocess
-import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -45,40 +42,6 @@ class House:
 
     async def finish(self, request_id: str, tokens: int | None = None) -> None:
         await self.one.finish("acme", request_id, tokens)
-
-
-@pytest.fixture(scope="module")
-def redis_cluster(session_dir: Path, start_redis: Callable[..., subprocess.Popen[bytes]]) -> Iterator[str]:
-    """The URL of a cluster of three: it refuses a script whose keys are of several slots."""
-    servers, ports = [], list[int]()
-    try:
-        for number in range(3):
-            path = session_dir / f"cluster-{number}.sock"
-            options = ["--cluster-enabled", "yes", "--cluster-config-file", f"cluster-{number}.conf", "--bind", "127.0.0.1"]
-            for port in random.sample(range(20_000, 30_000), 20):
-                # A cluster cannot do without two ports, which somebody else may have.
-                servers.append(start_redis(path, *options, "--port", str(port)))
-                if servers[-1].poll() is None:
-                    ports.append(port)
-                    break
-        _join(ports)
-        yield f"redis+cluster://127.0.0.1:{ports[0]}"
-    finally:
-        for server in servers:
-            server.terminate()
-            server.wait(timeout=10)
-
-
-def _join(ports: list[int]) -> None:
-    with contextlib.ExitStack() as stack:
-        nodes = [stack.enter_context(Redis(port=port)) for port in ports]
-        for number, node in enumerate(nodes):
-            node.execute_command("CLUSTER", "ADDSLOTS", *range(number * 5_462, min((number + 1) * 5_462, 16_384)))
-            node.execute_command("CLUSTER", "MEET", "127.0.0.1", ports[0])
-        deadline = time.monotonic() + 30
-        while any(b"cluster_state:ok" not in node.execute_command("CLUSTER", "INFO") for node in nodes):
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
 
 
 @pytest.fixture(params=["memory", "redis_server", "redis_cluster"])

@@ -17,11 +17,14 @@ from farthing_runtime.registration import AppIterator, Mesh, Registration, Servi
 from farthing_runtime.settings import SettingsInvalid
 
 from farthing_router.catalog import Catalog, parse_catalog
+from farthing_router.deployments.balancing import Balancer
 from farthing_router.deployments.declared import ListPrice
+from farthing_router.deployments.overrides import Overrides
 from farthing_router.edge import messages
 from farthing_router.edge.calibrating import Calibrating
 from farthing_router.edge.experimenting import Experimenting
 from farthing_router.edge.learning import LearningRpcs
+from farthing_router.edge.models import ModelRpcs
 from farthing_router.edge.prices import PriceRpcs
 from farthing_router.edge.recording import Recording
 from farthing_router.edge.routes import RouteRpcs
@@ -40,7 +43,9 @@ from farthing_router.servicer import RouterServicer
 from farthing_router.settings import Settings, key_in_environment
 from farthing_router.status import STATUS_TABLE
 from farthing_router.store.batches import PostgresBatches
+from farthing_router.store.cooldowns import open_cooldowns
 from farthing_router.store.outcomes import PostgresOutcomes
+from farthing_router.store.overrides import PostgresOverrides
 from farthing_router.store.postgres import PostgresPrices
 from farthing_router.store.rules import PostgresRules
 from farthing_router.upstreams.exchange import open_session
@@ -57,6 +62,7 @@ async def app(settings: Settings, mesh: Mesh) -> AppIterator:
         open_pool(settings.database_url, schema="router", size_max=settings.pool_size_max) as pool,
         open_session(connections_max=settings.connections_max) as session,
         AsyncExitStack() as stack,
+        open_cooldowns(settings, clock) as cooldowns,
     ):
         store = PostgresPrices(pool, rows_max=ROWS_MAX)
         book = PriceBook(catalog=catalog, store=store, clock=clock, list_price=list_price)
@@ -64,7 +70,9 @@ async def app(settings: Settings, mesh: Mesh) -> AppIterator:
             open_upstreams(session, book=book, store=PostgresBatches(pool), clock=clock, new_id=random_uuid)
         )
         rules = RuleBook(catalog=catalog, store=PostgresRules(pool, limits=RULE_LIMITS), clock=clock, new_id=random_uuid)
-        caller = Caller(catalog=catalog, upstream=upstream, lengths=lengths, clock=clock, rng=Random())
+        balancer = Balancer(catalog, cooldowns=cooldowns, rng=Random())
+        overrides = Overrides(balancer, store=PostgresOverrides(pool))
+        caller = Caller(upstream, balancer=balancer, lengths=lengths, clock=clock, rng=Random())
         calibrating = Calibrating(pool, settings, book=book, clock=clock, new_id=random_uuid)
         experimenting = Experimenting(pool, catalog=catalog, calibrations=calibrating.store, clock=clock, new_id=random_uuid)
         recording = Recording(pool, settings, clock=clock, new_id=random_uuid)
@@ -81,6 +89,7 @@ async def app(settings: Settings, mesh: Mesh) -> AppIterator:
         planner, timeout_s = Planner(catalog, lengths), settings.generate_timeout_s
         servicer = RouterServicer(  # type: ignore[abstract]
             RouteRpcs(book=book, planner=planner, cascade=cascade, clock=clock, generate_timeout_s=timeout_s),
+            ModelRpcs(book=book, balancer=balancer, overrides=overrides, clock=clock),
             PriceRpcs(book=book, clock=clock, new_id=random_uuid),
             *recording.rpcs(),
             recording.analyses(days=outcomes.days, curves=calibrating.active, book=book),
@@ -89,23 +98,26 @@ async def app(settings: Settings, mesh: Mesh) -> AppIterator:
             LearningRpcs(feedback=learner.feedback, fitted=learner.fitted, reports=learner.reports, clock=clock),
             calibrating.rpcs,
         )
-        binding = ServiceBinding(
-            name="farthing.router.v1.RouterService",
-            add_to_server=add_RouterServiceServicer_to_server,
-            servicer=servicer,
-            status_table=STATUS_TABLE,
-            deadline_s=timeout_s,
-        )
         async with (
             watching(book.watched, interval_s=settings.prices_refresh_s),
-            watching(rules.watched, interval_s=settings.refresh_s),
+            watching(rules.watched, overrides.watched, interval_s=settings.refresh_s),
             recording.running(),
             calibrating.running(),
             learner.running(),
             experimenting.running(fitted=learner.fitted, interval_s=settings.refresh_s),
         ):
             learner.suppose(book.prices().cheap_to_dear())
-            yield Registration((binding,))
+            yield Registration((_binding(servicer, timeout_s),))
+
+
+def _binding(servicer: RouterServicer, timeout_s: float) -> ServiceBinding:
+    return ServiceBinding(
+        name="farthing.router.v1.RouterService",
+        add_to_server=add_RouterServiceServicer_to_server,
+        servicer=servicer,
+        status_table=STATUS_TABLE,
+        deadline_s=timeout_s,
+    )
 
 
 def _learning_pace(settings: Settings) -> Pace:

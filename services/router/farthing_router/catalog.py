@@ -36,6 +36,13 @@ class ModelUnknown(FarthingError):
         super().__init__(f"model: {model!r} is not in the catalog (farthing.yaml)", model=model, field="model")
 
 
+class ModelNotFound(FarthingError):
+    """A model was asked for that is not in the catalog."""
+
+    def __init__(self, *, model: str) -> None:
+        super().__init__(f"{model!r} is not in the catalog (farthing.yaml)", model=model)
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 

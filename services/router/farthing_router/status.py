@@ -11,7 +11,9 @@ from farthing_router.calibration.fits import CalibrationBusy, FitFailed, TooMany
 from farthing_router.calibration.fitting import DataTooSmall, ModelMissing, TargetUnreachable
 from farthing_router.calibration.kept import CalibrationsFull, CalibrationUnknown
 from farthing_router.calibration.policy import PolicyUnreadable
-from farthing_router.catalog import ModelUnknown
+from farthing_router.catalog import ModelNotFound, ModelUnknown
+from farthing_router.deployments.cooldowns import CooldownsAway
+from farthing_router.deployments.overrides import DeploymentUnknown, LastDeployment
 from farthing_router.edge.calibrations import ModelGone
 from farthing_router.experiments.terms import ExperimentOverlaps, ExperimentsFull, ExperimentUnknown
 from farthing_router.learning.outcomes import DecisionUnknown
@@ -29,7 +31,10 @@ STATUS_TABLE: StatusTable = {
     CalibrationBusy: StatusRow(StatusCode.RESOURCE_EXHAUSTED, "CALIBRATION_BUSY"),
     CalibrationUnknown: StatusRow(StatusCode.NOT_FOUND, "CALIBRATION_UNKNOWN"),
     CalibrationsFull: StatusRow(StatusCode.RESOURCE_EXHAUSTED, "CALIBRATIONS_FULL"),
+    CooldownsAway: StatusRow(StatusCode.UNAVAILABLE, "STORE_UNAVAILABLE"),
     ContextTooLong: StatusRow(StatusCode.FAILED_PRECONDITION, "CONTEXT_TOO_LONG"),
+    DeploymentUnknown: StatusRow(StatusCode.NOT_FOUND, "DEPLOYMENT_UNKNOWN"),
+    LastDeployment: StatusRow(StatusCode.FAILED_PRECONDITION, "LAST_DEPLOYMENT"),
     DataTooSmall: StatusRow(StatusCode.FAILED_PRECONDITION, "DATA_TOO_SMALL"),
     DecisionUnknown: StatusRow(StatusCode.NOT_FOUND, "DECISION_UNKNOWN"),
     ExperimentOverlaps: StatusRow(StatusCode.FAILED_PRECONDITION, "EXPERIMENT_OVERLAPS"),
@@ -38,6 +43,7 @@ STATUS_TABLE: StatusTable = {
     FitFailed: StatusRow(StatusCode.INTERNAL, "FIT_FAILED"),
     ModelGone: StatusRow(StatusCode.FAILED_PRECONDITION, "MODEL_UNKNOWN"),
     ModelMissing: StatusRow(StatusCode.FAILED_PRECONDITION, "MODEL_MISSING"),
+    ModelNotFound: StatusRow(StatusCode.NOT_FOUND, "MODEL_UNKNOWN"),
     ModelUnknown: StatusRow(StatusCode.INVALID_ARGUMENT, "MODEL_UNKNOWN"),
     NoCandidate: StatusRow(StatusCode.FAILED_PRECONDITION, "NO_CANDIDATE"),
     PolicyUnreadable: StatusRow(StatusCode.FAILED_PRECONDITION, "POLICY_UNREADABLE"),

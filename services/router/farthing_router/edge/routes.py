@@ -1,4 +1,4 @@
-"""RPCs that list models, plan routes and follow them."""
+"""RPCs that plan routes and follow them."""
 
 from __future__ import annotations
 
@@ -17,11 +17,9 @@ from farthing_router.routing.cascade import Cascade
 from farthing_router.routing.errands import Attempt, Finished
 from farthing_router.routing.planning import Planner
 
-_PAGE_SIZE = 1000
-
 
 class RouteRpcs:
-    """Models and routes."""
+    """Routes."""
 
     def __init__(
         self,
@@ -38,17 +36,6 @@ class RouteRpcs:
         self._cascade = cascade
         self._clock = clock
         self._generate_timeout_s = generate_timeout_s
-
-    async def ListModels(self, request: Any, context: Any) -> Any:
-        """Lists the models, by name."""
-        names = [name for name in sorted(self._catalog.models) if name > request.page_token]
-        size = request.page_size or _PAGE_SIZE
-        prices = self._prices(request)
-        return router_pb2.ListModelsResponse(
-            models=[messages.model(self._catalog.models[name], prices) for name in names[:size]],
-            next_page_token=names[size - 1] if len(names) > size else "",
-            baseline_model=prices.baseline_model(),
-        )
 
     async def PlanRoute(self, request: Any, context: Any) -> Any:
         """Plans a route."""

@@ -1,32 +1,44 @@
-"""Calling the models of a route: again where that helps, within the route's calls and its deadline; and what came of each call."""
+"""Calling the models of a route: other deployments and again where that helps, within the route's calls, cost and deadline."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from random import Random
+from typing import Any, TypeVar
 
 from farthing_core.clock import Clock
-from farthing_core.money import NANOS_MAX
 
-from farthing_router.catalog import Catalog
-from farthing_router.deployments.declared import Deployment
-from farthing_router.deployments.eligible import permitted
-from farthing_router.pricing.tokens import Tokens, TokensSource
-from farthing_router.routing.errands import Attempt, AttemptOutcome, Bought, Errand, Heard, Live
+from farthing_router.deployments.balancing import Balancer
+from farthing_router.deployments.places import Place
+from farthing_router.routing.attempts import Attempts, Try
+from farthing_router.routing.errands import Bought, Errand, Heard, Live
 from farthing_router.routing.lengths import OutputLengths
+from farthing_router.routing.quests import Quest, Seeker, Sleep
 from farthing_router.routing.routes import Candidate
-from farthing_router.upstreams import Call, Upstream, UpstreamAnswer, UpstreamFailed, UpstreamPiece, UpstreamRejected
-from farthing_router.upstreams.payloads import Reported
+from farthing_router.upstreams import (
+    Call,
+    FailureKind,
+    Upstream,
+    UpstreamAnswer,
+    UpstreamFailed,
+    UpstreamPiece,
+    UpstreamRejected,
+)
 
-_BACKOFF_S = 0.2
-_BACKOFF_S_MAX = 8.0
-_TIME_KEPT_S = 0.05
-_CHARACTERS_PER_TOKEN = 4
+_T = TypeVar("_T")
+_Ask = Callable[[Try], Awaitable[_T]]
+_Items = AsyncGenerator[UpstreamPiece | UpstreamAnswer, None]
 
-Sleep = Callable[[float], Awaitable[None]]
+
+@dataclass(slots=True)
+class _Opened:
+    """A stream that has begun: its first item, and the others."""
+
+    first: UpstreamPiece | UpstreamAnswer
+    items: _Items
 
 
 class Caller:
@@ -34,155 +46,196 @@ class Caller:
 
     def __init__(
         self,
-        *,
-        catalog: Catalog,
         upstream: Upstream,
+        *,
+        balancer: Balancer,
         lengths: OutputLengths,
         clock: Clock,
         rng: Random,
         sleep: Sleep = asyncio.sleep,
     ) -> None:
-        self._catalog = catalog
+        self._catalog = balancer.catalog
         self._upstream = upstream
-        self._lengths = lengths
+        self._balancer = balancer
+        self._seeker = Seeker(balancer, clock=clock, rng=rng, sleep=sleep)
+        self._attempts = Attempts(balancer.catalog, lengths)
         self._clock = clock
-        self._rng = rng
-        self._sleep = sleep
 
     async def buy(self, errand: Errand, candidate: Candidate) -> Bought | None:
-        """Asks one model, again where that may help; None when it gave no answer."""
-        model = self._catalog.model(candidate.model)
-        place = permitted(model, candidate.deployments, batch=candidate.service_tier == "batch")[0]
-        for number in range(place.retries + 1):
-            call = self._call(errand, candidate, place)
-            if call is None:
-                return None
-            began_s = self._clock.monotonic_s()
+        """Asks one model, wherever it runs, again where that may help; None when it gave no answer."""
+        quest = self._quest(errand, candidate)
+        while (place := await self._seeker.next(quest)) is not None:
             try:
-                answer = await self._upstream.complete(call)
-            except UpstreamRejected as error:
-                self._rejected(errand, candidate, place, error, began_s)
+                tried, answer = await self._ask(quest, place, self._complete)
+            except UpstreamRejected:
                 return None
-            except UpstreamFailed as error:
-                self._failed(errand, candidate, place, error, began_s)
-                if not error.retryable or not await self._pause(errand, number, error.retry_after_s, place):
-                    return None
+            except UpstreamFailed:
                 continue
-            return self._bought(errand, candidate, place, answer, began_s)
+            return self._attempts.answered(tried, answer, self._clock.monotonic_s())
         return None
 
     async def speak(self, errand: Errand, candidate: Candidate, live: Live) -> AsyncGenerator[UpstreamPiece, None]:
-        """Streams one model; before its first piece a failure is tried again, after it the stream is broken."""
-        model = self._catalog.model(candidate.model)
-        place = permitted(model, candidate.deployments, batch=candidate.service_tier == "batch")[0]
-        for number in range(place.retries + 1):
-            call = self._call(errand, candidate, place)
-            if call is None:
-                return
-            began_s, first_us, heard = self._clock.monotonic_s(), 0, Heard()
+        """Streams one model; before its first piece a failure is followed by another try, after it the stream is broken."""
+        quest = self._quest(errand, candidate)
+        while (place := await self._seeker.next(quest)) is not None:
             try:
-                async with aclosing(self._upstream.stream(call)) as items:
-                    async for item in items:
-                        if isinstance(item, UpstreamAnswer):
-                            bought = self._bought(errand, candidate, place, item, began_s, first_us)
-                            live.bought = bought
-                        else:
-                            first_us = first_us or self._since_us(began_s)
-                            heard.take(item)
-                            yield replace(item, model=candidate.model)
+                tried, opened = await self._ask(quest, place, self._open)
+            except UpstreamRejected:
                 return
-            except UpstreamRejected as error:
-                self._rejected(errand, candidate, place, error, began_s)
-                return
-            except UpstreamFailed as error:
-                if heard.any:
-                    live.broken = error.message
-                    live.partial = self._bought(errand, candidate, place, heard.answer(), began_s, first_us)
-                    return
-                self._failed(errand, candidate, place, error, began_s)
-                if not error.retryable or not await self._pause(errand, number, error.retry_after_s, place):
-                    return
+            except UpstreamFailed:
+                continue
+            async with aclosing(self._spoken(tried, opened, live)) as pieces:
+                async for piece in pieces:
+                    yield piece
+            return
 
-    def _call(self, errand: Errand, candidate: Candidate, place: Deployment) -> Call | None:
-        left_s = errand.ends_at_s - self._clock.monotonic_s() - _TIME_KEPT_S
-        if errand.calls_left <= 0 or left_s <= 0:
-            return None
+    async def _spoken(self, tried: Try, opened: _Opened, live: Live) -> AsyncGenerator[UpstreamPiece, None]:
+        """The pieces of a stream that has begun, and what comes of it."""
+        heard, ended, item = Heard(), False, opened.first
+        idle_s = tried.place.deployment.idle_timeout_s
+        try:
+            async with aclosing(opened.items):
+                while True:
+                    if isinstance(item, UpstreamAnswer):
+                        ended = True
+                        live.bought = self._attempts.answered(tried, item, self._clock.monotonic_s())
+                        return
+                    heard.take(item)
+                    yield replace(item, model=tried.candidate.model)
+                    item = await _within(idle_s, opened.items, f"no further piece within {idle_s:.1f} s")
+        except (UpstreamFailed, UpstreamRejected) as error:
+            ended = True
+            failure = error if isinstance(error, UpstreamFailed) else UpstreamFailed(what=error.message, retryable=False)
+            live.broken = failure.message
+            live.partial = self._attempts.torso(tried, heard.answer(), failure, self._clock.monotonic_s())
+        finally:
+            if not ended:
+                self._attempts.given_up(tried, self._clock.monotonic_s())
+
+    async def _complete(self, tried: Try) -> UpstreamAnswer:
+        return await self._upstream.complete(tried.call)
+
+    async def _open(self, tried: Try) -> _Opened:
+        """Begins a stream. The first piece is waited for so long as the deployment says."""
+        items, first_s = self._upstream.stream(tried.call), tried.place.deployment.first_token_timeout_s
+        try:
+            first = await _within(first_s, items, f"no first token within {first_s:.1f} s")
+        except BaseException:
+            await items.aclose()
+            raise
+        taken_s = self._clock.monotonic_s() - tried.ticket.began_s
+        tried.first_token_us = round(taken_s * 1e6)
+        tried.place.first_tokens.add(taken_s)
+        return _Opened(first, items)
+
+    async def _ask(self, quest: Quest, place: Place, ask: _Ask[_T]) -> tuple[Try, _T]:
+        """Asks one place, and a second one beside it where that takes unusually long. Raises UpstreamFailed, UpstreamRejected."""
+        hedge = quest.model.hedge
+        if hedge is None:
+            return await self._asked(self._begin(quest, place), quest, ask)
+        self._balancer.hedges[quest.model.name].called(self._clock.monotonic_s())
+        latencies = place.latencies if ask == self._complete else place.first_tokens
+        after_s = latencies.quantile(hedge.quantile)
+        first = self._begin(quest, place)
+        if after_s is None:
+            return await self._asked(first, quest, ask)
+        return await self._raced(first, quest, ask, after_s)
+
+    async def _raced(self, first: Try, quest: Quest, ask: _Ask[_T], after_s: float) -> tuple[Try, _T]:
+        """Asks a second place when the first has not answered in time; the first good answer wins, the other call is given up."""
+        tries = [first]
+        tasks = [asyncio.create_task(self._asked(first, quest, ask))]
+        winner = None
+        try:
+            done, waiting = await asyncio.wait(tasks, timeout=after_s)
+            if not done and (beside := self._seeker.hedge(quest)) is not None:
+                tries.append(self._begin(quest, beside, hedge=True))
+                tasks.append(asyncio.create_task(self._asked(tries[-1], quest, ask)))
+                waiting = set(tasks)
+            while waiting and all(map(_raised, tasks)):
+                _, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            winner = next((number for number, task in enumerate(tasks) if not _raised(task)), None)
+        finally:
+            for number, tried in enumerate(tries):
+                if number != winner:
+                    tried.overtaken = winner is not None
+                    tasks[number].cancel()
+            try:
+                await asyncio.gather(*tasks, return_exceptions=True)
+            except BaseException:
+                winner = None
+                raise
+            finally:
+                for number, tried in enumerate(tries):
+                    if number != winner and not _raised(tasks[number]):
+                        await self._drop(tried, tasks[number].result()[1])
+        return tasks[winner or 0].result()
+
+    async def _drop(self, tried: Try, result: Any) -> None:
+        """Ends a try that has its answer when nobody wants it any more."""
+        now_s = self._clock.monotonic_s()
+        if isinstance(result, UpstreamAnswer):
+            self._attempts.answered(tried, result, now_s)
+        else:
+            self._attempts.given_up(tried, now_s)
+            await result.items.aclose()
+
+    async def _asked(self, tried: Try, quest: Quest, ask: _Ask[_T]) -> tuple[Try, _T]:
+        """One call to its end; a failure is written down before it is raised."""
+        try:
+            return tried, await ask(tried)
+        except UpstreamRejected as error:
+            # Nobody else is asked: who refuses a request as malformed speaks for all. What was bought before is delivered and charged.
+            quest.errand.rejected, quest.errand.calls_left = error, 0
+            self._attempts.failed(tried, error, self._clock.monotonic_s())
+            raise
+        except UpstreamFailed as error:
+            self._attempts.failed(tried, error, self._clock.monotonic_s())
+            quest.failed(tried.place, error)
+            if error.kind is FailureKind.CONTENT_FILTER and self._catalog.content_filter == "stop":
+                quest.errand.calls_left = 0
+            raise
+        except BaseException:
+            self._attempts.given_up(tried, self._clock.monotonic_s())
+            raise
+
+    def _quest(self, errand: Errand, candidate: Candidate) -> Quest:
+        model = self._catalog.model(candidate.model)
+        places = self._balancer.of(model, candidate.deployments, batch=candidate.service_tier == "batch")
+        return Quest(errand, candidate, model, places)
+
+    def _begin(self, quest: Quest, place: Place, *, hedge: bool = False) -> Try:
+        errand, candidate, deployment = quest.errand, quest.candidate, place.deployment
         errand.calls_left -= 1
-        return Call(
-            deployment=place,
+        errand.committed_usd_nanos += candidate.worst_case_usd_nanos
+        quest.begins(place)
+        given_s = min(self._seeker.left_s(errand), deployment.timeout_s)
+        call = Call(
+            deployment=deployment,
             conversation=errand.conversation,
             parameters=errand.parameters,
             output_tokens_max=candidate.output_tokens_max,
-            timeout_s=min(left_s, place.timeout_s),
+            timeout_s=given_s,
             request_id=errand.request_id,
             organization=errand.prices.organization,
             model=candidate.model,
         )
-
-    async def _pause(self, errand: Errand, number: int, retry_after_s: float | None, place: Deployment) -> bool:
-        """Waits before another try; False when there is no time or no call left for one."""
-        wait_s = min(_BACKOFF_S_MAX, _BACKOFF_S * 2**number) * self._rng.uniform(0.5, 1.0)
-        wait_s = max(wait_s, retry_after_s or 0.0)
-        left_s = errand.ends_at_s - self._clock.monotonic_s()
-        if number >= place.retries or errand.calls_left <= 0 or wait_s >= left_s:
-            return False
-        await self._sleep(wait_s)
-        return True
-
-    def _bought(
-        self, errand: Errand, candidate: Candidate, place: Deployment, answer: UpstreamAnswer, began_s: float, first_us: int = 0
-    ) -> Bought:
-        said = answer.usage or Reported()
-        tokens = said.tokens(input_estimate=candidate.input_tokens, output_estimate=_length(answer))
-        model = self._catalog.model(candidate.model)
-        price, tier = errand.prices.of(model, place), said.charged_tier(candidate.service_tier or errand.service_tier)
-        rated = price.rate(tokens, tier)
-        attempt = Attempt(
-            model=candidate.model,
-            provider=place.provider,
-            deployment=place.name,
-            outcome=AttemptOutcome.REJECTED,
-            reason="",
-            confidence=None,
-            tokens=tokens,
-            cost_usd_nanos=min(NANOS_MAX, rated.cost_usd_nanos),
-            latency_us=self._since_us(began_s),
-            first_token_us=first_us,
-            service_tier=tier,
-            price_source=price.source,
-            price_unknown=rated.unknown,
-        )
-        self._lengths.learn(candidate.model, errand.task, tokens.output_tokens)
-        bought = Bought(candidate, answer, attempt)
-        errand.bought.append(bought)
-        return bought
-
-    def _rejected(
-        self, errand: Errand, candidate: Candidate, place: Deployment, error: UpstreamRejected, began_s: float
-    ) -> None:
-        """Nobody else is asked: who refuses a request as malformed speaks for all. What was bought before is delivered and charged."""
-        errand.rejected, errand.calls_left = error, 0
-        self._failed(errand, candidate, place, error, began_s)
-
-    def _failed(
-        self,
-        errand: Errand,
-        candidate: Candidate,
-        place: Deployment,
-        error: UpstreamFailed | UpstreamRejected,
-        began_s: float,
-    ) -> None:
-        errand.may_be_billed |= isinstance(error, UpstreamFailed) and error.may_be_billed
-        why, none = error.message, Tokens(source=TokensSource.MISSING)
-        latency_us = self._since_us(began_s)
-        errand.failures.append(
-            Attempt(candidate.model, place.provider, place.name, AttemptOutcome.FAILED, why, None, none, 0, latency_us)
-        )
-
-    def _since_us(self, began_s: float) -> int:
-        return round((self._clock.monotonic_s() - began_s) * 1e6)
+        ticket = place.begin(self._clock.monotonic_s(), tokens=quest.tokens, given_s=given_s)
+        return Try(errand, candidate, place, ticket, call, hedge)
 
 
-def _length(answer: UpstreamAnswer) -> int:
-    """How many tokens an answer likely has."""
-    return -(-(len(answer.content) + len(answer.extra_json)) // _CHARACTERS_PER_TOKEN)
+async def _within(seconds: float, items: _Items, what: str) -> UpstreamPiece | UpstreamAnswer:
+    """The next item of a stream. Raises UpstreamFailed where it takes longer than that, or where there is none."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await anext(items)
+    except TimeoutError as error:
+        raise UpstreamFailed(what=what, retryable=False, may_be_billed=True, kind=FailureKind.TIMEOUT) from error
+    except StopAsyncIteration:
+        raise UpstreamFailed(
+            what="the stream ended without an answer", retryable=True, may_be_billed=True, kind=FailureKind.BROKEN_STREAM
+        ) from None
+
+
+def _raised(task: asyncio.Task[tuple[Try, _T]]) -> bool:
+    return not task.done() or task.cancelled() or task.exception() is not None

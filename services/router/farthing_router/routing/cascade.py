@@ -152,7 +152,7 @@ class Cascade:
             errand.rejected.facts["may_be_billed"] = str(errand.may_be_billed)
             raise errand.rejected
         if served is None:
-            raise AllAttemptsFailed(attempts=attempts, may_be_billed=errand.may_be_billed)
+            raise AllAttemptsFailed(attempts=attempts, may_be_billed=errand.may_be_billed, unasked=errand.unasked)
         failed_us = sum(each.latency_us for each in attempts if each.outcome is AttemptOutcome.FAILED)
         return Finished(
             served.answer,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -15,12 +16,14 @@ from farthing_router.pricing.tokens import Tokens
 from farthing_router.routing.routes import Candidate, Role, Route
 from farthing_router.upstreams import UpstreamAnswer, UpstreamPiece, UpstreamRejected
 
+_NOTES_MAX = 16
+
 
 class AllAttemptsFailed(FarthingError):
     """Nobody answered: what each attempt said, what was billed all the same, and whether more may have been."""
 
-    def __init__(self, *, attempts: list[Attempt], may_be_billed: bool = False) -> None:
-        said = "; ".join(f"{attempt.model}: {attempt.reason}" for attempt in attempts) or "no call was possible in time"
+    def __init__(self, *, attempts: Sequence[Attempt], may_be_billed: bool = False, unasked: Sequence[str] = ()) -> None:
+        said = "; ".join((*(f"{each.model}: {each.reason}" for each in attempts), *unasked)) or "no call was possible in time"
         cost = sum(attempt.cost_usd_nanos for attempt in attempts)
         super().__init__(f"every attempt failed ({said})", cost_usd_nanos=cost, may_be_billed=may_be_billed)
 
@@ -104,6 +107,9 @@ class Errand:
     `may_be_billed`: some attempt failed of which nobody knows what it costs. `rejected`: what a provider said that would not take the
     request; nobody else is asked then. `embedding` is that of the last user turn, empty where nobody computed it; `shadow_of` is the
     request that this one is compared with, empty where its answer is served, and `served` what that one's answer came to.
+
+    `committed_usd_nanos` is what its calls cost so far, those under way at their worst. `unasked` says why nobody was called,
+    `window_tokens_too_small` is the largest context window that a provider found too small.
     """
 
     route: Route
@@ -127,6 +133,14 @@ class Errand:
     bought: list[Bought] = field(default_factory=list)
     may_be_billed: bool = False
     rejected: UpstreamRejected | None = None
+    committed_usd_nanos: int = 0
+    window_tokens_too_small: int = 0
+    unasked: list[str] = field(default_factory=list)
+
+    def note(self, why: str) -> None:
+        """Says why a call was not made; once, and not without end."""
+        if why not in self.unasked and len(self.unasked) < _NOTES_MAX:
+            self.unasked.append(why)
 
 
 @dataclass(slots=True)

@@ -69,7 +69,7 @@ class _AttemptOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Attemp
     ATTEMPT_OUTCOME_FAILED: _AttemptOutcome.ValueType  # 3
     """No answer came."""
     ATTEMPT_OUTCOME_CANCELLED: _AttemptOutcome.ValueType  # 4
-    """The caller went away; what was delivered is charged."""
+    """The caller went away, or another deployment was faster; what was delivered, or may be billed, is charged."""
 
 class AttemptOutcome(_AttemptOutcome, metaclass=_AttemptOutcomeEnumTypeWrapper):
     """How an attempt ended."""
@@ -83,7 +83,7 @@ ATTEMPT_OUTCOME_REJECTED: AttemptOutcome.ValueType  # 2
 ATTEMPT_OUTCOME_FAILED: AttemptOutcome.ValueType  # 3
 """No answer came."""
 ATTEMPT_OUTCOME_CANCELLED: AttemptOutcome.ValueType  # 4
-"""The caller went away; what was delivered is charged."""
+"""The caller went away, or another deployment was faster; what was delivered, or may be billed, is charged."""
 Global___AttemptOutcome: _TypeAlias = AttemptOutcome  # noqa: Y015
 
 class _OptimizeFor:
@@ -2050,6 +2050,7 @@ class Deployment(_message.Message):
     LISTING_FIELD_NUMBER: _builtins.int
     CAPABILITIES_FIELD_NUMBER: _builtins.int
     PRICE_SOURCE_FIELD_NUMBER: _builtins.int
+    REGION_FIELD_NUMBER: _builtins.int
     deployment: _builtins.str
     """Its name, unique in the catalog."""
     model: _builtins.str
@@ -2083,7 +2084,9 @@ class Deployment(_message.Message):
     listing: _builtins.str
     """What the provider's listing says of the model: "listed", "not listed", or empty where it lists nothing or was not asked."""
     price_source: _builtins.str
-    """Its price, where that is not the model's: the provider's name in the price book."""
+    """Where its price is from, as in Model.price_source; empty when none is known: then it is not called."""
+    region: _builtins.str
+    """Where it is, as farthing.yaml says."""
     @_builtins.property
     def cooldown_end_time(self) -> _timestamp_pb2.Timestamp:
         """Until when it takes no calls; absent when it does."""
@@ -2119,10 +2122,11 @@ class Deployment(_message.Message):
         listing: _builtins.str = ...,
         capabilities: _abc.Iterable[_builtins.str] | None = ...,
         price_source: _builtins.str = ...,
+        region: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_latency_ms", b"_latency_ms", "_requests_remaining", b"_requests_remaining", "_tokens_remaining", b"_tokens_remaining", "cooldown_end_time", b"cooldown_end_time", "latency_ms", b"latency_ms", "limits_reset_time", b"limits_reset_time", "requests_remaining", b"requests_remaining", "tokens_remaining", b"tokens_remaining"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_latency_ms", b"_latency_ms", "_requests_remaining", b"_requests_remaining", "_tokens_remaining", b"_tokens_remaining", "batch", b"batch", "calls_in_flight", b"calls_in_flight", "capabilities", b"capabilities", "cooldown_end_time", b"cooldown_end_time", "cooldown_reason", b"cooldown_reason", "deployment", b"deployment", "enabled", b"enabled", "error_rate", b"error_rate", "health", b"health", "host", b"host", "latency_ms", b"latency_ms", "limits_reset_time", b"limits_reset_time", "listing", b"listing", "model", b"model", "price_source", b"price_source", "provider", b"provider", "requests_remaining", b"requests_remaining", "tokens_remaining", b"tokens_remaining", "weight", b"weight", "wire", b"wire"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_latency_ms", b"_latency_ms", "_requests_remaining", b"_requests_remaining", "_tokens_remaining", b"_tokens_remaining", "batch", b"batch", "calls_in_flight", b"calls_in_flight", "capabilities", b"capabilities", "cooldown_end_time", b"cooldown_end_time", "cooldown_reason", b"cooldown_reason", "deployment", b"deployment", "enabled", b"enabled", "error_rate", b"error_rate", "health", b"health", "host", b"host", "latency_ms", b"latency_ms", "limits_reset_time", b"limits_reset_time", "listing", b"listing", "model", b"model", "price_source", b"price_source", "provider", b"provider", "region", b"region", "requests_remaining", b"requests_remaining", "tokens_remaining", b"tokens_remaining", "weight", b"weight", "wire", b"wire"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__latency_ms: _TypeAlias = _typing.Literal["latency_ms"]  # noqa: Y015
     _WhichOneofArgType__latency_ms: _TypeAlias = _typing.Literal["_latency_ms", b"_latency_ms"]  # noqa: Y015
