@@ -159,3 +159,10 @@ def test_a_long_message_and_a_strange_request_id_are_kept_out() -> None:
     error = refusal(status=500, headers={"request-id": "a\nb"}, body=body, provider="p")
     assert len(error.message) < 400
     assert "request" not in error.message
+
+
+@pytest.mark.parametrize(("status", "said", "retryable"), [(429, "false", False), (401, "true", True), (503, "perhaps", True)])
+def test_a_provider_that_says_whether_to_ask_again_is_believed(status: int, said: str, retryable: bool) -> None:
+    error = refusal(status=status, headers={"x-should-retry": said}, body=b"", provider="p")
+    assert isinstance(error, UpstreamFailed)
+    assert error.retryable == retryable

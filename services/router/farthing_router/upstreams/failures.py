@@ -182,7 +182,7 @@ def refusal(
     )
     return UpstreamFailed(
         what=f"{status}: {what}",
-        retryable=(kind in _AGAIN and status not in _NOT_AGAIN) or kind is FailureKind.TIMEOUT,
+        retryable=_again(kind, status, headers),
         retry_after_s=retry_after_s(headers),
         may_be_billed=billed,
         kind=kind,
@@ -249,6 +249,14 @@ def _kind(status: int, error: Any) -> FailureKind | None:
     if status >= 500:
         return said if said is FailureKind.OVERLOADED else FailureKind.SERVER_ERROR
     return FailureKind.NOT_FOUND if 300 <= status < 400 else FailureKind.GARBAGE if status < 300 else None
+
+
+def _again(kind: FailureKind, status: int, headers: Mapping[str, str]) -> bool:
+    """Whether asking again may help; OpenAI and Anthropic know best and say so in a header."""
+    said = headers.get("x-should-retry")
+    if said in ("true", "false"):
+        return said == "true"
+    return (kind in _AGAIN and status not in _NOT_AGAIN) or kind is FailureKind.TIMEOUT
 
 
 def _names_a_field(error: Any) -> bool:
