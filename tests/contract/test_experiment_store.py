@@ -26,6 +26,8 @@ from farthing_router.experiments.terms import (
     State,
 )
 from farthing_router.experiments.trials import Trials
+from farthing_router.routing.errands import AllAttemptsFailed, Errand, Finished
+from farthing_router.routing.routes import Route
 from farthing_router.routing.rules import Action, Weights
 from farthing_router.store import RequestIdReused, StoreUnavailable
 from farthing_router.store.experiments import PostgresExperiments
@@ -219,6 +221,26 @@ class NobodyDecided:
         return {}
 
 
+def ended_as(replica: Trials, given: Experiment, arm: str, *, failed: bool) -> None:
+    """A request of an arm comes to its end on a replica."""
+    route = Route((), "fixed", "", 0, 0, 0, 1, 0.0, experiment_id=given.experiment_id, arm=arm)
+    errand = Errand(
+        route=route,
+        prices=None,  # type: ignore[arg-type]
+        conversation=(),
+        parameters=None,
+        task="chat",
+        request_id=str(uuid.uuid4()),
+        wants_json=False,
+        service_tier="",
+        ends_at_s=60.0,
+        calls_left=1,
+        scope=ORG,
+    )
+    finished = None if failed else Finished(None, "m", (), False, 1_000)  # type: ignore[arg-type]
+    replica.counts.ended(errand, finished, AllAttemptsFailed(attempts=[]) if failed else None)
+
+
 async def test_racing_replicas_stop_a_harmful_experiment_once(store: ExperimentStore) -> None:
     made = await create(store, experiment(metric=Metric.ERROR_RATE, arms=(Arm("a", share=0.5), Arm("b", model="s", share=0.5))))
     replicas = [Trials(store, clock=ManualClock(NOW), replica_id=str(uuid.uuid4()), decided=NobodyDecided()) for _ in range(4)]
@@ -226,7 +248,7 @@ async def test_racing_replicas_stop_a_harmful_experiment_once(store: ExperimentS
         await replica.watched.refresh()
         for number in range(60):
             for arm, failed in (("a", False), ("b", number % 2 == 0)):
-                replica.counts._tally((made.key, 0, arm)).take(Outcome(failed, 1_000, 1_000))
+                ended_as(replica, made, arm, failed=failed)
     await asyncio.gather(*(replica.look() for replica in replicas))
     ended = await store.find(*made.key)
     assert ended is not None
@@ -234,6 +256,17 @@ async def test_racing_replicas_stop_a_harmful_experiment_once(store: ExperimentS
     for replica in replicas:
         await replica.watched.refresh()
         assert replica.find(*made.key) is None
+
+
+async def test_old_experiments_are_forgotten_with_their_sums_and_running_ones_never(store: ExperimentStore) -> None:
+    made = [await create(store, experiment(f"{ORG}/workspaces/w{number}")) for number in range(3)]
+    for number, days in ((0, 500), (1, 3)):
+        ended = replace(made[number].standing, state=State.STOPPED, stopped_at=NOW - timedelta(days=days))
+        await store.change(made[number].key, ended, version=1)
+        await store.keep(str(uuid.uuid4()), [kept(made[number], "a", tally(number))])
+    assert await store.forget(before=NOW - timedelta(days=400), rows_max=10) == 1
+    assert [await store.find(*each.key) is None for each in made] == [True, False, False]
+    assert set(await store.tallies([each.key for each in made])) == {made[1].key}
 
 
 async def test_a_database_that_is_away_is_said_to_be(store: ExperimentStore, pool: asyncpg.Pool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 from farthing_router.experiments.tallies import Tally
@@ -73,6 +74,10 @@ class ExperimentStore(Protocol):
 
     async def tallies(self, keys: Collection[Key]) -> dict[Key, dict[tuple[int, str], Tally]]:
         """What all replicas together have seen, by step and arm."""
+        ...
+
+    async def forget(self, *, before: datetime, rows_max: int) -> int:
+        """Deletes experiments that ended before a moment with their sums, at most so many; how many it were."""
         ...
 
 

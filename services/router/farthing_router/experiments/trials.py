@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from datetime import timedelta
 
 import structlog
 from farthing_core.clock import Clock
@@ -19,6 +20,9 @@ from farthing_router.refreshing import Watched, watching
 from farthing_router.routing.ports import Assignment
 from farthing_router.routing.routes import Route, Wish
 
+_KEPT = timedelta(days=400)
+_FORGET_EVERY_S = 3_600.0
+_FORGET_ROWS = 1_000
 _log = structlog.get_logger()
 
 
@@ -81,7 +85,7 @@ class Trials:
                 await asyncio.sleep(interval_s)
                 await self._quietly()
 
-        async with watching(self.watched, interval_s=interval_s), beside(look()):
+        async with watching(self.watched, interval_s=interval_s), beside(look(), self._forgetting()):
             yield
         await self._quietly()
 
@@ -109,6 +113,14 @@ class Trials:
                 standing = await asyncio.to_thread(verdict, experiment, seen, now=self._clock.now())
                 if standing is not None:
                     await self._change(experiment, standing)
+
+    async def _forgetting(self) -> None:
+        while True:
+            try:
+                await self._store.forget(before=self._clock.now() - _KEPT, rows_max=_FORGET_ROWS)
+            except Exception as error:  # whatever it is, the next turn must come
+                _log.warning("old experiments could not be deleted", error=type(error).__name__)
+            await asyncio.sleep(_FORGET_EVERY_S)
 
     async def _change(self, experiment: Experiment, standing: Standing) -> None:
         changed = await self._store.change(experiment.key, standing, version=experiment.standing.version)

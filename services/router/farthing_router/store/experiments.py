@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -68,6 +68,11 @@ _TALLIES = f"""
     FROM experiment_results r
     JOIN unnest($1::text[], $2::text[]::uuid[]) AS asked (organization, experiment_id) USING (organization, experiment_id)
     GROUP BY r.organization, r.experiment_id, r.step, r.arm
+"""
+_FORGET = """
+    DELETE FROM experiments WHERE (organization, experiment_id) IN (
+        SELECT organization, experiment_id FROM experiments WHERE stopped_at < $1 LIMIT $2
+    )
 """
 _ARMS = """
     SELECT DISTINCT ON (request_id) request_id, experiment_id, arm FROM decisions
@@ -174,6 +179,11 @@ class PostgresExperiments:
             tally = Tally(**{name: int(row[name]) for name in SUMS})
             found.setdefault((row["organization"], str(row["experiment_id"])), {})[row["step"], row["arm"]] = tally
         return found
+
+    async def forget(self, *, before: datetime, rows_max: int) -> int:
+        """Deletes old experiments."""
+        async with connected(self._pool) as connection:
+            return int((await connection.execute(_FORGET, before, rows_max)).rsplit(" ", 1)[1])
 
     async def arms_of(self, organization: str, request_ids: Sequence[str]) -> Mapping[str, tuple[str, str]]:
         """Experiment and arm by request."""
