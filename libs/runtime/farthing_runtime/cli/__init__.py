@@ -12,6 +12,7 @@ from farthing_core.errors import FarthingError
 
 from farthing_runtime.cli.alerts import alerts_app
 from farthing_runtime.cli.budgets import budgets_app
+from farthing_runtime.cli.calibrate import calibrate_app
 from farthing_runtime.cli.call import call
 from farthing_runtime.cli.demo import demo
 from farthing_runtime.cli.experiments import experiments_app
@@ -40,6 +41,7 @@ app.add_typer(ledger_app, name="ledger", help="The journal, and the proof that t
 app.add_typer(limits_app, name="limits", help="Rate limits.")
 app.add_typer(models_app, name="models", help="Models, where they run and how that is going.")
 app.add_typer(prices_app, name="prices", help="The price book.")
+app.add_typer(calibrate_app, name="calibrate", help="Cascades fitted on labelled answers, with what they promise.")
 app.add_typer(experiments_app, name="experiments", help="Comparisons between models, calibrations and rules' actions.")
 app.add_typer(alerts_app, name="alerts", help="Alerts of budgets and costs, and the rules that raise them.")
 
