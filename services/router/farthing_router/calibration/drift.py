@@ -26,6 +26,7 @@ _RATIOS = np.linspace(0.0, 1.5, 301)
 _BOLDNESS = 0.75
 """No bet may lose more than this share of a fortune."""
 _DISTANCE_MAX = 1.0
+_NOTED_MIN = 30
 _CHANCE = NormalDist().inv_cdf(0.9999)
 _ESCALATED_SLACK = 0.1
 
@@ -200,7 +201,7 @@ def _log_beta(one: float, other: float) -> float:
 
 
 def _distance(count: int, total: float, mean: float, deviation: float) -> float:
-    if not count or deviation <= 1e-9:
+    if count < _NOTED_MIN or deviation <= 1e-9:
         return 0.0
     return max(0.0, abs(total / count - mean) / deviation - _CHANCE / math.sqrt(count))
 

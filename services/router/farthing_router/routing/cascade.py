@@ -158,7 +158,7 @@ class Cascade:
             served.answer,
             served.candidate.model,
             tuple(attempts),
-            escalated=served.candidate.role is Role.ESCALATION,
+            escalated=any(each.candidate.role is Role.ESCALATION for each in errand.bought),
             upstream_us=failed_us + waited_us(errand),
             confidence=served.opinion.confidence if served.opinion is not None else None,
             reason=reason,

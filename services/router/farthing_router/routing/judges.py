@@ -147,20 +147,33 @@ class ByPolicy:
         if policy.query_only:
             chosen = self._before.buy or policy.opening
             return Ruling(last=self._candidates((*chosen, *policy.strong, *policy.opening)), reason=self._before.reason)
-        bought = {each.candidate.model: each for each in errand.bought}
-        read = {model: each for model, each in bought.items() if model in policy.opening and self._is_answer(each)}
+        answers = {each.candidate.model: each for each in errand.bought if self._is_answer(each)}
+        read = {model: each for model, each in answers.items() if model in policy.opening}
         decision = self._affordable(
-            policy.decide(self._prompt, {model: as_read(each) for model, each in read.items()}, embedding=self._embedding)
+            policy.decide(self._prompt, {model: as_read(each) for model, each in answers.items()}, embedding=self._embedding)
         )
-        gain = decision.gain if read else None
-        for model, each in read.items():
-            confidence = decision.confidence if model == decision.chosen else 0.0
-            why = decision.reason if model == decision.chosen else "a second opinion"
-            each.opinion = Opinion(confidence, why, gain)
+        if len(read) == len(answers):
+            self._note(read, decision)
         if not decision.buy and decision.chosen is not None:
-            return Ruling(served=bought[decision.chosen], reason=decision.reason)
+            return Ruling(served=answers[decision.chosen], reason=decision.reason)
         dearer = [each for each in self._candidates((*decision.buy, *policy.strong)) if each.model not in errand.tried]
+        if dearer and self._chooses(dearer[0].model, read):
+            return Ruling(ask=dearer[0], reason=decision.reason)
         return Ruling(last=dearer, reason=decision.reason)
+
+    def _note(self, read: Mapping[str, Bought], decision: Decision) -> None:
+        """What the policy thinks of the cheap answers, and of buying a dear one."""
+        for model, each in read.items():
+            if model == decision.chosen:
+                each.opinion = Opinion(decision.confidence, decision.reason, decision.gain)
+            else:
+                each.opinion = Opinion(0.0, "a second opinion", decision.gain)
+
+    def _chooses(self, strong: str, read: Mapping[str, Bought]) -> bool:
+        """Whether the policy may prefer a cheap answer even when it has the strong one, so that this is not to be heard unread."""
+        choosers: Mapping[str, Any] = getattr(self._policy, "choosers", {})
+        chooser = choosers.get(strong)
+        return chooser is not None and all(model in read or model == strong for model in chooser.reads)
 
     def _affordable(self, decision: Decision) -> Decision:
         """A decision, unless it escalates at a price that a point of quality is not worth now."""
