@@ -93,7 +93,7 @@ def left_if_it_fits(places: Sequence[Place], usd_nanos: int, tokens: int) -> Lef
             if free < 0:
                 return None
             if least is None or free < least:
-                least, tightest = free, place.terms
+                least, tightest = free, place
         if limit_tokens is not None:
             free = limit_tokens - balance.spent_tokens - balance.held_tokens - tokens
             if free < 0:
@@ -101,8 +101,8 @@ def left_if_it_fits(places: Sequence[Place], usd_nanos: int, tokens: int) -> Lef
             if least_tokens is None or free < least_tokens:
                 least_tokens = free
                 if least is None:
-                    tightest = place.terms
-    return _NOTHING_LIMITS if tightest is None else Left(tightest.budget_id, tightest.scope, least, least_tokens)
+                    tightest = place
+    return _NOTHING_LIMITS if tightest is None else _left(tightest, least, least_tokens)
 
 
 def objections(places: Sequence[Place], need: Need, work: Work, now: datetime) -> list[Objection]:
@@ -151,15 +151,21 @@ def left_on(places: Sequence[Place]) -> Left:
             spent, held = place.used(cap.unit)
             free = cap.limit - spent - held
             if cap.unit == 0 and (usd is None or free < usd):
-                usd, tightest = free, place.terms
+                usd, tightest = free, place
             elif cap.unit == 1 and (tokens is None or free < tokens):
                 tokens = free
                 if usd is None:
-                    tightest = place.terms
-    return _NOTHING_LIMITS if tightest is None else Left(tightest.budget_id, tightest.scope, usd, tokens)
+                    tightest = place
+    return _NOTHING_LIMITS if tightest is None else _left(tightest, usd, tokens)
 
 
 _NOTHING_LIMITS = Left()
+
+
+def _left(place: Place, free_usd_nanos: int | None, free_tokens: int | None) -> Left:
+    terms = place.terms
+    limit = terms.limits.usd_nanos
+    return Left(terms.budget_id, terms.scope, free_usd_nanos, free_tokens, limit, place.key[2], terms.period_terms)
 
 
 def _at_limit(place: Place, unit: int, figures: tuple[int, int, int, int], work: Work, now: datetime) -> Objection:

@@ -16,7 +16,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from farthing_budget.budgets import Budget
 from farthing_budget.operations import Adjust, Entry, Hold, Left, State
-from farthing_budget.periods import Period
+from farthing_budget.periods import Period, period_bounds
 from farthing_budget.usage import Saving, Source, UsageLine, UsageRecord
 
 _STATES = {
@@ -143,9 +143,18 @@ def entry_of_correction(hold: Hold, operation: Adjust) -> Any:
 
 def left(given: Left) -> Any:
     """What is left on the tightest budget."""
-    return budget_pb2.BudgetLeft(
-        budget_id=given.budget_id, scope=given.scope, free_usd_nanos=given.free_usd_nanos, free_tokens=given.free_tokens
+    said = budget_pb2.BudgetLeft(
+        budget_id=given.budget_id,
+        scope=given.scope,
+        free_usd_nanos=given.free_usd_nanos,
+        free_tokens=given.free_tokens,
+        limit_usd_nanos=given.limit_usd_nanos,
     )
+    terms, start = given.period_terms, given.period_start
+    if terms is not None and start is not None and terms.period is not Period.ROLLING:
+        said.period_start_time.FromDatetime(start)
+        said.period_end_time.FromDatetime(period_bounds(terms, start)[1])
+    return said
 
 
 def usage_record(given: Any) -> UsageRecord:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from farthing_core.scopes import Scope
 
 from farthing_budget.budgets import BalanceKey, Selector
+from farthing_budget.periods import PeriodTerms
 from farthing_budget.usage import UsageRecord
 
 
@@ -142,12 +143,18 @@ class Entry(NamedTuple):
 
 
 class Left(NamedTuple):
-    """What is left on the tightest budget; None where nothing limits. Negative where more was spent than the limit."""
+    """What is left on the tightest budget; None where nothing limits. Negative where more was spent than the limit.
+
+    `limit_usd_nanos` is that budget's limit of money, `period_start` when the period began in which it is charged, under `period_terms`.
+    """
 
     budget_id: str = ""
     scope: str = ""
     free_usd_nanos: int | None = None
     free_tokens: int | None = None
+    limit_usd_nanos: int | None = None
+    period_start: datetime | None = None
+    period_terms: PeriodTerms | None = None
 
 
 # The commonest operation is not frozen: that would cost a microsecond more each.

@@ -13,6 +13,7 @@ from farthing_orchestrator.ports import Refused, Usage
 from farthing_orchestrator.request import (
     Ask,
     BudgetLeft,
+    BudgetPace,
     Generated,
     Line,
     Lookup,
@@ -80,6 +81,7 @@ class Journey:
     shaped: Shaped | None = None
     planned: Planned | None = None
     left: BudgetLeft | None = None
+    pace: BudgetPace | None = None
     limited: bool = False
     handed_on: bool = False
     reserved: bool | None = False
@@ -127,7 +129,9 @@ class Journey:
     def route_wish(self) -> RouteWish:
         """What a route is planned for, as things stand."""
         embedding = self.lookup.embedding if self.lookup is not None else b""
-        return RouteWish(self.ask, self.shaped, self.policy.baseline_model or "", round(1000 * self.time_left_s()), embedding)
+        return RouteWish(
+            self.ask, self.shaped, self.policy.baseline_model or "", round(1000 * self.time_left_s()), embedding, self.pace
+        )
 
     def with_ask(self, **changes: Any) -> None:
         """Changes what is sent on."""

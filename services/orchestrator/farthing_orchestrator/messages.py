@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from datetime import UTC
 from typing import Any
 
 import orjson
@@ -197,6 +198,9 @@ def budget_left(left: Any) -> BudgetLeft:
         scope=left.scope,
         free_usd_nanos=left.free_usd_nanos if left.HasField("free_usd_nanos") else None,
         free_tokens=left.free_tokens if left.HasField("free_tokens") else None,
+        limit_usd_nanos=left.limit_usd_nanos if left.HasField("limit_usd_nanos") else None,
+        period_start=left.period_start_time.ToDatetime(UTC) if left.HasField("period_start_time") else None,
+        period_end=left.period_end_time.ToDatetime(UTC) if left.HasField("period_end_time") else None,
     )
 
 

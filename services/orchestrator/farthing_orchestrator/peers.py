@@ -153,7 +153,7 @@ class GrpcModels:
 
     async def plan(self, wish: RouteWish) -> Planned:
         """Whom to ask, and what that may cost."""
-        ask, shaped = wish.ask, wish.shaped
+        ask, shaped, pace = wish.ask, wish.shaped, wish.budget_pace
         request = router_pb2.PlanRouteRequest(
             scope=ask.scope,
             model=ask.model,
@@ -170,6 +170,7 @@ class GrpcModels:
             timeout_ms=wish.timeout_ms,
             tags=ask.tags,
             embedding=wish.embedding,
+            budget_pace=router_pb2.BudgetPace(used_share=pace.used_share, elapsed_share=pace.elapsed_share) if pace else None,
         )
         with translated("router"):
             answer = await self._stub.PlanRoute(request, timeout=self._plan_timeout_s)

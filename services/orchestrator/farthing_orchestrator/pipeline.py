@@ -16,6 +16,7 @@ from farthing_orchestrator.deferred import Deferred
 from farthing_orchestrator.holds import Wish, sizing_of
 from farthing_orchestrator.journey import Completed, Journey
 from farthing_orchestrator.outlet import Outlet
+from farthing_orchestrator.pacing import Paces
 from farthing_orchestrator.policy import Policy
 from farthing_orchestrator.ports import Checked, Peers, PeerUnavailable, Refused
 from farthing_orchestrator.purchases import Purchases
@@ -37,7 +38,8 @@ class Pipeline:
         self._clock = clock
         self._deferred = deferred
         self._admissions = Admissions(ledger=peers.ledger, policy=policy, deferred=deferred)
-        self._reservations = Reservations(peers=peers, policy=policy, deferred=deferred)
+        self._paces = Paces()
+        self._reservations = Reservations(peers=peers, policy=policy, deferred=deferred, paces=self._paces)
         settlements = Settlements(peers=peers, deferred=deferred, reservations=self._reservations)
         beside = Shadows(
             models=peers.models,
@@ -126,7 +128,9 @@ class Pipeline:
             raise FieldInvalid(field="overrides.critical", problem=f"{_NOT_ALLOWED} (budget.may_mark_critical)")
         began_s = self._clock.monotonic_s()
         seconds = task.timeout_s if time_left_s is None else min(task.timeout_s, time_left_s)
-        return Journey(ask, self._policy, task, self._clock, began_s + seconds, began_s)
+        journey = Journey(ask, self._policy, task, self._clock, began_s + seconds, began_s)
+        journey.pace = self._paces.of(ask.scope, self._clock.now())
+        return journey
 
     async def _prepare(self, journey: Journey) -> None:
         await self._mask(journey)

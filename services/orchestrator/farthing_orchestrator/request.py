@@ -6,6 +6,7 @@ Conversations, parameters and answers are opaque here: the pipeline hands them f
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from farthing_core.money import TOKENS_PER_PRICE, price_of_tokens
@@ -167,6 +168,14 @@ class Offer:
 
 
 @dataclass(frozen=True, slots=True)
+class BudgetPace:
+    """The share of a budget's limit that is spent or held, and the share of its period that has passed."""
+
+    used_share: float
+    elapsed_share: float
+
+
+@dataclass(frozen=True, slots=True)
 class RouteWish:
     """What a route is planned for. `timeout_ms` is how long the caller will wait; `embedding` is that of the last user turn, if known."""
 
@@ -175,6 +184,7 @@ class RouteWish:
     baseline_model: str
     timeout_ms: int
     embedding: bytes = b""
+    budget_pace: BudgetPace | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +223,9 @@ class BudgetLeft:
     scope: str = ""
     free_usd_nanos: int | None = None
     free_tokens: int | None = None
+    limit_usd_nanos: int | None = None
+    period_start: datetime | None = None
+    period_end: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import structlog
 from farthing_orchestrator.deferred import Deferred
 from farthing_orchestrator.holds import Wish, paid_tokens, sizing_of
 from farthing_orchestrator.journey import Journey
+from farthing_orchestrator.pacing import Paces
 from farthing_orchestrator.policy import Policy
 from farthing_orchestrator.ports import Peers, PeerUnavailable, Refused, RequestIdReused
 from farthing_orchestrator.request import StepName
@@ -22,8 +23,9 @@ class Reservations:
     to have reached a provider is released.
     """
 
-    def __init__(self, *, peers: Peers, policy: Policy, deferred: Deferred) -> None:
+    def __init__(self, *, peers: Peers, policy: Policy, deferred: Deferred, paces: Paces) -> None:
         self._peers = peers
+        self._paces = paces
         self._policy = policy
         self._deferred = deferred
 
@@ -97,6 +99,7 @@ class Reservations:
                 raise RequestIdReused(request_id=journey.ask.request_id) from refused
             return refused
         journey.reserved, journey.left = True, held.left
+        self._paces.learn(journey.ask.scope, held.left)
         journey.paid_tokens = paid_tokens(held, wish.sizing)
         return None
 

@@ -23,7 +23,7 @@ from farthing_router.deployments.overrides import Overrides
 from farthing_router.edge import messages
 from farthing_router.edge.calibrating import Calibrating
 from farthing_router.edge.experimenting import Experimenting
-from farthing_router.edge.learning import LearningRpcs
+from farthing_router.edge.learning import learning_rpcs
 from farthing_router.edge.models import ModelRpcs
 from farthing_router.edge.prices import PriceRpcs
 from farthing_router.edge.recording import Recording
@@ -95,7 +95,7 @@ async def app(settings: Settings, mesh: Mesh) -> AppIterator:
             recording.analyses(days=outcomes.days, curves=calibrating.active, book=book),
             RuleRpcs(rules),
             experimenting.rpcs(),
-            LearningRpcs(feedback=learner.feedback, fitted=learner.fitted, reports=learner.reports, clock=clock),
+            learning_rpcs(learner, book=book, clock=clock),
             calibrating.rpcs,
         )
         async with (

@@ -277,3 +277,20 @@ async def test_usage_adds_up_to_what_was_settled_whatever_it_is_grouped_by(api: 
         assert by_model == {"large": 100, "small": 306}
         assert [row.cost_usd_nanos for row in await query(PROJECT)] == [303]
         assert await query("organizations/acm") == []
+
+
+async def test_what_is_left_comes_with_the_limit_and_the_period_so_that_spending_can_be_paced(api: Any) -> None:
+    async with api("budget") as channel_of:
+        stub = budget_pb2_grpc.BudgetServiceStub(channel_of("budget"))
+        budget = await create(stub, ORGANIZATION, 1_000)
+        await create(stub, WORKSPACE, 5_000, period=budget_pb2.PERIOD_DAY)
+        left = (await reserve(stub, WORKSPACE, 100)).left
+        assert (left.budget_id, left.free_usd_nanos, left.limit_usd_nanos) == (budget.budget_id, 900, 1_000)
+        start, end = left.period_start_time.ToDatetime(), left.period_end_time.ToDatetime()
+        assert start.day == end.day == 1
+        assert 28 <= (end - start).days <= 31
+        hour = budget_pb2.PeriodTerms(window_s=3_600)
+        rolling = await create(stub, "organizations/other", 500, period=budget_pb2.PERIOD_ROLLING, period_terms=hour)
+        left = (await reserve(stub, "organizations/other", 100)).left
+        assert (left.budget_id, left.limit_usd_nanos) == (rolling.budget_id, 500)
+        assert not left.HasField("period_start_time")

@@ -184,3 +184,37 @@ async def test_with_enough_opinions_scores_are_calibrated_on_them_and_their_corr
 
 def _fields(message: Any) -> dict[str, Any]:
     return {field.name: value for field, value in message.ListFields()}
+
+
+async def test_a_cheaper_model_is_recommended_with_what_it_rests_on_and_its_intervals(router: Any) -> None:
+    for model in ("large", "small"):
+        for _ in range(25):
+            request_id = await answered(router, model=model)
+            await router.RecordFeedback(opinion(request_id, score=1.0))
+    asked = router_pb2.RecommendModelsRequest(scope=SCOPE, quality_loss_max=0.1)
+    answer = await router.RecommendModels(asked)
+    (found,) = answer.recommendations
+    assert (found.task, found.model, found.recommended_model, found.requests) == ("sums", "large", "small", 25)
+    assert found.saving_usd_nanos == round(found.cost_usd_nanos * 0.9)
+    assert found.saving_usd_nanos_lower < found.saving_usd_nanos < found.saving_usd_nanos_upper < found.cost_usd_nanos
+    assert found.quality_loss_lower < found.quality_loss < found.quality_loss_upper
+    assert found.quality_loss < 0.1
+    assert 0.5 < found.confidence < 1
+    assert "25 opinions" in found.reason
+    assert "try it in an experiment first" in found.reason
+    (passed,) = answer.passed_over
+    assert passed.startswith("sums at small: no model that may and can serve it is cheaper")
+    elsewhere = await router.RecommendModels(router_pb2.RecommendModelsRequest(scope="organizations/other"))
+    assert not elsewhere.recommendations
+    assert not elsewhere.passed_over
+
+
+async def test_a_model_that_feedback_shows_to_be_worse_is_passed_over_with_the_loss(router: Any) -> None:
+    for model, score in (("large", 1.0), ("small", 0.0)):
+        for _ in range(25):
+            await router.RecordFeedback(opinion(await answered(router, model=model), score=score))
+    answer = await router.RecommendModels(router_pb2.RecommendModelsRequest(scope=SCOPE))
+    assert not answer.recommendations
+    assert any(
+        each.startswith("sums at large: every cheaper model loses more than 0.020; small least") for each in answer.passed_over
+    )

@@ -22,6 +22,7 @@ from farthing_runtime.cli.ledger import ledger_app
 from farthing_runtime.cli.limits import limits_app
 from farthing_runtime.cli.models import models_app
 from farthing_runtime.cli.prices import prices_app
+from farthing_runtime.cli.quality import feedback, quality, recommendations
 from farthing_runtime.cli.replay import replay
 from farthing_runtime.cli.usage import usage
 
@@ -33,7 +34,7 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
     rich_markup_mode="markdown",
 )
-for command in (serve, demo, replay, call, usage, health, config, migrate):
+for command in (serve, demo, replay, call, usage, feedback, quality, recommendations, health, config, migrate):
     app.command()(command)
 app.add_typer(keys_app, name="keys", help="API keys of the HTTP edge.")
 app.add_typer(budgets_app, name="budgets", help="Limits on what scopes may spend.")

@@ -1,4 +1,4 @@
-"""RPCs that take opinions in, score answers and report on quality."""
+"""RPCs that take opinions in, score answers, report on quality and recommend models."""
 
 from __future__ import annotations
 
@@ -14,20 +14,44 @@ from farthing_router.calibration.answers import BoughtAnswer
 from farthing_router.edge import messages
 from farthing_router.edge.price_messages import moment
 from farthing_router.learning.feedback import Feedback, Given
+from farthing_router.learning.learner import Learner
 from farthing_router.learning.metrics import Answered
 from farthing_router.learning.outcomes import Source
+from farthing_router.learning.recommending import QUALITY_LOSS_MAX, Recommendations, Recommended
 from farthing_router.learning.reports import ModelReport, QualityReports
 from farthing_router.learning.scoring import FittedScores, Score, scored
+from farthing_router.pricing.price_book import PriceBook
 
 _RANGE_DAYS = 30
 _RANGE_DAYS_MAX = 400
 
 
+def learning_rpcs(learner: Learner, *, book: PriceBook, clock: Clock) -> LearningRpcs:
+    """The RPCs over what is learned."""
+    recommendations = Recommendations(store=learner.store, arms=learner.arms, catalog=book.catalog, prices_of=book.prices)
+    return LearningRpcs(
+        feedback=learner.feedback,
+        fitted=learner.fitted,
+        reports=learner.reports,
+        recommendations=recommendations,
+        clock=clock,
+    )
+
+
 class LearningRpcs:
     """Feedback and quality."""
 
-    def __init__(self, *, feedback: Feedback, fitted: FittedScores, reports: QualityReports, clock: Clock) -> None:
+    def __init__(
+        self,
+        *,
+        feedback: Feedback,
+        fitted: FittedScores,
+        reports: QualityReports,
+        recommendations: Recommendations,
+        clock: Clock,
+    ) -> None:
         self._feedback = feedback
+        self._recommendations = recommendations
         self._fitted = fitted
         self._reports = reports
         self._clock = clock
@@ -56,6 +80,13 @@ class LearningRpcs:
             correlated_answers=report.agreement.answers,
             calibration_error=report.agreement.error,
         )
+
+    async def RecommendModels(self, request: Any, context: Any) -> Any:
+        """Recommends cheaper models."""
+        start, end = time_range(request, self._clock.now())
+        loss_max = request.quality_loss_max if request.HasField("quality_loss_max") else QUALITY_LOSS_MAX
+        found, passed = await self._recommendations.find(request.scope, start=start, end=end, quality_loss_max=loss_max)
+        return router_pb2.RecommendModelsResponse(recommendations=[_recommended(each) for each in found], passed_over=passed)
 
 
 def time_range(request: Any, now: datetime) -> tuple[datetime, datetime]:
@@ -106,6 +137,25 @@ def _score(given: Score) -> Any:
         ],
         calibrated=given.opinions > 0,
         opinions=given.opinions,
+    )
+
+
+def _recommended(given: Recommended) -> Any:
+    saving, loss = given.saving_usd_nanos, given.quality_loss
+    return router_pb2.ModelRecommendation(
+        task=given.task,
+        model=given.model,
+        recommended_model=given.cheaper,
+        requests=given.requests,
+        cost_usd_nanos=given.cost_usd_nanos,
+        saving_usd_nanos=round(saving.value),
+        saving_usd_nanos_lower=round(saving.lower),
+        saving_usd_nanos_upper=round(saving.upper),
+        quality_loss=loss.value,
+        quality_loss_lower=loss.lower,
+        quality_loss_upper=loss.upper,
+        confidence=given.confidence,
+        reason=given.reason,
     )
 
 

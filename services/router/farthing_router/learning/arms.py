@@ -27,7 +27,7 @@ _MACHINE_WORTH, _MACHINE_WORTH_MAX = 0.1, 10.0
 """One automatic score counts as a tenth of an opinion, all of them together as ten at most."""
 _NOISE = 0.16
 """Variance of an opinion around what is expected."""
-_SLOPE_VARIANCE, _SHARED_SLOPE_VARIANCE = 0.03**2, 0.08**2
+_SLOPE_VARIANCE, _SHARED_SLOPE_VARIANCE = 0.05**2, 0.14**2
 _TASKS_MAX = 4_000
 _STALE_S = 3_600.0
 

@@ -8,13 +8,13 @@ from functools import cache
 import numpy as np
 
 from farthing_router.calibration.answers import PROMPT_CHARACTERS_MAX, bounded
-from farthing_router.calibration.complexity import complexity
 from farthing_router.calibration.forest import Floats
 from farthing_router.learning.evidence import CONTEXT_SIZE, Context
 
 _SEED = 20_260_101
 _EMBEDDING_SIZE = 384
 _CODE = re.compile(r"```|\b(?:def|class|import|function|return|SELECT)\b")
+_ASKS = re.compile(r"\b(?:[Pp]rove|[Ee]xplain|[Ww]hy|[Hh]ow many|[Ff]ind|[Cc]ompute|[Dd]erive|[Ss]olve|[Cc]alculate)\b")
 _OPTION = re.compile(r"^\(?[A-J][.):]\s", re.MULTILINE)
 _FIGURES = 9
 _PROJECTED = CONTEXT_SIZE - _FIGURES
@@ -33,7 +33,7 @@ def context_of(prompt: str, embedding: bytes = b"") -> Context:
         min(2.0, len(_OPTION.findall(text)) / 4) - 0.5,
         min(2.0, text.count("\n") / 10) - 0.5,
         min(2.0, text.count("?")) - 1.0,
-        3 * complexity(text).score - 1.2,
+        min(2.0, len(_ASKS.findall(text)) / 2) - 0.5,
     ]
     vector = np.frombuffer(embedding, dtype="<f2").astype(np.float64) if len(embedding) == 2 * _EMBEDDING_SIZE else None
     projected = np.zeros(_PROJECTED) if vector is None else vector @ _projection()

@@ -51,7 +51,7 @@ class Learner:
         prompt_of: Callable[[Any], str],
         listeners: Sequence[QualityListener] = (),
     ) -> None:
-        self._store = store
+        self.store = store
         self._clock = clock
         self._pace = pace
         self._prior: dict[str, float] = {}
@@ -76,7 +76,7 @@ class Learner:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Learns until the block ends. Raises StoreUnavailable where the database is out of reach at the start."""
-        arms = Watched("arms", after=self._store.arms, take=self._take)
+        arms = Watched("arms", after=self.store.arms, take=self._take)
         async with (
             watching(arms, interval_s=self._pace.refresh_s),
             self.recorder.running(interval_s=self._pace.write_s),
@@ -98,7 +98,7 @@ class Learner:
             before = self._clock.now() - timedelta(days=self._pace.keep_days)
             more = True
             while more:
-                more = await self._store.forget(before=before, rows_max=_FORGET_ROWS) >= _FORGET_ROWS
+                more = await self.store.forget(before=before, rows_max=_FORGET_ROWS) >= _FORGET_ROWS
 
         while True:
             await asyncio.sleep(_FORGET_EVERY_S)

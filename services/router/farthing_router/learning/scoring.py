@@ -9,7 +9,8 @@ from typing import Protocol
 
 import numpy as np
 
-from farthing_router.calibration.features import features_of
+from farthing_router.calibration.answers import BoughtAnswer
+from farthing_router.calibration.features import features_of, names_of
 from farthing_router.calibration.forest import Floats
 from farthing_router.learning.metrics import Answered, Metric, metrics_of, vector
 from farthing_router.learning.regression import Regression
@@ -22,6 +23,7 @@ _LOSSES = {
 _GAINS = {"agreement": 1.2, "reference": 2.5, "calculation": 0.3}
 """By how much a perfect one of these raises it: they are evidence for an answer, the others only none against it."""
 _START = 1.1
+_FORM_SIZE = len(names_of(2))
 _ANSWER_SHOWN = "form and content"
 
 
@@ -103,4 +105,7 @@ def _shown(metrics: Sequence[Metric], weights: Mapping[str, float], *, total: fl
 
 
 def _form(given: Answered) -> Floats:
-    return features_of(given.prompt, [given.answer])
+    """What the fitted policies read, too: the prompt, the answer and, where there is one, another model's answer to compare with."""
+    answers = [given.answer, *(BoughtAnswer(text=other) for other in given.others[:1])]
+    found = features_of(given.prompt, answers)
+    return np.concatenate([found, np.full(_FORM_SIZE - len(found), np.nan)])

@@ -806,6 +806,9 @@ class BudgetLeft(_message.Message):
     SCOPE_FIELD_NUMBER: _builtins.int
     FREE_USD_NANOS_FIELD_NUMBER: _builtins.int
     FREE_TOKENS_FIELD_NUMBER: _builtins.int
+    LIMIT_USD_NANOS_FIELD_NUMBER: _builtins.int
+    PERIOD_START_TIME_FIELD_NUMBER: _builtins.int
+    PERIOD_END_TIME_FIELD_NUMBER: _builtins.int
     budget_id: _builtins.str
     """The budget. Empty when no budget applies."""
     scope: _builtins.str
@@ -814,6 +817,16 @@ class BudgetLeft(_message.Message):
     """Free money in nanodollars; absent when money is not limited anywhere on the path."""
     free_tokens: _builtins.int
     """Free tokens; absent when tokens are not limited anywhere on the path."""
+    limit_usd_nanos: _builtins.int
+    """The limit in nanodollars of the budget that is named; absent when it limits no money."""
+    @_builtins.property
+    def period_start_time(self) -> _timestamp_pb2.Timestamp:
+        """When the period of that budget began; absent for a rolling window."""
+
+    @_builtins.property
+    def period_end_time(self) -> _timestamp_pb2.Timestamp:
+        """When its next period begins; absent for a rolling window."""
+
     def __init__(
         self,
         *,
@@ -821,19 +834,26 @@ class BudgetLeft(_message.Message):
         scope: _builtins.str = ...,
         free_usd_nanos: _builtins.int | None = ...,
         free_tokens: _builtins.int | None = ...,
+        limit_usd_nanos: _builtins.int | None = ...,
+        period_start_time: _timestamp_pb2.Timestamp | None = ...,
+        period_end_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_free_tokens", b"_free_tokens", "_free_usd_nanos", b"_free_usd_nanos", "free_tokens", b"free_tokens", "free_usd_nanos", b"free_usd_nanos"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_free_tokens", b"_free_tokens", "_free_usd_nanos", b"_free_usd_nanos", "_limit_usd_nanos", b"_limit_usd_nanos", "free_tokens", b"free_tokens", "free_usd_nanos", b"free_usd_nanos", "limit_usd_nanos", b"limit_usd_nanos", "period_end_time", b"period_end_time", "period_start_time", b"period_start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_free_tokens", b"_free_tokens", "_free_usd_nanos", b"_free_usd_nanos", "budget_id", b"budget_id", "free_tokens", b"free_tokens", "free_usd_nanos", b"free_usd_nanos", "scope", b"scope"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_free_tokens", b"_free_tokens", "_free_usd_nanos", b"_free_usd_nanos", "_limit_usd_nanos", b"_limit_usd_nanos", "budget_id", b"budget_id", "free_tokens", b"free_tokens", "free_usd_nanos", b"free_usd_nanos", "limit_usd_nanos", b"limit_usd_nanos", "period_end_time", b"period_end_time", "period_start_time", b"period_start_time", "scope", b"scope"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__free_tokens: _TypeAlias = _typing.Literal["free_tokens"]  # noqa: Y015
     _WhichOneofArgType__free_tokens: _TypeAlias = _typing.Literal["_free_tokens", b"_free_tokens"]  # noqa: Y015
     _WhichOneofReturnType__free_usd_nanos: _TypeAlias = _typing.Literal["free_usd_nanos"]  # noqa: Y015
     _WhichOneofArgType__free_usd_nanos: _TypeAlias = _typing.Literal["_free_usd_nanos", b"_free_usd_nanos"]  # noqa: Y015
+    _WhichOneofReturnType__limit_usd_nanos: _TypeAlias = _typing.Literal["limit_usd_nanos"]  # noqa: Y015
+    _WhichOneofArgType__limit_usd_nanos: _TypeAlias = _typing.Literal["_limit_usd_nanos", b"_limit_usd_nanos"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__free_tokens) -> _WhichOneofReturnType__free_tokens | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__free_usd_nanos) -> _WhichOneofReturnType__free_usd_nanos | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__limit_usd_nanos) -> _WhichOneofReturnType__limit_usd_nanos | None: ...
 
 Global___BudgetLeft: _TypeAlias = BudgetLeft  # noqa: Y015
 
