@@ -27,7 +27,8 @@ class LearnedQualities:
         belief = self._arms.belief(organization, wish.task, model)
         if belief.source == "prior":
             return None
-        value, deviation = belief.expect(self.context(wish))
+        # Without an opinion on it nothing of what is believed depends on the prompt.
+        value, deviation = belief.expect(self.context(wish) if belief.opinions else belief.usual)
         lower, upper = max(0.0, value - _Z * deviation), min(1.0, value + _Z * deviation)
         return Known(value, lower, upper, belief.opinions or belief.answers, belief.source)
 
