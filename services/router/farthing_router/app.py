@@ -29,10 +29,12 @@ from farthing_router.edge.prices import PriceRpcs
 from farthing_router.edge.recording import Recording
 from farthing_router.edge.routes import RouteRpcs
 from farthing_router.edge.rules import RuleRpcs
+from farthing_router.experiments.trials import Trials
 from farthing_router.learning.learner import Learner, Pace
 from farthing_router.pricing.list_prices import ListPrices
 from farthing_router.pricing.price_book import ROWS_MAX, PriceBook
 from farthing_router.refreshing import watching
+from farthing_router.routing.advisers import Advisers
 from farthing_router.routing.calling import Caller
 from farthing_router.routing.cascade import Cascade
 from farthing_router.routing.lengths import OutputLengths
@@ -64,8 +66,7 @@ async def app(settings: Settings, mesh: Mesh) -> AppIterator:
         AsyncExitStack() as stack,
         open_cooldowns(settings, clock) as cooldowns,
     ):
-        store = PostgresPrices(pool, rows_max=ROWS_MAX)
-        book = PriceBook(catalog=catalog, store=store, clock=clock, list_price=list_price)
+        book = PriceBook(catalog=catalog, store=PostgresPrices(pool, rows_max=ROWS_MAX), clock=clock, list_price=list_price)
         upstream = await stack.enter_async_context(
             open_upstreams(session, book=book, store=PostgresBatches(pool), clock=clock, new_id=random_uuid)
         )
@@ -86,7 +87,8 @@ async def app(settings: Settings, mesh: Mesh) -> AppIterator:
         )
         observers = (*recording.observers, learner.recorder, *experimenting.observers, calibrating.checks)
         cascade = Cascade(caller, judges=calibrating.judges, observers=observers, before=calibrating.checks.before)
-        planner, timeout_s = Planner(catalog, lengths), settings.generate_timeout_s
+        advisers = _advisers(rules, recording=recording, learner=learner, calibrating=calibrating, trials=experimenting.trials)
+        planner, timeout_s = Planner(catalog, lengths, advisers=advisers), settings.generate_timeout_s
         servicer = RouterServicer(  # type: ignore[abstract]
             RouteRpcs(book=book, planner=planner, cascade=cascade, clock=clock, generate_timeout_s=timeout_s),
             ModelRpcs(book=book, balancer=balancer, overrides=overrides, clock=clock),
@@ -117,6 +119,17 @@ def _binding(servicer: RouterServicer, timeout_s: float) -> ServiceBinding:
         servicer=servicer,
         status_table=STATUS_TABLE,
         deadline_s=timeout_s,
+    )
+
+
+def _advisers(rules: RuleBook, *, recording: Recording, learner: Learner, calibrating: Calibrating, trials: Trials) -> Advisers:
+    return Advisers(
+        rules=rules,
+        speeds=recording.speeds,
+        qualities=learner.qualities,
+        assignments=trials,
+        calibrations=calibrating.active,
+        shadowing=(trials, calibrating.checks),
     )
 
 

@@ -28,7 +28,8 @@ async def test_a_stream_holds_its_first_bin_and_is_topped_up_before_it_needs_mor
         await at.upstream.paused.wait()
         held = (await at.reservation(request)).reservation
         assert (held.state, held.output_tokens_held) == (budget_pb2.RESERVATION_STATE_DISPATCHED, 64)
-        assert held.authorized_usd_nanos == 1000 * TOKEN
+        # An answer, and one of likely length that is lost on its way before its spare is asked.
+        assert held.authorized_usd_nanos == 1200 * TOKEN
         at.upstream.go.set()
         text, end = await call
         assert (len(text), end.receipt.cost_usd_nanos) == (200 * len(at.upstream.text), 200 * TOKEN)
@@ -176,7 +177,7 @@ async def test_a_plain_answer_whose_worst_case_fits_is_held_whole_and_not_stream
         await at.orchestrator.Complete(request)
         assert "stream" not in at.upstream.bodies[0]
         assert await at.ended(request) == ["RESERVE", "SETTLE"]
-        assert (await at.reservation(request)).entries[0].held_usd_nanos == 1000 * TOKEN
+        assert (await at.reservation(request)).entries[0].held_usd_nanos == 1200 * TOKEN
 
 
 async def test_a_cascade_holds_what_cannot_be_stopped_whole_and_the_last_answer_bin_by_bin(desk: Any) -> None:

@@ -21,7 +21,7 @@ def config(**changes: Any) -> dict[str, Any]:
     cheap = {"input_usd_per_million_tokens": "0.15", "output_usd_per_million_tokens": "0.6"}
     base: dict[str, Any] = {
         "providers": {
-            "p": {"base_url": "http://127.0.0.1:1/v1", "api_key_optional": True},
+            "p": {"base_url": "http://127.0.0.1:1/v1", "api_key_optional": True, "retries": 0},
             "own": {"base_url": "http://127.0.0.1:2/v1", "hosted": False},
         },
         "models": {
@@ -168,7 +168,8 @@ async def test_a_cascade_asks_from_cheap_to_dear_and_holds_for_all_of_it(plan: A
 async def test_a_named_model_is_honoured_with_its_fallbacks(plan: Any) -> None:
     route = await plan(wish(model="large"))
     assert [(each.model, each.role) for each in route.candidates] == [("large", Role.FIRST), ("small", Role.FALLBACK)]
-    assert route.worst_case_usd_nanos == route.candidates[0].worst_case_usd_nanos
+    # Its answer, or a call that is lost and then another answer.
+    assert route.worst_case_usd_nanos == 2 * route.candidates[0].worst_case_usd_nanos
     assert route.accept_confidence == 0
 
 
@@ -250,10 +251,18 @@ async def test_only_deployments_that_may_and_can_serve_a_request_are_called(
     assert (found.deployments, found.hosted) == (deployments, deployments != ("open",))
 
 
-async def test_whoever_may_be_asked_twice_at_once_is_held_for_twice(plan: Any) -> None:
-    usual, hedged = await plan(wish(model="m"), placed()), await plan(wish(model="m"), placed(hedge={}))
-    assert hedged.worst_case_usd_nanos == 2 * usual.worst_case_usd_nanos
-    assert hedged.worst_case_tokens == 2 * usual.worst_case_tokens
+async def test_answers_and_calls_that_are_lost_on_their_way_are_held_for(plan: Any) -> None:
+    asked = wish(model="m", output_tokens_max=1_000)
+    usual, hedged = await plan(asked, placed()), await plan(asked, placed(hedge={}))
+    # An answer costs at most this at the dearest deployment; a call that is lost is charged as an answer of 200 tokens.
+    answer, lost = 1_100 * 5_000 + 1_000 * 20_000, 1_100 * 5_000 + 200 * 20_000
+    assert usual.calls_max == 1 + 3 + 3
+    assert usual.worst_case_usd_nanos == answer + 6 * lost
+    assert usual.worst_case_tokens == 2_000 + 6 * 1_200
+    # Who is asked twice at once may be paid twice.
+    assert hedged.worst_case_usd_nanos == 2 * answer + 5 * lost
+    few = await plan(wish(model="m", output_tokens_max=1_000, calls_max=2), placed())
+    assert (few.calls_max, few.worst_case_usd_nanos) == (2, answer + lost)
 
 
 async def test_a_model_may_have_a_limit_of_its_own_for_a_task(plan: Any) -> None:

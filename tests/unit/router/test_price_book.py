@@ -47,7 +47,7 @@ def catalog(*, unknown_price: str = "error", stated: str | None = "5") -> Catalo
     price = {"input_usd_per_million_tokens": stated, "output_usd_per_million_tokens": stated}
     config: dict[str, Any] = {
         "providers": {
-            "p": {"base_url": "http://x", "api_key_optional": True},
+            "p": {"base_url": "http://x", "api_key_optional": True, "retries": 0},
             "own": {"base_url": "http://y", "hosted": False},
         },
         "models": {
@@ -197,7 +197,7 @@ async def test_plans_are_priced_by_the_contract_of_whoever_asks(book_of: Any) ->
     assert mine.worst_case_usd_nanos == 1_100 * 1 + 100 * 2
     assert others.worst_case_usd_nanos == (1_100 + 100) * 5000
     named = replace(wish("m"), baseline_model="m")
-    assert planner.baseline(named, book.prices("acme")) == ("m", 1_000 * 1 + 100 * 2)
+    assert planner.costs.baseline(named, book.prices("acme")) == ("m", 1_000 * 1 + 100 * 2)
 
 
 async def test_without_a_cascade_models_go_from_cheap_to_dear_at_the_prices_of_the_moment(book_of: Any) -> None:

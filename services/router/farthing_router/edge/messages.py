@@ -37,6 +37,9 @@ def wish(request: Any) -> Wish:
     if parameters.response_format_json:
         needs.add("json")
     parts = [message.content_parts_json for message in request.messages if message.content_parts_json]
+    audio = any('"input_audio"' in part for part in parts) or '"audio"' in parameters.extra_json
+    if audio:
+        needs.add("audio")
     return Wish(
         model=request.model,
         task=request.task,
@@ -52,7 +55,7 @@ def wish(request: Any) -> Wish:
         baseline_input_tokens=dict(request.baseline_input_tokens),
         service_tier=asked_tier(parameters),
         cache_writes=any('"cache_control"' in text for text in (*parts, parameters.tools_json)),
-        audio=any('"input_audio"' in part for part in parts) or '"audio"' in parameters.extra_json,
+        audio=audio,
         scope=request.scope,
         request_id=request.request_id,
         optimize_for=_OPTIMIZE_FOR[request.optimize_for],

@@ -11,11 +11,14 @@ from farthing_core.clock import Clock
 from farthing_core.errors import FieldInvalid
 
 from farthing_router.deployments.eligible import permitted
-from farthing_router.edge import messages
+from farthing_router.edge import messages, rule_messages
 from farthing_router.pricing.price_book import PriceBook, Prices
 from farthing_router.routing.cascade import Cascade
 from farthing_router.routing.errands import Attempt, Finished
+from farthing_router.routing.explaining import explain
 from farthing_router.routing.planning import Planner
+
+_SHADOWS_MAX = 4
 
 
 class RouteRpcs:
@@ -41,10 +44,21 @@ class RouteRpcs:
         """Plans a route."""
         wish, prices = messages.wish(request), self._prices(request)
         route = self._planner.plan(wish, prices)
-        baseline_model, baseline_usd_nanos = self._planner.baseline(wish, prices)
+        baseline_model, baseline_usd_nanos = self._planner.costs.baseline(wish, prices)
+        shadows = self._planner.shadows(wish, route, prices)
         return router_pb2.PlanRouteResponse(
-            route=messages.route(route), baseline_model=baseline_model, baseline_likely_usd_nanos=baseline_usd_nanos
+            route=messages.route(route),
+            baseline_model=baseline_model,
+            baseline_likely_usd_nanos=baseline_usd_nanos,
+            shadows=[router_pb2.Shadow(route=messages.route(each), cause=cause) for each, cause in shadows[:_SHADOWS_MAX]],
         )
+
+    async def ExplainRoute(self, request: Any, context: Any) -> Any:
+        """Explains a route."""
+        wish, prices = messages.wish(request.plan), self._prices(request.plan)
+        explained = explain(self._planner, wish, prices)
+        baseline_model, baseline_usd_nanos = self._planner.costs.baseline(wish, prices)
+        return rule_messages.explanation(explained, baseline_model, baseline_usd_nanos)
 
     async def Generate(self, request: Any, context: Any) -> Any:
         """Follows a route."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields
 from datetime import UTC
 from typing import Any, get_args
 
@@ -10,6 +11,8 @@ from farthing.router.v1 import router_pb2
 from farthing_core.errors import FieldInvalid
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from farthing_router.edge import messages
+from farthing_router.routing.explaining import Explanation
 from farthing_router.routing.rules import Action, Match, OptimizeFor, Rule, Strategy, Weights
 
 _STRATEGIES: dict[int, Strategy] = {
@@ -152,6 +155,23 @@ def change(request: Any) -> Callable[[Rule], Rule]:
         )
 
     return changed
+
+
+def explanation(given: Explanation, baseline_model: str, baseline_likely_usd_nanos: int) -> Any:
+    """Why a request is routed as it is."""
+    return router_pb2.ExplainRouteResponse(
+        route=messages.route(given.route) if given.route is not None else None,
+        rule=rule_message(given.rule) if given.rule is not None else None,
+        complexity=given.complexity,
+        complexity_reasons=given.complexity_reasons,
+        considerations=[
+            router_pb2.Consideration(**{each.name: getattr(one, each.name) for each in fields(one)})
+            for one in given.considerations
+        ],
+        reason=given.reason,
+        baseline_model=baseline_model,
+        baseline_likely_usd_nanos=baseline_likely_usd_nanos,
+    )
 
 
 def _given(message: Any, field: str) -> Any:

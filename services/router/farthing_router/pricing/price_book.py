@@ -80,7 +80,7 @@ class PriceBook:
 
     def bound(self, prices: Prices, provider: str) -> Price | None:
         """The upper bound of a provider's unknown price, remembered for a minute."""
-        key, stamp = (prices.organization, provider), (self.watched.last_number, int(prices.at.timestamp()) // 60)
+        key, stamp = (prices.organization, provider), prices.stamp
         found = self._bounds.get(key)
         if found is None or found[0] != stamp:
             known = [
@@ -111,6 +111,11 @@ class Prices:
     def bounds_unknown(self) -> bool:
         """Whether an unknown price is bounded instead of being an error."""
         return self._book.catalog.unknown_price == "upper_bound"
+
+    @property
+    def stamp(self) -> tuple[int, int]:
+        """What is looked up stays the same while this does: the book's last row, and the minute."""
+        return self._book.watched.last_number, int(self.at.timestamp()) // 60
 
     def of(self, model: Model, deployment: Deployment | None = None) -> Price:
         """The price of a model at a deployment, or an upper bound where that is the policy. Raises PriceUnknown.

@@ -1,177 +1,216 @@
-"""Planning: which models may and can serve a request, in which order they are asked, and what that may cost."""
+"""Planning: which models are asked for a request, in which order, and why."""
 
 from __future__ import annotations
 
-from farthing_core.money import NANOS_MAX
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 
-from farthing_router.catalog import AUTO_MODEL, AUTO_MODELS, Cascade, Catalog, Model
-from farthing_router.deployments.declared import Deployment
-from farthing_router.deployments.eligible import WINDOW_TOO_SMALL, Needs, able
+from farthing_core.errors import FarthingError
+
+from farthing_router.catalog import AUTO_MODELS, Cascade, Catalog
 from farthing_router.pricing.price_book import Prices
-from farthing_router.pricing.prices import PriceUnknown
+from farthing_router.routing.advisers import Advisers, asked
+from farthing_router.routing.assembling import Assembler, Plan
+from farthing_router.routing.choosing import Chooser, within_cap
+from farthing_router.routing.costing import Costs
+from farthing_router.routing.deciding import Intent, Looks, as_asked, decide
 from farthing_router.routing.lengths import OutputLengths
-from farthing_router.routing.routes import Candidate, ContextTooLong, NoCandidate, Role, Route, Wish
+from farthing_router.routing.ports import Assignment, InForce
+from farthing_router.routing.routes import Candidate, NoCandidate, Role, Route, Wish
+from farthing_router.routing.thinking import Thinking
+from farthing_router.routing.thresholds import Limits, floor_of
+from farthing_router.routing.weighing import PriceOrder, Weigher
 
-_IMAGE_TOKENS = 1_700
-"""What one image is taken to cost in a worst case: a large one at high detail."""
+_ACCEPT_CONFIDENCE = 0.7
+_CALLS_MAX = 6
 
 
 class Planner:
     """Plans routes over a catalog."""
 
-    def __init__(self, catalog: Catalog, lengths: OutputLengths) -> None:
-        self._catalog = catalog
-        self._lengths = lengths
+    def __init__(self, catalog: Catalog, lengths: OutputLengths, *, advisers: Advisers | None = None) -> None:
+        self.catalog = catalog
+        self._advisers = advisers or Advisers()
+        self.costs = Costs(catalog, lengths)
+        self._order = PriceOrder(catalog)
+        weigher = Weigher(self.costs, self._order, speeds=self._advisers.speeds, qualities=self._advisers.qualities)
+        self.chooser = Chooser(catalog, self.costs, weigher, self._advisers)
+        self._assembler = Assembler(catalog, self.costs)
 
     def plan(self, wish: Wish, prices: Prices) -> Route:
         """The route of a request at these prices. Raises ModelUnknown, PriceUnknown, NoCandidate, ContextTooLong."""
-        if wish.model not in AUTO_MODELS:
-            return self._fixed(wish, prices)
-        cascade = self._catalog.cascade(wish.task) or _by_price(prices)
-        why: dict[str, str] = {}
-        models = [self._catalog.model(name) for name in dict.fromkeys((*cascade.agreement, *cascade.steps))]
-        fit = [model for model in models if self._may(model, wish, why)]
-        if not fit and wish.open_models_only:
-            others = [model for model in self._catalog.models.values() if not model.hosted]
-            fit = [model for model in others if self._may(model, wish, why)][:1]
-        if not fit:
-            self._refuse(models, wish, why)
-        roles = _roles(fit, cascade)
-        return self._route(roles, wish, prices, cascade=cascade, reason=f"cascade of {len(roles)}")
+        return self.think(thinking(wish, prices))
 
-    def baseline(self, wish: Wish, prices: Prices) -> tuple[str, int]:
-        """The baseline model and what the request would likely cost there; ("", 0) without a price."""
-        name = wish.baseline_model or prices.baseline_model()
-        model = self._catalog.models.get(name)
-        price = prices.find(model) if model is not None else None
-        if model is None or price is None:
-            return "", 0
-        counted = wish.baseline_input_tokens or wish.input_tokens
-        tokens = counted.get(model.encoding, wish.bytes_bound)
-        return name, price.text(tokens, self._likely(model, wish))
+    def think(self, about: Thinking) -> Route:
+        """The same, leaving behind what was thought on the way."""
+        assigned, assignments = None, self._advisers.assignments
+        if assignments is not None and about.wish.model in AUTO_MODELS:
+            assigned = asked("assignments", lambda: assignments.assign(about.wish), otherwise=None)
+        if assigned is not None:
+            try:
+                return self._route(about, assigned)
+            except FarthingError as error:
+                about.notes.append(f"arm {assigned.arm} of an experiment takes no part: {error.message}"[:200])
+                about.why.clear()
+        return self._route(about, None)
 
-    def _fixed(self, wish: Wish, prices: Prices) -> Route:
-        named = self._catalog.model(wish.model)
-        why: dict[str, str] = {}
-        if not self._may(named, wish, why):
-            self._refuse([named], wish, why)
-        others = [self._catalog.model(name) for name in self._catalog.fallbacks.get(named.name, ())]
-        roles = [(named, Role.FIRST), *((model, Role.FALLBACK) for model in others if self._may(model, wish, why))]
-        return self._route(roles, wish, prices, cascade=None, reason="the caller named the model")
+    def shadows(self, wish: Wish, route: Route, prices: Prices) -> list[tuple[Route, str]]:
+        """The routes to follow beside a route for comparison, each with its cause; what cannot be planned is left out."""
+        found: list[tuple[Route, str]] = []
+        nobody: Sequence[Assignment] = ()
+        for each in self._advisers.shadowing:
+            wanted = asked("shadowing", partial(each.shadows, wish, route), otherwise=nobody)
+            for assignment in wanted:
+                try:
+                    found.append((self._route(thinking(wish, prices), assignment), assignment.cause))
+                except FarthingError:
+                    continue
+        return found
 
-    def _may(self, model: Model, wish: Wish, why: dict[str, str]) -> bool:
-        if model.tier_rank > self._catalog.tier_rank(wish.tier):
-            why[model.name] = f"is for tier {model.tier}"
-        elif not (found := able(model, self._needs(model, wish))).deployments:
-            why[model.name] = found.reason
-        else:
-            return True
-        return False
+    def _route(self, about: Thinking, assignment: Assignment | None) -> Route:
+        intent = decide(about.wish, about.looks, self.catalog, self._advisers, assignment=assignment)
+        about.intent = intent
+        wish = intent.wish
+        if wish is None:
+            raise NoCandidate(why=dict.fromkeys(self.catalog.models, "no provider is allowed by the caller and by the rule"))
+        if intent.model:
+            return self._fixed(about, intent, wish)
+        if intent.action.strategy == "cascade":
+            return self._cascade(about, intent, wish)
+        return self._single(about, intent, wish)
 
-    def _needs(self, model: Model, wish: Wish) -> Needs:
-        tokens = self._input_tokens(model, wish) + self._output_max(model, wish)
-        return Needs(wish.needs, tokens, wish.allowed_providers, open_only=wish.open_models_only)
+    def _fixed(self, about: Thinking, intent: Intent, wish: Wish) -> Route:
+        """The named model, and those that stand in when it fails."""
+        named = self.catalog.model(intent.model)
+        if not self.chooser.serving(about, [named], wish, Limits()):
+            raise self.chooser.refusal(about, [named], wish)
+        first = self.costs.candidate(named, Role.FIRST, wish, about.prices)
+        if not within_cap(about, first, intent):
+            raise self.chooser.refusal(about, [named], wish)
+        others = [self.catalog.models[name] for name in self.catalog.fallbacks.get(named.name, ())]
+        served = self.chooser.serving(about, others, wish, Limits())
+        spares = [self.chooser.affordable(about, model.name, Role.FALLBACK, intent, wish) for model, _ in served]
+        return self._assembler.route(Plan([first, *(each for each in spares if each)], "fixed"), about, intent, wish)
 
-    def _refuse(self, models: list[Model], wish: Wish, why: dict[str, str]) -> None:
-        small = [model for model in models if why.get(model.name) == WINDOW_TOO_SMALL]
-        if small:
-            largest = max(small, key=lambda model: self._room(model, wish))
-            raise ContextTooLong(
-                input_tokens=self._input_tokens(largest, wish), input_tokens_max=max(0, self._room(largest, wish))
-            )
-        raise NoCandidate(why=why)
+    def _single(self, about: Thinking, intent: Intent, wish: Wish) -> Route:
+        """The best by what the strategy looks for, and who stands in when it fails."""
+        models = list(self.catalog.models.values())
+        options = self.chooser.within(about, self.chooser.serving(about, models, wish, intent.limits), intent, wish)
+        chosen = self.chooser.best(about, options, intent, wish)
+        if not chosen:
+            raise self.chooser.refusal(about, models, wish)
+        point = self.chooser.point_usd_nanos(intent, wish) if intent.action.strategy == "learned" else 0
+        plan = Plan(chosen, intent.action.strategy, quality_min=self._floor(about, intent), point_usd_nanos=point)
+        return self._assembler.route(plan, about, intent, wish)
 
-    def _route(
-        self, roles: list[tuple[Model, Role]], wish: Wish, prices: Prices, *, cascade: Cascade | None, reason: str
-    ) -> Route:
-        candidates = tuple(self._candidate(model, role, wish, prices) for model, role in roles)
-        asked = [each for each in candidates if each.role is not Role.FALLBACK]
-        spare = [each for each in candidates if each.role is Role.FALLBACK]
-        # Failed calls are not billed, so a fallback costs at most what it costs more than the candidate whose place it takes.
-        last = max([asked[-1], *spare], key=lambda each: each.worst_case_usd_nanos)
-        # Who is asked twice at once may be paid twice.
-        worst = [each for each in (*asked[:-1], last) for _ in range(2 if self._hedged(each) else 1)]
-        opening = [each for each in asked if each.role in (Role.FIRST, Role.PEER)]
-        return Route(
-            candidates=candidates,
-            strategy="cascade" if cascade else "fixed",
-            reason=reason,
-            worst_case_usd_nanos=min(NANOS_MAX, sum(each.worst_case_usd_nanos for each in worst)),
-            likely_usd_nanos=sum(each.likely_usd_nanos for each in opening),
-            worst_case_tokens=sum(each.input_tokens + each.output_tokens_max for each in worst),
-            calls_max=cascade.calls_max if cascade else min(32, sum(tries(m) for m, _ in roles)),
-            accept_confidence=cascade.accept_confidence if cascade else 0.0,
-            cost_usd_nanos_max=wish.cost_usd_nanos_max,
-            requested_model=wish.model or AUTO_MODEL,
+    def _cascade(self, about: Thinking, intent: Intent, wish: Wish) -> Route:
+        """From cheap to dear: by a calibration, else as the rule or farthing.yaml says, else by price."""
+        calibration = self._calibration(about, intent)
+        cascade = self._steps(about, intent, wish)
+        candidates = self._calibrated(about, intent, wish, calibration) if calibration is not None else []
+        if not candidates:
+            calibration, candidates = None, self._judged(about, intent, wish, cascade)
+        plan = Plan(
+            candidates,
+            "cascade" if calibration is None else "calibrated",
+            cascade=cascade,
+            calibration=calibration,
+            quality_min=self._floor(about, intent),
+            point_usd_nanos=self.chooser.point_usd_nanos(intent, wish),
         )
+        return self._assembler.route(plan, about, intent, wish)
 
-    def _hedged(self, candidate: Candidate) -> bool:
-        return len(candidate.deployments) != 1 and self._catalog.model(candidate.model).hedge is not None
+    def _judged(self, about: Thinking, intent: Intent, wish: Wish, cascade: Cascade) -> list[Candidate]:
+        models = [
+            self.catalog.models[name]
+            for name in dict.fromkeys((*cascade.agreement, *cascade.steps))
+            if name in self.catalog.models
+        ]
+        served = self.chooser.serving(about, models, wish, intent.limits)
+        if not served and wish.open_models_only:
+            models = [model for model in self.catalog.models.values() if not all(each.hosted for each in model.deployments)]
+            served = self.chooser.serving(about, models, wish, intent.limits)[:1]
+        if intent.limits.floors or intent.limits.latency_ms_max:
+            kept = {each.model for each in self.chooser.within(about, served, intent, wish)}
+            served = [each for each in served if each[0].name in kept]
+        candidates = [self.costs.candidate(model, Role.ESCALATION, wish, about.prices) for model, _ in served]
+        candidates = [each for each in candidates if within_cap(about, each, intent)]
+        if not candidates:
+            raise self.chooser.refusal(about, models, wish)
+        return _with_roles(candidates, [each.model for each in candidates if each.model in cascade.agreement])
 
-    def _candidate(self, model: Model, role: Role, wish: Wish, prices: Prices) -> Candidate:
-        found = able(model, self._needs(model, wish)).deployments
-        priced = [each for each in found if prices.knows(model, each)] if len(found) > 1 else found
-        tokens, output_max, likely = self._input_tokens(model, wish), self._output_max(model, wish), self._likely(model, wish)
-        bound = tokens + tokens * model.token_margin_pct // 100 + wish.images * _IMAGE_TOKENS
-        may = (wish.cache_writes, wish.audio, bool(wish.images))
-        tier = wish.service_tier
-        costs = []
-        for each in priced or found[:1]:
-            price = prices.of(model, each)
-            worst = price.worst(bound, output_max, service_tier=tier, may=may)
-            if worst.unknown and not prices.bounds_unknown:
-                raise PriceUnknown(model=model.name, kinds="audio" if wish.audio else f"tier {tier}")
-            costs.append((worst, price, each))
-        dearest, _, _ = max(costs, key=lambda cost: cost[0].cost_usd_nanos)
-        _, price, usual = max(costs, key=lambda cost: cost[2].weight)
-        return Candidate(
-            model=model.name,
-            role=role,
-            provider=usual.provider,
-            deployment=usual.name,
-            input_tokens=tokens,
-            output_tokens_max=output_max,
-            likely_output_tokens=likely,
-            output_usd_nanos_per_million_tokens=max(cost[0].output_usd_nanos_per_million_tokens for cost in costs),
-            hosted=any(cost[2].hosted for cost in costs),
-            worst_case_usd_nanos=min(NANOS_MAX, dearest.cost_usd_nanos),
-            likely_usd_nanos=min(NANOS_MAX, price.text(tokens, likely, service_tier=tier)),
-            price_source=price.source,
-            price_unknown=any(cost[0].unknown for cost in costs),
-            deployments=_named(model, [cost[2] for cost in costs]),
-        )
+    def _steps(self, about: Thinking, intent: Intent, wish: Wish) -> Cascade:
+        """Whom a cascade goes through: the rule's models, farthing.yaml's where the rule leaves them, else the cheapest and dearest."""
+        action, written = intent.action, self.catalog.cascade(wish.task)
+        if action.models:
+            return Cascade(action.models, (), accept_confidence=_ACCEPT_CONFIDENCE, calls_max=_CALLS_MAX)
+        if written is not None:
+            models = [self.catalog.models[name] for name in (*written.agreement, *written.steps)]
+            if not (action.models_denied or action.allowed_providers):
+                return written
+            if len(self.chooser.serving(about, models, wish, intent.limits)) == len(models):
+                return written
+        steps = self._ends(about, intent, wish)
+        return Cascade(steps, (), accept_confidence=_ACCEPT_CONFIDENCE, calls_max=_CALLS_MAX)
 
-    def _input_tokens(self, model: Model, wish: Wish) -> int:
-        return wish.input_tokens.get(model.encoding, wish.bytes_bound)
+    def _ends(self, about: Thinking, intent: Intent, wish: Wish) -> tuple[str, ...]:
+        """The cheapest and the dearest that serve a request and keep its limits; everybody with a price where nobody does."""
+        names, models = self._order.names(about.prices), self.catalog.models
+        if intent.limits.floors or intent.limits.latency_ms_max:
+            served = self.chooser.serving(about, [models[name] for name in names], wish, intent.limits)
+            kept = [each.model for each in self.chooser.within(about, served, intent, wish)]
+            return tuple(dict.fromkeys((*kept[:1], *kept[-1:]))) or names
+        ends = (self._first(about, intent, wish, names), self._first(about, intent, wish, names[::-1]))
+        return tuple(dict.fromkeys(each for each in ends if each)) or names
 
-    def _output_max(self, model: Model, wish: Wish) -> int:
-        return min(wish.output_tokens_max or self._catalog.output_tokens_default, model.output_limit(wish.task))
+    def _first(self, about: Thinking, intent: Intent, wish: Wish, names: Sequence[str]) -> str:
+        """The first of some models that may and can serve a request; empty where none can."""
+        models = self.catalog.models
+        return next((name for name in names if self.chooser.serving(about, [models[name]], wish, intent.limits)), "")
 
-    def _room(self, model: Model, wish: Wish) -> int:
-        return model.context_window_tokens - self._output_max(model, wish)
+    def _calibration(self, about: Thinking, intent: Intent) -> InForce | None:
+        calibrations, wish = self._advisers.calibrations, about.wish
+        if calibrations is None:
+            return None
+        if not intent.calibration_id:
+            return asked("calibrations", lambda: calibrations.in_force(wish.scope, wish.task), otherwise=None)
+        found = asked("calibrations", lambda: calibrations.named(wish.scope, intent.calibration_id), otherwise=None)
+        if found is None:
+            about.notes.append(f"calibration {intent.calibration_id} is not at hand")
+        return found
 
-    def _likely(self, model: Model, wish: Wish) -> int:
-        return min(self._lengths.likely(model.name, wish.task), self._output_max(model, wish))
+    def _calibrated(self, about: Thinking, intent: Intent, wish: Wish, calibration: InForce) -> list[Candidate]:
+        """The models of a calibration; nobody where not all that it opens with, and one of the strong ones, are for this request."""
+        policy, limits = calibration.policy, intent.limits
+        if policy.guarantee is not None:
+            ratio = policy.guarantee.quality_ratio_min
+            promised = [each for each in limits.floors if each.reference in policy.strong and each.least <= ratio]
+            limits = replace(limits, floors=tuple(each for each in limits.floors if each not in promised))
+        models = [self.catalog.models[name] for name in (*policy.opening, *policy.strong) if name in self.catalog.models]
+        served = self.chooser.serving(about, models, wish, limits)
+        if limits.floors or limits.latency_ms_max:
+            kept = {each.model for each in self.chooser.within(about, served, intent, wish, limits=limits)}
+            served = [each for each in served if each[0].name in kept]
+        found = [self.chooser.affordable(about, model.name, Role.ESCALATION, intent, wish) for model, _ in served]
+        candidates = [each for each in found if each is not None]
+        names = {each.model for each in candidates}
+        if not names.issuperset(policy.opening) or not names.intersection(policy.strong):
+            about.notes.append(f"calibration {calibration.calibration_id} has models that are not for this request")
+            return []
+        return _with_roles(candidates, policy.opening)
+
+    def _floor(self, about: Thinking, intent: Intent) -> float:
+        return floor_of(intent.limits.floors, lambda name: self.chooser.known(about, name)) if intent.limits.floors else 0.0
 
 
-def tries(model: Model) -> int:
-    """How many calls may be made to a model where each of its deployments fails as often as it may."""
-    return sum(each.retries + 1 for each in model.deployments if not each.batch)
+def thinking(wish: Wish, prices: Prices) -> Thinking:
+    """What a request's planning begins with."""
+    return Thinking(as_asked(wish), prices, Looks(wish.prompt))
 
 
-def _named(model: Model, deployments: list[Deployment]) -> tuple[str, ...]:
-    """The deployments by name; none where they are all that the model has."""
-    return () if len(deployments) == len(model.deployments) else tuple(each.name for each in deployments)
-
-
-def _by_price(prices: Prices) -> Cascade:
-    """Where farthing.yaml writes no cascade: from the cheapest model to the dearest."""
-    steps = prices.cheap_to_dear()
-    return Cascade((steps[0], steps[-1]) if len(steps) > 2 else tuple(steps), (), accept_confidence=0.7, calls_max=6)
-
-
-def _roles(models: list[Model], cascade: Cascade) -> list[tuple[Model, Role]]:
-    """Agreeing models open side by side; the others follow as escalations."""
-    opening = [model for model in models if model.name in cascade.agreement] or models[:1]
-    roles = [(model, Role.PEER if number else Role.FIRST) for number, model in enumerate(opening)]
-    return roles + [(model, Role.ESCALATION) for model in models if model not in opening]
+def _with_roles(candidates: Sequence[Candidate], opening: Sequence[str]) -> list[Candidate]:
+    """Those that open are asked side by side, the first where none does; the others follow as escalations."""
+    first = [each for each in candidates if each.model in opening] or list(candidates[:1])
+    roles = [replace(each, role=Role.PEER if number else Role.FIRST) for number, each in enumerate(first)]
+    return roles + [each for each in candidates if each not in first]

@@ -11,6 +11,9 @@ from farthing_router.routing.errands import Errand, Finished
 from farthing_router.routing.routes import Route, Wish
 from farthing_router.routing.rules import Action
 
+PRIOR = "prior"
+"""The source of what is a guess."""
+
 
 @dataclass(frozen=True, slots=True)
 class Known:
@@ -60,6 +63,11 @@ class Option:
     quality_source: str
     quality_answers: int = 0
     baseline: bool = False
+
+    @property
+    def quality_known(self) -> bool:
+        """Whether its quality is more than a guess."""
+        return self.quality_source not in ("", PRIOR)
 
 
 @dataclass(frozen=True, slots=True)
