@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from functools import cache
 from random import Random
 
@@ -30,7 +31,9 @@ from farthing_router.edge.recording import Recording
 from farthing_router.edge.routes import RouteRpcs
 from farthing_router.edge.rules import RuleRpcs
 from farthing_router.experiments.trials import Trials
+from farthing_router.learning.choosing import LearnedChoice
 from farthing_router.learning.learner import Learner, Pace
+from farthing_router.learning.pacing import Pacer
 from farthing_router.pricing.list_prices import ListPrices
 from farthing_router.pricing.price_book import ROWS_MAX, PriceBook
 from farthing_router.refreshing import watching
@@ -88,7 +91,10 @@ async def app(settings: Settings, mesh: Mesh) -> AppIterator:
         observers = (*recording.observers, learner.recorder, *experimenting.observers, calibrating.checks)
         cascade = Cascade(caller, judges=calibrating.judges, observers=observers, before=calibrating.checks.before)
         advisers = _advisers(rules, recording=recording, learner=learner, calibrating=calibrating, trials=experimenting.trials)
-        planner, timeout_s = Planner(catalog, lengths, advisers=advisers), settings.generate_timeout_s
+        pacer = Pacer(
+            baseline_usd_nanos=lambda wish: planner.costs.baseline(wish, book.prices(messages.organization(wish.scope)))[1]
+        )
+        planner, timeout_s = Planner(catalog, lengths, advisers=replace(advisers, pacing=pacer)), settings.generate_timeout_s
         servicer = RouterServicer(  # type: ignore[abstract]
             RouteRpcs(book=book, planner=planner, cascade=cascade, clock=clock, generate_timeout_s=timeout_s),
             ModelRpcs(book=book, balancer=balancer, overrides=overrides, clock=clock),
@@ -127,6 +133,7 @@ def _advisers(rules: RuleBook, *, recording: Recording, learner: Learner, calibr
         rules=rules,
         speeds=recording.speeds,
         qualities=learner.qualities,
+        learned=LearnedChoice(arms=learner.arms, qualities=learner.qualities, rng=Random()),
         assignments=trials,
         calibrations=calibrating.active,
         shadowing=(trials, calibrating.checks),

@@ -24,6 +24,7 @@ from farthing_runtime.cli.models import models_app
 from farthing_runtime.cli.prices import prices_app
 from farthing_runtime.cli.quality import feedback, quality, recommendations
 from farthing_runtime.cli.replay import replay
+from farthing_runtime.cli.rules import route_app, rules_app
 from farthing_runtime.cli.usage import usage
 
 app = typer.Typer(
@@ -43,6 +44,8 @@ app.add_typer(limits_app, name="limits", help="Rate limits.")
 app.add_typer(models_app, name="models", help="Models, where they run and how that is going.")
 app.add_typer(prices_app, name="prices", help="The price book.")
 app.add_typer(calibrate_app, name="calibrate", help="Cascades fitted on labelled answers, with what they promise.")
+app.add_typer(rules_app, name="rules", help="Rules by which the router chooses.")
+app.add_typer(route_app, name="route", help="Whom the router would ask, and why.")
 app.add_typer(experiments_app, name="experiments", help="Comparisons between models, calibrations and rules' actions.")
 app.add_typer(alerts_app, name="alerts", help="Alerts of budgets and costs, and the rules that raise them.")
 

@@ -41,3 +41,14 @@ def moment_of(text: str) -> Any:
     stamp = Timestamp()
     stamp.FromDatetime(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
     return stamp
+
+
+def enum_number(kind: Any, prefix: str, word: Any, field: str) -> Any:
+    """The number of an enum's value by its last words, in any letters. Raises SettingsInvalid, naming the field and the values."""
+    from farthing_runtime.settings import SettingsInvalid
+
+    known = {name.removeprefix(f"{prefix}_").lower(): number for name, number in kind.items() if number}
+    number = known.get(str(word).lower())
+    if number is None:
+        raise SettingsInvalid(field=field, problem=f"{word!r} is none of {', '.join(known)}")
+    return number

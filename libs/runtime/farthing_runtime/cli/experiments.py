@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from farthing_runtime.cli.asking import ask, moment_of
+from farthing_runtime.cli.asking import ask, enum_number, moment_of
 from farthing_runtime.cli.host import DEFAULT_ADDRESS, Address
 
 experiments_app = typer.Typer(no_args_is_help=True)
@@ -31,7 +31,7 @@ def list_experiments(
     from rich.table import Table
 
     table, token = Table("experiment", "name", "scope", "task", "kind", "metric", "arms", "state", "winner", "since"), ""
-    number: Any = _enum(router_pb2.ExperimentState, "EXPERIMENT_STATE", state, "--state") if state else 0
+    number: Any = enum_number(router_pb2.ExperimentState, "EXPERIMENT_STATE", state, "--state") if state else 0
     while True:
         request = router_pb2.ListExperimentsRequest(scope=scope, state=number, page_token=token)
         page = _ask(address, "ListExperiments", request)
@@ -125,7 +125,7 @@ def _draft(given: Any, file: Path) -> Any:
         ("metric", router_pb2.ExperimentMetric, "EXPERIMENT_METRIC"),
     ):
         if name in fields:
-            fields[name] = _enum(enum, prefix, fields[name], name)
+            fields[name] = enum_number(enum, prefix, fields[name], name)
     fields["arms"] = [_arm(arm) for arm in fields.get("arms") or ()]
     try:
         draft = ParseDict(fields, router_pb2.Experiment())
@@ -144,18 +144,8 @@ def _arm(given: Any) -> Any:
         return given
     action = dict(given["action"])
     if "strategy" in action:
-        action["strategy"] = _enum(router_pb2.RuleStrategy, "RULE_STRATEGY", action["strategy"], "strategy")
+        action["strategy"] = enum_number(router_pb2.RuleStrategy, "RULE_STRATEGY", action["strategy"], "strategy")
     return {**given, "action": action}
-
-
-def _enum(kind: Any, prefix: str, word: Any, field: str) -> Any:
-    from farthing_runtime.settings import SettingsInvalid
-
-    known = {name.removeprefix(f"{prefix}_").lower(): number for name, number in kind.items() if number}
-    number = known.get(str(word).lower())
-    if number is None:
-        raise SettingsInvalid(field=field, problem=f"{word!r} is none of {', '.join(known)}")
-    return number
 
 
 def _word(message: Any, field: str) -> str:
