@@ -12,7 +12,7 @@ from typing import Any
 
 import asyncpg
 import pytest
-from farthing_router.performance.cells import EVERYBODY, HISTOGRAMS, KINDS, Cell, CellKey, Flush, Minutes, with_everybody
+from farthing_router.performance.cells import EVERYBODY, HISTOGRAMS, KINDS, Cell, CellKey, Flush, Minutes, rolled_up
 from farthing_router.performance.sums import OutageMinutes, PerformanceStore, Range, Sums, SumsAsked
 from farthing_router.pricing.tokens import Tokens
 from farthing_router.routing.errands import Attempt, AttemptOutcome
@@ -47,7 +47,7 @@ def key(organization: str = "acme", at: datetime = NOON, model: str = "m", task:
 
 
 def flush(*cells: tuple[CellKey, Cell], replica: str = "", sequence: int = 1, minutes: Any = ()) -> Flush:
-    return Flush(replica or str(uuid.uuid4()), sequence, NOON, with_everybody(cells), list(minutes))
+    return Flush(replica or str(uuid.uuid4()), sequence, NOON, rolled_up(cells), list(minutes))
 
 
 def asked(*group_by: str, start: datetime = NOON - DAY, end: datetime = NOON + DAY, **values: Any) -> SumsAsked:
@@ -254,12 +254,12 @@ async def test_old_sums_go_a_bounded_number_at_a_time_hours_before_days(store: P
     rng = random.Random(9)
     old = [(key(at=NOON - 3 * DAY + number * HOUR), cell(rng, 1)) for number in range(4)]
     await store.add(flush(*old, (key(), cell(rng, 1))))
-    gone = [await store.forget(hours_before=NOON - DAY, days_before=NOON - 9 * DAY, count_max=3) for _ in range(4)]
-    assert gone == [3, 3, 2, 0]
+    gone = [await store.forget(hours_before=NOON - DAY, days_before=NOON - 9 * DAY, count_max=10) for _ in range(5)]
+    assert gone == [10, 10, 10, 2, 0]  # four hours at four levels, for acme and for everybody
     midnight = NOON.replace(hour=0) - 3 * DAY
     assert [each.attempts for each in await store.sums(asked(start=midnight, end=midnight + DAY))] == [4]
     assert await store.sums(asked(start=midnight, end=midnight + DAY, step=HOUR)) == []
-    await store.forget(hours_before=NOON - DAY, days_before=NOON - DAY, count_max=9)
+    await store.forget(hours_before=NOON - DAY, days_before=NOON - DAY, count_max=99)
     assert await store.sums(asked(start=midnight, end=midnight + DAY)) == []
 
 

@@ -27,6 +27,7 @@ def farthing(*arguments: str, cwd: Path | None = None, **environment: str) -> su
 def test_help_lists_the_commands() -> None:
     done = farthing("--help")
     commands = "serve demo replay call usage keys budgets ledger alerts limits prices health config migrate"
+    commands += " performance diversification decisions"
     for command in commands.split():
         assert command in done.stdout
 

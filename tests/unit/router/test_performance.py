@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from farthing_core.clock import ManualClock
-from farthing_router.performance.cells import EVERYBODY, KINDS, KINDS_MAX, Cell, CellKey, Flush, with_everybody
+from farthing_router.performance.cells import EVERYBODY, KINDS, KINDS_MAX, LEVELS, Cell, CellKey, Flush, level_of, rolled_up
 from farthing_router.performance.histograms import BUCKETS, LATENCY_MS, TOKENS_PER_S, dense
 from farthing_router.performance.meter import Meter, MeterTerms
 from farthing_router.performance.speeds import Line, ModelSpeeds
@@ -94,9 +94,19 @@ def test_everybody_is_the_sum_of_all_organisations() -> None:
         for _ in range(count):
             cell.take(attempt())
         cells.append((CellKey(organization, HOUR, "p", "m", "d", "chat"), cell))
-    of = {key.organization: cell.attempts for key, cell in with_everybody(cells)}
-    assert of == {EVERYBODY: 7, "acme": 3, "globex": 4}
+    of = {(place.organization, place.level): cell.attempts for place, cell in rolled_up(cells)}
+    assert of == {(name, level): count for name, count in ((EVERYBODY, 7), ("acme", 3), ("globex", 4)) for level in LEVELS}
     assert cells[0][1].attempts == 3
+
+
+def test_a_question_reads_the_level_with_the_fewest_rows_that_tells_enough_apart() -> None:
+    assert [level_of(names) for names in ((), ("model",), ("task",), ("deployment", "model"), ("task", "model"))] == [
+        "model",
+        "model",
+        "task",
+        "deployment",
+        "all",
+    ]
 
 
 def seen(points: Sequence[tuple[int, float]], task: str = "chat") -> ModelSpeeds:
@@ -216,7 +226,8 @@ def meter(store: Any, *, tasks_max: int = 100, **terms: Any) -> Meter:
 
 
 def attempts_in(flushes: dict[int, Flush], organization: str = "acme") -> int:
-    return sum(cell.attempts for flush in flushes.values() for key, cell in flush.cells if key.organization == organization)
+    counted = [each for flush in flushes.values() for each in flush.cells if each[0][:2] == (organization, "all")]
+    return sum(cell.attempts for _, cell in counted)
 
 
 async def test_counts_wait_for_the_database_and_what_was_sent_is_sent_again_as_it_was() -> None:
@@ -251,7 +262,12 @@ async def test_label_sets_are_bounded_over_a_long_run() -> None:
         if number % 5_000 == 0:
             await counting.flush()
     await counting.flush()
-    tasks = {(key.organization, key.task) for flush in store.flushes.values() for key, _ in flush.cells if key.organization}
+    tasks = {
+        (key.organization, key.task)
+        for flush in store.flushes.values()
+        for key, _ in flush.cells
+        if key.organization and key.level == "all"
+    }
     assert len(tasks) <= 3 * 6
     assert attempts_in(store.flushes, EVERYBODY) == 20_000
 
@@ -263,7 +279,7 @@ async def test_tasks_that_were_known_before_stay_told_apart() -> None:
     async with counting.running():
         for task in ("new", "ads", "chat"):
             counting.ended(errand(task=task), finished(attempt()), None)
-    assert {key.task for key, _ in store.flushes[1].cells if key.organization == "acme"} == {"other", "ads", "chat"}
+    assert {key.task for key, _ in store.flushes[1].cells if key[:2] == ("acme", "all")} == {"other", "ads", "chat"}
 
 
 async def test_speeds_begin_with_what_was_known_and_go_on_with_what_happens() -> None:
@@ -284,7 +300,7 @@ async def test_broken_streams_and_refusals_are_told_apart_from_answers() -> None
     refused = errand(failures=[attempt(AttemptOutcome.FAILED)], rejected=RuntimeError())
     counting.ended(refused, None, RuntimeError())
     await counting.flush()
-    cell = next(cell for key, cell in store.flushes[1].cells if key.organization == "acme")
+    cell = next(cell for key, cell in store.flushes[1].cells if key[:2] == ("acme", "all"))
     assert (cell.attempts, cell.answers, cell.failures, cell.down) == (2, 0, 2, 1)
     assert cell.kinds == {KINDS.index("broken_stream"): 1, KINDS.index("rejected"): 1}
     (((organization, at, provider), minutes),) = store.flushes[1].minutes

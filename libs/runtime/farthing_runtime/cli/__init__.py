@@ -14,13 +14,16 @@ from farthing_runtime.cli.alerts import alerts_app
 from farthing_runtime.cli.budgets import budgets_app
 from farthing_runtime.cli.calibrate import calibrate_app
 from farthing_runtime.cli.call import call
+from farthing_runtime.cli.decisions import decisions_app
 from farthing_runtime.cli.demo import demo
+from farthing_runtime.cli.diversification import diversification
 from farthing_runtime.cli.experiments import experiments_app
 from farthing_runtime.cli.host import config, health, migrate, serve
 from farthing_runtime.cli.keys import keys_app
 from farthing_runtime.cli.ledger import ledger_app
 from farthing_runtime.cli.limits import limits_app
 from farthing_runtime.cli.models import models_app
+from farthing_runtime.cli.performance import performance
 from farthing_runtime.cli.prices import prices_app
 from farthing_runtime.cli.quality import feedback, quality, recommendations
 from farthing_runtime.cli.replay import replay
@@ -35,7 +38,22 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
     rich_markup_mode="markdown",
 )
-for command in (serve, demo, replay, call, usage, feedback, quality, recommendations, health, config, migrate):
+_ON_THEIR_OWN = (
+    serve,
+    demo,
+    replay,
+    call,
+    usage,
+    performance,
+    quality,
+    diversification,
+    recommendations,
+    feedback,
+    health,
+    config,
+    migrate,
+)
+for command in _ON_THEIR_OWN:
     app.command()(command)
 app.add_typer(keys_app, name="keys", help="API keys of the HTTP edge.")
 app.add_typer(budgets_app, name="budgets", help="Limits on what scopes may spend.")
@@ -47,6 +65,7 @@ app.add_typer(calibrate_app, name="calibrate", help="Cascades fitted on labelled
 app.add_typer(rules_app, name="rules", help="Rules by which the router chooses.")
 app.add_typer(route_app, name="route", help="Whom the router would ask, and why.")
 app.add_typer(experiments_app, name="experiments", help="Comparisons between models, calibrations and rules' actions.")
+app.add_typer(decisions_app, name="decisions", help="Which model was chosen for which request, why, and what came of it.")
 app.add_typer(alerts_app, name="alerts", help="Alerts of budgets and costs, and the rules that raise them.")
 
 

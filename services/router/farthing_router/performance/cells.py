@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
@@ -40,10 +40,31 @@ _ABOUT_THE_REQUEST = {"rejected"} | {kind.value for kind in FailureKind if not k
 _BATCH = "batch"
 
 
+LEVELS: Mapping[str, tuple[str, ...]] = {
+    "model": ("provider", "model"),
+    "task": ("task",),
+    "deployment": ("provider", "model", "deployment"),
+    "all": ("provider", "model", "deployment", "task"),
+}
+"""What cells are added up by besides, from few rows to many, so that a question reads no more of them than it tells apart."""
+
+
 class CellKey(NamedTuple):
-    """What is told apart; in this order rows are written."""
+    """What is told apart."""
 
     organization: str
+    at: datetime
+    provider: str
+    model: str
+    deployment: str
+    task: str
+
+
+class Place(NamedTuple):
+    """A row: a cell, or cells added up, whose other labels are empty then. In this order rows are written."""
+
+    organization: str
+    level: str
     at: datetime
     provider: str
     model: str
@@ -179,20 +200,31 @@ class Flush:
     replica: str
     sequence: int
     flushed_at: datetime
-    cells: list[tuple[CellKey, Cell]]
+    cells: list[tuple[Place, Cell]]
     minutes: list[tuple[tuple[str, datetime, str], Minutes]]
 
     @property
     def attempts(self) -> int:
         """How many calls it tells of."""
-        return sum(cell.attempts for _, cell in self.cells)
+        return sum(cell.attempts for place, cell in self.cells if (place.organization, place.level) == (EVERYBODY, "all"))
 
 
-def with_everybody(cells: Iterable[tuple[CellKey, Cell]]) -> list[tuple[CellKey, Cell]]:
-    """Cells of organisations and, added up over all of them, of everybody; in the order in which they are written."""
-    everybody: dict[CellKey, Cell] = {}
-    given = list(cells)
-    for key, cell in given:
-        of_all = CellKey(EVERYBODY, key.at, key.provider, key.model, key.deployment, key.task)
-        everybody.setdefault(of_all, Cell()).add(cell)
-    return sorted([*given, *everybody.items()], key=lambda each: each[0])
+def rolled_up(cells: Iterable[tuple[CellKey, Cell]]) -> list[tuple[Place, Cell]]:
+    """Cells added up by every level, for their organisation and for everybody; in the order in which they are written."""
+    rows: dict[Place, Cell] = {}
+    for key, cell in cells:
+        for level, names in LEVELS.items():
+            labels = (getattr(key, name) if name in names else "" for name in LEVELS["all"])
+            place = Place(key.organization, level, key.at, *labels)
+            for each in (place, place._replace(organization=EVERYBODY)):
+                row = rows.get(each)
+                if row is None:
+                    row = rows[each] = Cell()
+                row.add(cell)
+    return sorted(rows.items(), key=lambda each: each[0])
+
+
+def level_of(names: Iterable[str]) -> str:
+    """The level with the fewest rows that tells all of these apart."""
+    wanted = set(names)
+    return next(level for level, told_apart in LEVELS.items() if wanted <= set(told_apart))

@@ -18,9 +18,9 @@ from farthing_router.performance.cells import (
     CellKey,
     Flush,
     Minutes,
+    rolled_up,
     speaks_for_the_deployment,
     waited_for,
-    with_everybody,
 )
 from farthing_router.performance.decisions import attempts_of
 from farthing_router.performance.labels import Folding
@@ -145,7 +145,7 @@ class Meter:
         cells, minutes = self._cells, self._minutes
         self._cells, self._minutes = {}, {}
         self._sequence += 1
-        written = with_everybody(cells.items())
+        written = rolled_up(cells.items())
         ordered = sorted(minutes.items(), key=lambda each: each[0])
         return Flush(self._replica, self._sequence, self._clock.now(), written, ordered)
 

@@ -57,17 +57,17 @@ class Mix:
     """Quality of whatever calls are told apart by: that of their models and tasks, by how many answers each of these gave."""
 
     def __init__(self, group_by: tuple[str, ...], parts: Sequence[Sums], qualities: Sequence[QualitySum]) -> None:
-        known = {(each.step, each.model, each.task): each for each in qualities}
+        by_task = all("task" in part.labels for part in parts)
+        known = _by_model(qualities, by_task=by_task)
         self._group_by = group_by
         self._found: dict[tuple[object, ...], tuple[float, int, int]] = {}
         for part in parts:
-            quality = known.get((part.step, part.labels["model"], part.labels["task"]))
-            if quality is None or not part.answers:
+            total, answers = known.get((part.step, part.labels["model"], part.labels["task"] if by_task else ""), (0.0, 0))
+            if not answers or not part.answers:
                 continue
             key = self._key(part.step, part.labels)
-            total, answers, rated = self._found.get(key, (0.0, 0, 0))
-            mean = quality.total / quality.answers
-            self._found[key] = (total + part.answers * mean, answers + part.answers, rated + quality.answers)
+            before, calls, rated = self._found.get(key, (0.0, 0, 0))
+            self._found[key] = (before + part.answers * total / answers, calls + part.answers, rated + answers)
 
     def quality(self, step: int, labels: Mapping[str, str]) -> tuple[float | None, int]:
         """Mean quality, and on how many rated answers; None and 0 where nothing is known."""
@@ -76,3 +76,12 @@ class Mix:
 
     def _key(self, step: int, labels: Mapping[str, str]) -> tuple[object, ...]:
         return (step, *(labels[name] for name in self._group_by))
+
+
+def _by_model(qualities: Sequence[QualitySum], *, by_task: bool) -> dict[tuple[int, str, str], tuple[float, int]]:
+    known: dict[tuple[int, str, str], tuple[float, int]] = {}
+    for each in qualities:
+        key = (each.step, each.model, each.task if by_task else "")
+        total, answers = known.get(key, (0.0, 0))
+        known[key] = (total + each.total, answers + each.answers)
+    return known

@@ -99,8 +99,14 @@ class Reports:
         count_max = GROUPS_MAX if within.step is None else ROWS_MAX
         asked = SumsAsked(wanted.organization, within, wanted.group_by, wanted.only, count_max=count_max, among=among)
         sums = await self._store.sums(asked)
-        finer = tuple(dict.fromkeys((*wanted.group_by, "model", "task")))
-        parts = await self._store.sums(replace(asked, group_by=finer, histograms=False, count_max=_MIX_ROWS_MAX, among=None))
+        # Quality is known by model and task; step by step by model alone, which is as much as anybody can draw.
+        by = ("model", "task") if within.step is None else ("model",)
+        finer = tuple(dict.fromkeys((*wanted.group_by, *by)))
+        parts = sums
+        if finer != wanted.group_by:
+            parts = await self._store.sums(
+                replace(asked, group_by=finer, histograms=False, count_max=_MIX_ROWS_MAX, among=None)
+            )
         mix = Mix(wanted.group_by, parts, await self._qualities.quality_sums(wanted.organization, within))
         return reported(sums, mix)
 

@@ -9,7 +9,7 @@ from typing import Any
 import asyncpg
 import numpy as np
 
-from farthing_router.performance.cells import ADDED, EVERYBODY, HISTOGRAMS, KINDS_MAX, Cell, CellKey, Flush
+from farthing_router.performance.cells import ADDED, EVERYBODY, HISTOGRAMS, KINDS_MAX, Cell, Flush, Place, level_of
 from farthing_router.performance.histograms import BUCKETS
 from farthing_router.performance.speeds import HALF_LIFE_H, HOURS, Line
 from farthing_router.performance.sums import DIMENSIONS, OutageMinutes, Sums, SumsAsked, pieces
@@ -17,7 +17,7 @@ from farthing_router.store import StoreUnavailable
 from farthing_router.store.connections import connected
 from farthing_router.store.forgetting import forget
 
-_KEY = ("organization", "at", *DIMENSIONS)
+_KEY = Place._fields
 _FLOATS = frozenset({"line_tokens", "line_squares", "line_ms", "line_products"})
 _COUNTED = ("attempts", "failures", "cancelled", "down", "answers", "cost_usd_nanos", "input_tokens", "output_tokens")
 _COLUMNS = (*_KEY, *ADDED, "input_tokens_max", *HISTOGRAMS)
@@ -26,7 +26,7 @@ _MINUTES = 60
 
 
 def _kind(name: str) -> str:
-    if name in (*DIMENSIONS, "organization", *HISTOGRAMS):
+    if name in (*DIMENSIONS, "organization", "level", *HISTOGRAMS):
         return "text"
     return "timestamptz" if name == "at" else "float8" if name in _FLOATS else "bigint"
 
@@ -35,11 +35,14 @@ def _added(name: str) -> str:
     if name == "input_tokens_max":
         return f"{name} = greatest(kept.{name}, excluded.{name})"
     if name in HISTOGRAMS:
-        return f"{name} = coalesce(kept.{name} + excluded.{name}, kept.{name}, excluded.{name})"
+        both = f"(kept.{name}::vector + excluded.{name}::vector)::sparsevec"
+        return f"{name} = coalesce({both}, kept.{name}, excluded.{name})"
     return f"{name} = kept.{name} + excluded.{name}"
 
 
 def _summed(name: str) -> str:
+    if name in HISTOGRAMS:
+        return f"sum({name}::vector)::sparsevec AS {name}"
     return f"{'max' if name == 'input_tokens_max' else 'sum'}({name}) AS {name}"
 
 
@@ -58,7 +61,7 @@ _FIRST = 4
 _GIVEN = _arrays(map(_kind, _COLUMNS), _FIRST)
 _GIVEN_MINUTES = _arrays(("text", "timestamptz", "text", "text", "text"), _FIRST + len(_COLUMNS))
 _NAMES = ", ".join(_COLUMNS)
-_READ = ", ".join(f"{name}::sparsevec::vector AS {name}" if name in HISTOGRAMS else name for name in _COLUMNS)
+_READ = ", ".join(f"{name}::sparsevec AS {name}" if name in HISTOGRAMS else name for name in _COLUMNS)
 _BY_DAY = ", ".join(
     _summed(name) if name not in _KEY else "date_trunc('day', at, 'UTC') AS at" if name == "at" else name for name in _COLUMNS
 )
@@ -90,7 +93,7 @@ _LINES = f"""
     SELECT model, task, {_FADED}
     FROM (
         SELECT *, 0.5 ^ (greatest(0, extract(epoch FROM $1 - at)) / {HALF_LIFE_H * 3600})::float8 AS weight FROM performance_hours
-        WHERE organization = '{EVERYBODY}' AND at > $1::timestamptz - interval '{HOURS} hours'
+        WHERE organization = '{EVERYBODY}' AND level = 'all' AND at > $1::timestamptz - interval '{HOURS} hours'
     ) AS recent GROUP BY model, task
 """
 _OUTAGES = """
@@ -98,7 +101,7 @@ _OUTAGES = """
     WHERE organization = $1 AND at >= $2 AND at < $3 ORDER BY provider
 """
 _TASKS = """
-    SELECT organization, task FROM performance_days WHERE at >= date_trunc('day', $1::timestamptz, 'UTC')
+    SELECT organization, task FROM performance_days WHERE level = 'task' AND at >= date_trunc('day', $1::timestamptz, 'UTC')
     GROUP BY organization, task ORDER BY organization, sum(attempts) DESC LIMIT $2
 """
 
@@ -178,7 +181,7 @@ def numbers(stored: bytes) -> Any:
     return np.frombuffer(stored, dtype=">f4", offset=4)
 
 
-def _row(key: CellKey, cell: Cell) -> Iterable[object]:
+def _row(key: Place, cell: Cell) -> Iterable[object]:
     counts = (getattr(cell, name) for name in (*ADDED, "input_tokens_max"))
     histograms = (_sparse(getattr(cell, name), _PLACES[name]) if getattr(cell, name) else None for name in HISTOGRAMS)
     return (*(getattr(key, name) for name in _KEY), *counts, *histograms)
@@ -189,7 +192,7 @@ def _sparse(counts: Mapping[int, int], places: int) -> str:
 
 
 def _question(asked: SumsAsked) -> tuple[str, list[object]]:
-    values: list[object] = [asked.organization, asked.count_max]
+    values: list[object] = [asked.organization, asked.count_max, level_of((*asked.group_by, *asked.only))]
 
     def given(value: object) -> str:
         values.append(value)
@@ -201,8 +204,9 @@ def _question(asked: SumsAsked) -> tuple[str, list[object]]:
     if asked.among is not None and asked.group_by:
         arrays = ", ".join(f"{given(list(column))}::text[]" for column in zip(*asked.among, strict=True))
         only += f" AND ({', '.join(asked.group_by)}) IN (SELECT * FROM unnest({arrays}))"
+    whose = "organization = $1 AND level = $3"
     parts = [
-        f"SELECT {columns} FROM performance_{unit} WHERE organization = $1 AND at >= {given(start)} AND at < {given(end)}{only}"
+        f"SELECT {columns} FROM performance_{unit} WHERE {whose} AND at >= {given(start)} AND at < {given(end)}{only}"
         for unit, start, end in pieces(asked.range)
     ]
     step = "0"
@@ -210,7 +214,7 @@ def _question(asked: SumsAsked) -> tuple[str, list[object]]:
         step = f"floor(extract(epoch FROM at - {given(asked.range.start)}) / {int(asked.range.step.total_seconds())})::int"
     labels = "".join(f"{name}, " for name in asked.group_by if name in DIMENSIONS)
     groups = ", ".join(str(number + 1) for number in range(len(asked.group_by) + 1))
-    sums = ", ".join(f"vector_send(sum({name})) AS {name}" if name in HISTOGRAMS else _summed(name) for name in names)
+    sums = ", ".join(f"vector_send(sum({name}::vector)) AS {name}" if name in HISTOGRAMS else _summed(name) for name in names)
     order = f"step, cost_usd_nanos DESC, attempts DESC, {groups}"
     return (
         f"SELECT {step} AS step, {labels}{sums} FROM ({' UNION ALL '.join(parts)}) AS parts GROUP BY {groups} ORDER BY {order} LIMIT $2",

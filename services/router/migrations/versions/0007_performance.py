@@ -10,11 +10,12 @@ depends_on = None
 
 def upgrade() -> None:
     for table in ("performance_hours", "performance_days"):
-        # Histograms are vectors since the database adds those up element by element, a hundred thousand rows in a moment. They stay in
-        # their rows: read in pieces from elsewhere, they would take many times as long.
+        # Histograms are sparse vectors: small, and added up element by element by the database. They stay in their rows: read in pieces
+        # from elsewhere, they would take many times as long.
         op.execute(f"""
             CREATE TABLE {table} (
                 organization text NOT NULL,
+                level text NOT NULL,
                 at timestamptz NOT NULL,
                 provider text NOT NULL,
                 model text NOT NULL,
@@ -34,11 +35,11 @@ def upgrade() -> None:
                 line_ms double precision NOT NULL,
                 line_products double precision NOT NULL,
                 input_tokens_max bigint NOT NULL,
-                latency vector(160),
-                first_token vector(160),
-                pace vector(160),
-                kinds vector(32),
-                PRIMARY KEY (organization, at, provider, model, deployment, task)
+                latency sparsevec(160),
+                first_token sparsevec(160),
+                pace sparsevec(160),
+                kinds sparsevec(32),
+                PRIMARY KEY (organization, level, at, provider, model, deployment, task)
             ) WITH (fillfactor = 70, toast_tuple_target = 8160)
         """)
         for name in ("latency", "first_token", "pace", "kinds"):
