@@ -38,9 +38,12 @@ def _is_recordings(path: Path) -> bool:
     try:
         with path.open(encoding="utf-8") as lines:
             first = next((line for line in lines if line.strip() and not line.startswith("#")), "{}")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsInvalid(field=str(path), problem="cannot be read as text") from error
+    try:
         row = json.loads(first)
-    except (OSError, ValueError) as error:
-        raise SettingsInvalid(field=str(path), problem="cannot be read as JSON lines") from error
+    except ValueError:
+        return False
     return isinstance(row, dict) and "answers" not in row and {"model", "answer"} <= row.keys()
 
 
