@@ -80,7 +80,10 @@ def test_recorded_answers_that_were_marked_are_labels(serve: Any, tmp_path: Path
     [
         ("{", "labelled.jsonl:1: is not JSON"),
         ('{"prompt": "x", "answers": {"small": {"text": "y"}}}', "labelled.jsonl:1: answers.small.score: must be true, false"),
-        ('{"prompt": "x", "answers": {"small": {"text": "y", "score": 1, "colour": 2}}}', "answers.small.colour: is not a known field"),
+        (
+            '{"prompt": "x", "answers": {"small": {"text": "y", "score": 1, "colour": 2}}}',
+            "answers.small.colour: is not a known field",
+        ),
         ('{"prompt": 7, "answers": {"small": {"text": "y", "score": 1}}}', "labelled.jsonl:1: prompt: must be text"),
     ],
 )

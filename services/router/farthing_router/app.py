@@ -87,6 +87,7 @@ async def app(settings: Settings, mesh: Mesh) -> AppIterator:
             pace=_learning_pace(settings),
             prompt_of=messages.prompt_text,
             listeners=(*recording.listeners, *experimenting.listeners),
+            opinion_listeners=(calibrating.checks.heard,),
         )
         observers = (*recording.observers, learner.recorder, *experimenting.observers, calibrating.checks)
         cascade = Cascade(caller, judges=calibrating.judges, observers=observers, before=calibrating.checks.before)

@@ -40,7 +40,9 @@ class Pace:
 
 
 class Learner:
-    """Learns from answers and from what is thought of them. `listeners` hear of every score and opinion and must return at once."""
+    """Learns from answers and from what is thought of them. `listeners` hear of every score and opinion, `opinion_listeners` of
+    opinions only; they must return at once.
+    """
 
     def __init__(
         self,
@@ -50,6 +52,7 @@ class Learner:
         pace: Pace,
         prompt_of: Callable[[Any], str],
         listeners: Sequence[QualityListener] = (),
+        opinion_listeners: Sequence[QualityListener] = (),
     ) -> None:
         self.store = store
         self._clock = clock
@@ -66,7 +69,8 @@ class Learner:
             scored_per_s=pace.scored_per_s,
             listeners=listeners,
         )
-        self.feedback = Feedback(store=store, recorder=self.recorder, arms=self.arms, clock=clock, listeners=listeners)
+        heard = (*listeners, *opinion_listeners)
+        self.feedback = Feedback(store=store, recorder=self.recorder, arms=self.arms, clock=clock, listeners=heard)
         self.reports = QualityReports(store)
 
     def suppose(self, cheap_to_dear: Sequence[str]) -> None:
