@@ -24,10 +24,7 @@ from farthing_orchestrator.request import (
     StepOutcome,
 )
 from farthing_orchestrator.unmasking import Unmasker
-
-AUTO_MODEL = "farthing/auto"
-"""The model name that lets the router choose."""
-AUTO_MODELS = frozenset({"", AUTO_MODEL})
+from farthing_orchestrator.wanting import AUTO_MODEL, AUTO_MODELS, Wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +42,7 @@ class Receipt:
     masked_spans: int
     added_latency_us: int
     policy: str
+    route: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +72,7 @@ class Journey:
     clock: Clock
     ends_at_s: float
     began_s: float
+    wanted: Wanted = field(default_factory=Wanted)
     steps: list[Step] = field(default_factory=list)
     originals: dict[str, str] = field(default_factory=dict)
     cache_ask: Ask | None = None
@@ -120,7 +119,7 @@ class Journey:
         ask = self.ask
         if ask.model not in AUTO_MODELS:
             return ask.model
-        return f"{AUTO_MODEL}|policy={self.policy.version}|task={ask.task}|tier={ask.tier}"
+        return f"{AUTO_MODEL}|policy={self.policy.version}|task={ask.task}|tier={ask.tier}{self.wanted.key}"
 
     def sharing(self) -> str:
         """Who may share the answer: what was personal enough to be masked stays with its user."""
@@ -130,7 +129,13 @@ class Journey:
         """What a route is planned for, as things stand."""
         embedding = self.lookup.embedding if self.lookup is not None else b""
         return RouteWish(
-            self.ask, self.shaped, self.policy.baseline_model or "", round(1000 * self.time_left_s()), embedding, self.pace
+            ask=self.ask,
+            shaped=self.shaped,
+            baseline_model=self.policy.baseline_model or "",
+            timeout_ms=round(1000 * self.time_left_s()),
+            embedding=embedding,
+            budget_pace=self.pace,
+            wanted=self.wanted,
         )
 
     def with_ask(self, **changes: Any) -> None:
@@ -152,6 +157,7 @@ class Journey:
             masked_spans=len(self.originals),
             added_latency_us=max(0, total_us - self.upstream_us),
             policy=f"farthing.yaml@{self.policy.version}",
+            route=self.planned.route if self.planned is not None else None,
         )
 
     def usage(self, account: Account, lines: tuple[Line, ...]) -> Usage:

@@ -30,6 +30,13 @@ SHARING = {
     "workspace": cache_pb2.SHARING_SCOPE_WORKSPACE,
     "user": cache_pb2.SHARING_SCOPE_USER,
 }
+OPTIMIZE_FOR: dict[str, Any] = {
+    "": router_pb2.OPTIMIZE_FOR_UNSPECIFIED,
+    "cost": router_pb2.OPTIMIZE_FOR_COST,
+    "latency": router_pb2.OPTIMIZE_FOR_LATENCY,
+    "quality": router_pb2.OPTIMIZE_FOR_QUALITY,
+    "balanced": router_pb2.OPTIMIZE_FOR_BALANCED,
+}
 PROMPT_LEVELS = {"off": optimizer_pb2.LEVEL_OFF, "lossless": optimizer_pb2.LEVEL_LOSSLESS}
 ATTEMPT_OUTCOMES = {
     router_pb2.ATTEMPT_OUTCOME_ACCEPTED: "accepted",

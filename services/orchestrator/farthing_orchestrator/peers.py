@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from farthing.cache.v1 import cache_pb2, cache_pb2_grpc
 from farthing.optimizer.v1 import optimizer_pb2, optimizer_pb2_grpc
@@ -18,8 +19,10 @@ from farthing_orchestrator.edge.ledger import GrpcLedger
 from farthing_orchestrator.edge.translation import translated
 from farthing_orchestrator.request import Ask, Conversation, Generated, Line, Lookup, Masked, Piece, Planned, RouteWish, Shaped
 from farthing_orchestrator.settings import Settings
+from farthing_orchestrator.wanting import Wanted
 
 _ORGANIZATIONS_MAX = 1_000
+_NOTHING_WANTED = Wanted()
 
 
 class GrpcPeers:
@@ -170,6 +173,7 @@ class GrpcModels:
             timeout_ms=wish.timeout_ms,
             tags=ask.tags,
             embedding=wish.embedding,
+            **_wanted(wish.wanted),
             budget_pace=router_pb2.BudgetPace(used_share=pace.used_share, elapsed_share=pace.elapsed_share) if pace else None,
         )
         with translated("router"):
@@ -238,3 +242,11 @@ class GrpcModels:
             self._encodings = tuple(sorted({listed.encoding for listed in answer.models}))
         name = model or found.baseline_model
         return name, found.known.get(name)
+
+
+def _wanted(given: Wanted | None) -> dict[str, Any]:
+    """What is wanted of the choice, as fields of a plan's request."""
+    if given is None or given == _NOTHING_WANTED:
+        return {}
+    fields: dict[str, Any] = asdict(given)
+    return {**fields, "optimize_for": messages.OPTIMIZE_FOR[given.optimize_for]}

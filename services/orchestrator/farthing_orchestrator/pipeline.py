@@ -24,6 +24,7 @@ from farthing_orchestrator.request import Ask, Line, Lookup, Piece, StepName
 from farthing_orchestrator.reserving import Reservations
 from farthing_orchestrator.settlements import Settlements
 from farthing_orchestrator.shadows import ShadowLimits, Shadows
+from farthing_orchestrator.wanting import wanted
 
 _FINISH_SLACK_S = 60
 _NOT_ALLOWED = "the policy does not allow it"
@@ -128,7 +129,8 @@ class Pipeline:
             raise FieldInvalid(field="overrides.critical", problem=f"{_NOT_ALLOWED} (budget.may_mark_critical)")
         began_s = self._clock.monotonic_s()
         seconds = task.timeout_s if time_left_s is None else min(task.timeout_s, time_left_s)
-        journey = Journey(ask, self._policy, task, self._clock, began_s + seconds, began_s)
+        wants = wanted(self._policy.routing, ask.overrides, model=ask.model)
+        journey = Journey(ask, self._policy, task, self._clock, began_s + seconds, began_s, wants)
         journey.pace = self._paces.of(ask.scope, self._clock.now())
         return journey
 

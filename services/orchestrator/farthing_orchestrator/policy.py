@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal, Self
 
 from farthing_core.errors import FieldInvalid
+from farthing_core.money import NANOS_MAX
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 CacheMode = Literal["off", "exact", "semantic"]
@@ -48,6 +49,19 @@ class BudgetPolicy(_Section):
     may_mark_critical: bool = False
 
 
+class RoutingPolicy(_Section):
+    """What the router's choice is to look for and not to leave, where it chooses. A request may ask for more quality, fewer calls and less
+    cost than this, never the other way round.
+    """
+
+    optimize_for: Literal["", "cost", "latency", "quality", "balanced"] = ""
+    quality_min: float | None = Field(default=None, ge=0, le=1)
+    quality_reference_model: str = Field(default="", max_length=200)
+    latency_ms_max: int | None = Field(default=None, gt=0, le=86_400_000)
+    calls_max: int = Field(default=0, ge=0, le=32)
+    cost_usd_nanos_max: int = Field(default=0, ge=0, le=NANOS_MAX)
+
+
 class TaskPolicy(_Section):
     """What a kind of request may take: seconds, answer tokens, and how much it matters.
 
@@ -79,6 +93,7 @@ class Policy(_Section):
     prompt: PromptPolicy = PromptPolicy()
     privacy: PrivacyPolicy = PrivacyPolicy()
     budget: BudgetPolicy = BudgetPolicy()
+    routing: RoutingPolicy = RoutingPolicy()
     tasks: dict[str, TaskPolicy] = Field(default_factory=dict)
 
     @classmethod

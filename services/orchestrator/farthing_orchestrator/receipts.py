@@ -27,6 +27,9 @@ _CACHE_MODES = {
     orchestrator_pb2.CACHE_MODE_SEMANTIC: "semantic",
 }
 _SHARING = {number: name for name, number in messages.SHARING.items()}
+_WISHES = {number: name for name, number in messages.OPTIMIZE_FOR.items()}
+_ROUTING = tuple(each.name for each in orchestrator_pb2.Receipt.Routing.DESCRIPTOR.fields)
+"""What of a route stands on the receipt, under the same names."""
 _LEVELS = {optimizer_pb2.LEVEL_OFF: "off", optimizer_pb2.LEVEL_LOSSLESS: "lossless"}
 _OUTCOMES = {
     "miss": cache_pb2.LOOKUP_OUTCOME_MISS,
@@ -117,6 +120,12 @@ def _overrides(given: Any) -> Overrides:
         skip_masking=given.skip_masking,
         open_models_only=given.open_models_only,
         critical=given.critical,
+        optimize_for=_WISHES[given.optimize_for],
+        quality_min=given.quality_min if given.HasField("quality_min") else None,
+        quality_reference_model=given.quality_reference_model,
+        latency_ms_max=given.latency_ms_max if given.HasField("latency_ms_max") else None,
+        calls_max=given.calls_max,
+        cost_usd_nanos_max=given.cost_usd_nanos_max,
     )
 
 
@@ -179,6 +188,8 @@ def receipt(given: Receipt) -> Any:
         added_latency_us=given.added_latency_us,
         policy=given.policy,
     )
+    if given.route is not None:
+        message.routing.CopyFrom(orchestrator_pb2.Receipt.Routing(**{name: getattr(given.route, name) for name in _ROUTING}))
     if lookup is not None:
         message.cache_outcome = _OUTCOMES[lookup.outcome]
         message.cache_key = lookup.key

@@ -34,6 +34,12 @@ class Overrides:
     skip_masking: bool = False
     open_models_only: bool = False
     critical: bool = False
+    optimize_for: str = ""
+    quality_min: float | None = None
+    quality_reference_model: str = ""
+    latency_ms_max: int | None = None
+    calls_max: int = 0
+    cost_usd_nanos_max: int = 0
 
 
 @dataclass(slots=True)
@@ -177,7 +183,9 @@ class BudgetPace:
 
 @dataclass(frozen=True, slots=True)
 class RouteWish:
-    """What a route is planned for. `timeout_ms` is how long the caller will wait; `embedding` is that of the last user turn, if known."""
+    """What a route is planned for. `timeout_ms` is how long the caller will wait; `embedding` is that of the last user turn, if known;
+    `wanted` is what the choice is to look for, opaque here.
+    """
 
     ask: Ask
     shaped: Shaped | None
@@ -185,6 +193,7 @@ class RouteWish:
     timeout_ms: int
     embedding: bytes = b""
     budget_pace: BudgetPace | None = None
+    wanted: Any = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,7 +81,7 @@ async def test_every_followed_route_becomes_a_decision(router: Any) -> None:
         await asked(router, "nobody recorded this", task="ads")
     by_id = {each.request_id: each for each in await listed(router, 4)}
     assert by_id[easy].served_model == "small"
-    assert (by_id[easy].strategy, by_id[easy].outcome, by_id[easy].attempts) == ("cascade", "answered", 1)
+    assert (by_id[easy].strategy, by_id[easy].outcome, by_id[easy].attempts) == ("cascade", "answered: good enough", 1)
     assert list(by_id[easy].candidates) == ["small", "large"]
     assert by_id[easy].confidence >= 0.7
     assert (by_id[hard].served_model, by_id[hard].escalated, by_id[hard].attempts) == ("large", True, 2)

@@ -10,10 +10,10 @@ from farthing_runtime.registration import Mesh
 from farthing_orchestrator import messages
 from farthing_orchestrator.edge.translation import translated
 from farthing_orchestrator.holds import Held, Wish
-from farthing_orchestrator.journey import AUTO_MODELS
 from farthing_orchestrator.ports import Admitted, Checked, Refused, RequestIdReused, Usage
 from farthing_orchestrator.request import Ask
 from farthing_orchestrator.settings import Settings
+from farthing_orchestrator.wanting import AUTO_MODELS
 
 _PEER = "budget"
 _VERDICTS = {

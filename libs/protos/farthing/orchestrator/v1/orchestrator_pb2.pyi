@@ -183,6 +183,12 @@ class PolicyOverrides(_message.Message):
     SKIP_MASKING_FIELD_NUMBER: _builtins.int
     OPEN_MODELS_ONLY_FIELD_NUMBER: _builtins.int
     CRITICAL_FIELD_NUMBER: _builtins.int
+    OPTIMIZE_FOR_FIELD_NUMBER: _builtins.int
+    QUALITY_MIN_FIELD_NUMBER: _builtins.int
+    QUALITY_REFERENCE_MODEL_FIELD_NUMBER: _builtins.int
+    LATENCY_MS_MAX_FIELD_NUMBER: _builtins.int
+    CALLS_MAX_FIELD_NUMBER: _builtins.int
+    COST_USD_NANOS_MAX_FIELD_NUMBER: _builtins.int
     cache_mode: Global___CacheMode.ValueType
     """Cache mode."""
     cache_ttl_s: _builtins.int
@@ -199,6 +205,18 @@ class PolicyOverrides(_message.Message):
     """Use only open models."""
     critical: _builtins.bool
     """Critical: may go beyond a budget's limit, up to its critical_limit_percent, and is not degraded; allowed only where the policy allows it."""
+    optimize_for: _router_pb2.OptimizeFor.ValueType
+    """What matters most to the router's choice; a model's name such as "farthing/auto:cheap" says it, too, and counts first."""
+    quality_min: _builtins.float
+    """Only models whose answer is good with at least this likelihood, 0 to 1; not less than the policy's."""
+    quality_reference_model: _builtins.str
+    """The model of whose quality quality_min is a share; the policy's when empty, absolute without any."""
+    latency_ms_max: _builtins.int
+    """Only models that likely answer within this time, where there are any."""
+    calls_max: _builtins.int
+    """At most this many calls to providers, and not more than the policy allows; the policy's when 0."""
+    cost_usd_nanos_max: _builtins.int
+    """All attempts together may cost this much, and not more than the policy allows; the policy's when 0."""
     @_builtins.property
     def allowed_providers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Use only these providers."""
@@ -215,12 +233,25 @@ class PolicyOverrides(_message.Message):
         skip_masking: _builtins.bool = ...,
         open_models_only: _builtins.bool = ...,
         critical: _builtins.bool = ...,
+        optimize_for: _router_pb2.OptimizeFor.ValueType = ...,
+        quality_min: _builtins.float | None = ...,
+        quality_reference_model: _builtins.str = ...,
+        latency_ms_max: _builtins.int | None = ...,
+        calls_max: _builtins.int = ...,
+        cost_usd_nanos_max: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_latency_ms_max", b"_latency_ms_max", "_quality_min", b"_quality_min", "latency_ms_max", b"latency_ms_max", "quality_min", b"quality_min"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_providers", b"allowed_providers", "cache_mode", b"cache_mode", "cache_sharing", b"cache_sharing", "cache_ttl_s", b"cache_ttl_s", "critical", b"critical", "fit_context", b"fit_context", "open_models_only", b"open_models_only", "prompt_level", b"prompt_level", "skip_masking", b"skip_masking"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_latency_ms_max", b"_latency_ms_max", "_quality_min", b"_quality_min", "allowed_providers", b"allowed_providers", "cache_mode", b"cache_mode", "cache_sharing", b"cache_sharing", "cache_ttl_s", b"cache_ttl_s", "calls_max", b"calls_max", "cost_usd_nanos_max", b"cost_usd_nanos_max", "critical", b"critical", "fit_context", b"fit_context", "latency_ms_max", b"latency_ms_max", "open_models_only", b"open_models_only", "optimize_for", b"optimize_for", "prompt_level", b"prompt_level", "quality_min", b"quality_min", "quality_reference_model", b"quality_reference_model", "skip_masking", b"skip_masking"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__latency_ms_max: _TypeAlias = _typing.Literal["latency_ms_max"]  # noqa: Y015
+    _WhichOneofArgType__latency_ms_max: _TypeAlias = _typing.Literal["_latency_ms_max", b"_latency_ms_max"]  # noqa: Y015
+    _WhichOneofReturnType__quality_min: _TypeAlias = _typing.Literal["quality_min"]  # noqa: Y015
+    _WhichOneofArgType__quality_min: _TypeAlias = _typing.Literal["_quality_min", b"_quality_min"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__latency_ms_max) -> _WhichOneofReturnType__latency_ms_max | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__quality_min) -> _WhichOneofReturnType__quality_min | None: ...
 
 Global___PolicyOverrides: _TypeAlias = PolicyOverrides  # noqa: Y015
 
@@ -466,6 +497,54 @@ class Receipt(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class Routing(_message.Message):
+        """What decided whom to ask, as the router's Route says it."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        STRATEGY_FIELD_NUMBER: _builtins.int
+        REASON_FIELD_NUMBER: _builtins.int
+        RULE_ID_FIELD_NUMBER: _builtins.int
+        RULE_VERSION_FIELD_NUMBER: _builtins.int
+        CALIBRATION_ID_FIELD_NUMBER: _builtins.int
+        EXPERIMENT_ID_FIELD_NUMBER: _builtins.int
+        ARM_FIELD_NUMBER: _builtins.int
+        COMPLEXITY_FIELD_NUMBER: _builtins.int
+        strategy: _builtins.str
+        """How models were chosen."""
+        reason: _builtins.str
+        """Why, in a few words."""
+        rule_id: _builtins.str
+        """The rule that decided; empty without one."""
+        rule_version: _builtins.int
+        """Its version."""
+        calibration_id: _builtins.str
+        """The calibration by which answers were judged; empty without one."""
+        experiment_id: _builtins.str
+        """The experiment that the request took part in; empty without one."""
+        arm: _builtins.str
+        """Its arm."""
+        complexity: _builtins.float
+        """How hard the prompt looks, 0 to 1."""
+        def __init__(
+            self,
+            *,
+            strategy: _builtins.str = ...,
+            reason: _builtins.str = ...,
+            rule_id: _builtins.str = ...,
+            rule_version: _builtins.int = ...,
+            calibration_id: _builtins.str = ...,
+            experiment_id: _builtins.str = ...,
+            arm: _builtins.str = ...,
+            complexity: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["arm", b"arm", "calibration_id", b"calibration_id", "complexity", b"complexity", "experiment_id", b"experiment_id", "reason", b"reason", "rule_id", b"rule_id", "rule_version", b"rule_version", "strategy", b"strategy"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     SCOPE_FIELD_NUMBER: _builtins.int
     TASK_FIELD_NUMBER: _builtins.int
@@ -487,6 +566,7 @@ class Receipt(_message.Message):
     ADDED_LATENCY_US_FIELD_NUMBER: _builtins.int
     POLICY_FIELD_NUMBER: _builtins.int
     DECISION_FIELD_NUMBER: _builtins.int
+    ROUTING_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """The request."""
     scope: _builtins.str
@@ -539,6 +619,10 @@ class Receipt(_message.Message):
     def decision(self) -> _budget_pb2.Decision:
         """What the ledger said, when it was not simply yes: why open models answered, until when, and what else could have been done."""
 
+    @_builtins.property
+    def routing(self) -> Global___Receipt.Routing:
+        """What decided whom to ask; absent when nobody was."""
+
     def __init__(
         self,
         *,
@@ -563,10 +647,11 @@ class Receipt(_message.Message):
         added_latency_us: _builtins.int = ...,
         policy: _builtins.str = ...,
         decision: _budget_pb2.Decision | None = ...,
+        routing: Global___Receipt.Routing | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_cache_similarity", b"_cache_similarity", "budget_left", b"budget_left", "cache_similarity", b"cache_similarity", "decision", b"decision", "saving", b"saving"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cache_similarity", b"_cache_similarity", "budget_left", b"budget_left", "cache_similarity", b"cache_similarity", "decision", b"decision", "routing", b"routing", "saving", b"saving"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cache_similarity", b"_cache_similarity", "added_latency_us", b"added_latency_us", "attempts", b"attempts", "baseline_model", b"baseline_model", "baseline_usd_nanos", b"baseline_usd_nanos", "budget_left", b"budget_left", "cache_entry_key", b"cache_entry_key", "cache_key", b"cache_key", "cache_outcome", b"cache_outcome", "cache_similarity", b"cache_similarity", "cost_usd_nanos", b"cost_usd_nanos", "decision", b"decision", "escalated", b"escalated", "input_tokens_after", b"input_tokens_after", "input_tokens_before", b"input_tokens_before", "masked_spans", b"masked_spans", "policy", b"policy", "request_id", b"request_id", "saving", b"saving", "scope", b"scope", "steps", b"steps", "task", b"task"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cache_similarity", b"_cache_similarity", "added_latency_us", b"added_latency_us", "attempts", b"attempts", "baseline_model", b"baseline_model", "baseline_usd_nanos", b"baseline_usd_nanos", "budget_left", b"budget_left", "cache_entry_key", b"cache_entry_key", "cache_key", b"cache_key", "cache_outcome", b"cache_outcome", "cache_similarity", b"cache_similarity", "cost_usd_nanos", b"cost_usd_nanos", "decision", b"decision", "escalated", b"escalated", "input_tokens_after", b"input_tokens_after", "input_tokens_before", b"input_tokens_before", "masked_spans", b"masked_spans", "policy", b"policy", "request_id", b"request_id", "routing", b"routing", "saving", b"saving", "scope", b"scope", "steps", b"steps", "task", b"task"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cache_similarity: _TypeAlias = _typing.Literal["cache_similarity"]  # noqa: Y015
     _WhichOneofArgType__cache_similarity: _TypeAlias = _typing.Literal["_cache_similarity", b"_cache_similarity"]  # noqa: Y015
