@@ -26,6 +26,13 @@ def excerpt(text: str) -> str:
 
 def final_answer(text: str) -> str | None:
     """The final answer in a canonical form: a number, an option letter, or short text; None where the answer is prose."""
+    stated = stated_answer(text)
+    return None if stated is None else canonical(stated)
+
+
+def stated_answer(text: str) -> str | None:
+    """The final answer as it is written: from JSON, a box, a sentence that says so, or a whole short text; where a longer one reckons, its
+    last number. None where the answer is prose."""
     text = excerpt(text).strip()
     stated = _from_json(text)
     if stated is None:
@@ -33,11 +40,11 @@ def final_answer(text: str) -> str | None:
     if stated is None and (found := _SAYS.findall(text)):
         stated = found[-1]
     if stated is None:
-        if len(text) > _SHORT_CHARACTERS:
-            numbers = _NUMBER.findall(text[-400:]) if "=" in text or len(_NUMBER.findall(text)) > 2 else []
-            return _number(numbers[-1]) if numbers else None
-        stated = text
-    return _canonical(stated)
+        if len(text) <= _SHORT_CHARACTERS:
+            return text
+        numbers = _NUMBER.findall(text[-400:]) if "=" in text or len(_NUMBER.findall(text)) > 2 else []
+        return numbers[-1] if numbers else None
+    return stated
 
 
 def agree(one: str, other: str) -> bool | None:
@@ -83,7 +90,8 @@ def _from_box(text: str) -> str | None:
     return None
 
 
-def _canonical(stated: str) -> str:
+def canonical(stated: str) -> str:
+    """One form for what is the same however it is written: \"2,400\", \"$2400.00\" and \"2400 dollars\"."""
     stated = stated.strip()
     letter = _LETTER.match(stated)
     if letter:
