@@ -8,8 +8,9 @@ from grpc import StatusCode
 
 from farthing_router.calibration.checks import ShadowNeedless
 from farthing_router.calibration.fits import CalibrationBusy, FitFailed, TooManyExamples
-from farthing_router.calibration.fitting import DataTooSmall, ModelMissing, TargetUnreachable
+from farthing_router.calibration.fitting import TargetUnreachable
 from farthing_router.calibration.kept import CalibrationsFull, CalibrationUnknown
+from farthing_router.calibration.labelled import DataTooSmall, ModelMissing
 from farthing_router.calibration.policy import PolicyUnreadable
 from farthing_router.catalog import ModelNotFound, ModelUnknown
 from farthing_router.deployments.cooldowns import CooldownsAway

@@ -7,7 +7,7 @@ import random
 import pytest
 from farthing_router.calibration.complexity import complexity
 from farthing_router.calibration.examples import ExampleAnswer, example
-from farthing_router.calibration.fitting import DataTooSmall
+from farthing_router.calibration.labelled import DataTooSmall
 from farthing_router.calibration.policy import PolicyUnreadable
 from farthing_router.calibration.predicting import Predictor, fit_predictor
 

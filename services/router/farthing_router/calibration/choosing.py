@@ -8,9 +8,11 @@ from itertools import combinations
 
 import numpy as np
 
+from farthing_router.calibration.crossfit import QUICK
 from farthing_router.calibration.examples import Example
-from farthing_router.calibration.fitting import EXAMPLES_MIN, DataTooSmall, FitSpec, ModelMissing, cross_fit, labelled
+from farthing_router.calibration.fitting import FitSpec, cross_fit
 from farthing_router.calibration.frontier import CurvePoint, Outcomes
+from farthing_router.calibration.labelled import EXAMPLES_MIN, DataTooSmall, ModelMissing, labelled
 
 _MODELS_MAX = 4
 _EXAMPLES = 600
@@ -49,7 +51,7 @@ def opened(examples: Sequence[Example], spec: FitSpec, *, seed: int) -> tuple[Fi
             examples[number] for number in order if all(model in examples[number].answers for model in opening + spec.strong)
         ]
         try:
-            outcomes, _ = cross_fit(labelled(having[:_EXAMPLES], opening + spec.strong), tried, seed=seed)
+            outcomes, _ = cross_fit(labelled(having[:_EXAMPLES], opening + spec.strong), tried, seed=seed, effort=QUICK)
         except DataTooSmall:
             continue
         worth = _worth(outcomes, spec)

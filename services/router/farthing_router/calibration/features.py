@@ -18,25 +18,31 @@ from farthing_router.calibration.texts import Parts
 
 _MARKS = "=+*/^\\{[(?!:;,.'\n$%<_"
 _OPTION = re.compile(r"^\(?([A-J])[.):]\s{1,4}(.{0,400})$", re.MULTILINE)
-_ASKS = tuple("how what which why find prove compute explain write if when total percent each more most least except not true".split())
+_ASKS = tuple(
+    "how what which why find prove compute explain write if when total percent each more most least except not true".split()
+)
 _CODE = tuple("def return for while if lambda import class print append range split join".split())
-_TURNS = ("however", "wait", "but ", "mistake", "correct", "assum", "approximat", "cannot", "not ", "therefore", "let's", "first", "finally", "option", "because", "likely", "incorrect")  # fmt: skip
+_TURNS = (
+    "however", "wait", "but ", "mistake", "correct", "assum", "approximat", "cannot", "not ", "therefore", "let's", "first", "finally",
+    "option", "because", "likely", "incorrect",
+)  # fmt: skip
 _NUMERAL = re.compile(r"-?\d+(?:\.\d+)?")
 
 PROMPT_NAMES = (
-    "characters", "words", "numbers", "lines", "word_characters", "distinct", "number_max", "digits_share", "options", "option_characters",
-    "option_numbers", "indented", *(f"mark_{n}" for n in range(len(_MARKS))), *(f"asks_{word}" for word in _ASKS), *(f"code_{word}" for word in _CODE),
+    "characters", "words", "numbers", "lines", "word_characters", "distinct", "number_max", "digits_share", "options",
+    "option_characters", "option_numbers", "indented", *(f"mark_{n}" for n in range(len(_MARKS))),
+    *(f"asks_{word}" for word in _ASKS), *(f"code_{word}" for word in _CODE),
 )  # fmt: skip
 ANSWER_NAMES = (
     "characters", "words", "numbers", "lines", "word_characters", "distinct", "tail_distinct", "latex", "fences", "json", "equals",
-    "right_equations", "wrong_equations", *(f"turns_{n}" for n in range(len(_TURNS))),
-    "final_found", "final_characters", "final_number", "final_value", "final_fraction", "final_letter", "final_quoted", "final_list", "final_flag",
-    "final_in_prompt", "final_mentions", "final_is_last_number", "claims", "claims_differ", "chosen_fits", "chosen_fits_more", "letters_named",
+    "right_equations", "wrong_equations", *(f"turns_{n}" for n in range(len(_TURNS))), "final_found", "final_characters",
+    "final_number", "final_value", "final_fraction", "final_letter", "final_quoted", "final_list", "final_flag", "final_in_prompt",
+    "final_mentions", "final_is_last_number", "claims", "claims_differ", "chosen_fits", "chosen_fits_more", "letters_named",
     "numbers_of_prompt", "prompt_numbers_used", "words_of_prompt", "stopped", "mean_logprob", "likely_margin", "to_prompt",
 )  # fmt: skip
 PAIR_NAMES = (
-    "same", "same_strictly", "both_final", "near", "common_start", "common_end", "same_characters", "length", "final_length", "words_shared",
-    "numbers_shared", "one_in_other", "other_in_one", "both_letters", "number_ratio",
+    "same", "same_strictly", "both_final", "near", "common_start", "common_end", "same_characters", "length", "final_length",
+    "words_shared", "numbers_shared", "one_in_other", "other_in_one", "both_letters", "number_ratio",
 )  # fmt: skip
 
 
@@ -52,11 +58,18 @@ def names_of(answers: int) -> list[str]:
 
 def parts_of(prompt: str, answers: Sequence[BoughtAnswer]) -> tuple[Parts, list[Parts]]:
     """The prompt and the answers, bounded and taken apart."""
-    return Parts(bounded(prompt, PROMPT_CHARACTERS_MAX)), [Parts(bounded(answer.text, ANSWER_CHARACTERS_MAX)) for answer in answers]
+    return Parts(bounded(prompt, PROMPT_CHARACTERS_MAX)), [
+        Parts(bounded(answer.text, ANSWER_CHARACTERS_MAX)) for answer in answers
+    ]
 
 
-def features_of(asked: Parts, said: Sequence[Parts], answers: Sequence[BoughtAnswer]) -> Floats:
+def features_of(prompt: str, answers: Sequence[BoughtAnswer]) -> Floats:
     """The features of a prompt and the answers bought for it, in the order of `names_of`."""
+    return features_of_parts(*parts_of(prompt, answers), answers)
+
+
+def features_of_parts(asked: Parts, said: Sequence[Parts], answers: Sequence[BoughtAnswer]) -> Floats:
+    """The same of texts that are taken apart already."""
     options = {letter: set(re.findall(r"[a-z]{3,}|\d+", text.lower())) for letter, text in _OPTION.findall(asked.text)}
     values = _of_prompt(asked, options)
     for answer, text in zip(answers, said, strict=True):
@@ -69,7 +82,7 @@ def features_of(asked: Parts, said: Sequence[Parts], answers: Sequence[BoughtAns
 
 def _of_prompt(asked: Parts, options: dict[str, set[str]]) -> list[float]:
     text, words = asked.text, asked.words
-    counts = {word: 0 for word in (*_ASKS, *_CODE)}
+    counts = dict.fromkeys((*_ASKS, *_CODE), 0)
     for word in words:
         if word in counts:
             counts[word] += 1
@@ -167,7 +180,20 @@ def _of_pair(one: Parts, other: Parts) -> list[float]:
         len(one.figures & other.figures) / max(1, len(one.figures | other.figures)),
     ]
     if first is None or second is None:
-        return [math.nan, math.nan, 0.0, math.nan, math.nan, math.nan, math.nan, *shared, math.nan, math.nan, math.nan, math.nan]
+        return [
+            math.nan,
+            math.nan,
+            0.0,
+            math.nan,
+            math.nan,
+            math.nan,
+            math.nan,
+            *shared,
+            math.nan,
+            math.nan,
+            math.nan,
+            math.nan,
+        ]
     plain_one, plain_other = (text.strip().strip("\"'`") for text in (one.stated or "", other.stated or ""))
     longest = max(len(first), len(second), 1)
     ratio = _ratio(first, second)

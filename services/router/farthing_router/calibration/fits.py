@@ -85,7 +85,8 @@ class Fit:
 
 
 class Fits:
-    """Starts fits. `command` is that of a process which reads frames, each after its length, until an empty one, and writes its answer."""
+    """Starts fits. `command` is that of a process which reads frames, each after its length, until an empty one, and writes its
+    answer."""
 
     def __init__(self, command: Sequence[str], *, limits: FitLimits) -> None:
         self._command = tuple(command)

@@ -2,43 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
 
 import numpy as np
 from farthing_core.errors import FarthingError, FieldInvalid
 
+from farthing_router.calibration.crossfit import HALVES, CrossFitted, Effort, cross_fitted, effort_for
 from farthing_router.calibration.examples import Example
-from farthing_router.calibration.features import features_of, names_of
+from farthing_router.calibration.features import names_of
 from farthing_router.calibration.forest import Floats
 from farthing_router.calibration.frontier import CurvePoint, Interval, Outcomes
-from farthing_router.calibration.growing import moments, scorer_of
+from farthing_router.calibration.growing import moments
 from farthing_router.calibration.guarantees import examples_needed, fixed_sequence
+from farthing_router.calibration.labelled import DataTooSmall, Labelled, labelled
 from farthing_router.calibration.policy import Drift, FittedPolicy, Guarantee
-from farthing_router.calibration.scorer import Scorer
+from farthing_router.calibration.scorer import Chooser, Scorer
+from farthing_router.calibration.training import Stage, train
 
-EXAMPLES_MIN = 60
-_FOLDS, _REPEATS = 8, 2
-
-
-class DataTooSmall(FarthingError):
-    """The data cannot support what is asked of them; `examples_needed` as estimated from how much they vary."""
-
-    def __init__(self, *, examples: int, examples_needed: int) -> None:
-        super().__init__(
-            f"{examples} labelled examples cannot support this promise; about {examples_needed} would",
-            examples=examples,
-            examples_needed=examples_needed,
-        )
-        self.examples, self.examples_needed = examples, examples_needed
-
-
-class ModelMissing(FarthingError):
-    """A model that is to be fitted has no labelled answers, or none with a price."""
-
-    def __init__(self, *, model: str, problem: str) -> None:
-        super().__init__(f"{model}: {problem}", model=model)
+_THRESHOLDS = 161
 
 
 class TargetUnreachable(FarthingError):
@@ -111,46 +93,75 @@ class FitReport:
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """A policy and what to expect of it."""
+    """A policy, what to expect of it, and the out-of-fold outcomes that this was read from."""
 
     policy: FittedPolicy
     report: FitReport
+    outcomes: Outcomes
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Labelled:
-    """Examples that have an answer of every model of a spec; scores and costs by model."""
-
-    examples: Sequence[Example]
-    score: Mapping[str, Floats]
-    cost: Mapping[str, Floats]
-
-
-def fit(examples: Sequence[Example], spec: FitSpec, *, seed: int) -> Fitted:
-    """The policy that reaches the target of `spec` at the least cost, and its report.
+def fit(examples: Sequence[Example], spec: FitSpec, *, seed: int, embeddings: Floats | None = None) -> Fitted:
+    """The policy that reaches the target of `spec` at the least cost, and its report. `embeddings` has the unit vectors of the examples'
+    prompts, in their order; a policy that was fitted with them decides without, too.
 
     Raises FieldInvalid, ModelMissing, DataTooSmall and TargetUnreachable.
     """
     spec.check()
-    data = labelled(examples, spec.opening + spec.strong)
-    outcomes, heads = cross_fit(data, spec, seed=seed)
+    return fit_labelled(labelled(examples, spec.opening + spec.strong, embeddings=embeddings), spec, seed=seed)
+
+
+def fit_labelled(data: Labelled, spec: FitSpec, *, seed: int) -> Fitted:
+    """The same of examples that were measured before."""
+    spec.check()
+    effort = effort_for(len(data.examples))
+    fitted = cross_fitted(data, stage_of(data, spec, spec.reads()), effort=effort, seed=seed)
+    outcomes = fitted.outcomes(data, spec.opening, price_weight=spec.price_weight)
     threshold, guarantee = choose(outcomes, spec)
+    stages, choosers = _final(data, spec, fitted, seed=seed)
     policy = FittedPolicy(
         opening=spec.opening,
         strong=spec.strong,
-        stages=stages_of(data, spec, seed=seed),
+        stages=stages,
+        choosers=choosers,
         threshold=threshold,
         price_weight=spec.price_weight,
         typical_cost_usd_nanos={model: round(cost.mean()) for model, cost in data.cost.items()},
         examples=len(data.examples),
-        drift=_drift(data, spec, outcomes, heads, threshold),
+        drift=_drift(data, spec, fitted, outcomes, threshold),
         guarantee=guarantee,
         query_only=spec.query_only,
     )
-    saving, ratio = outcomes.intervals(threshold, rng=np.random.default_rng(seed))
-    point = outcomes.point(threshold)
-    report = FitReport(
-        examples=len(data.examples),
+    return Fitted(policy, _report(outcomes, policy, seed=seed), outcomes)
+
+
+def cross_fit(data: Labelled, spec: FitSpec, *, seed: int, effort: Effort | None = None) -> tuple[Outcomes, CrossFitted]:
+    """What the policy would do to each example as decided by scorers that did not see it."""
+    effort = effort or effort_for(len(data.examples))
+    fitted = cross_fitted(data, stage_of(data, spec, spec.reads(), thorough=effort.thorough), effort=effort, seed=seed)
+    return fitted.outcomes(data, spec.opening, price_weight=spec.price_weight), fitted
+
+
+def stage_of(data: Labelled, spec: FitSpec, reads: Sequence[str], *, thorough: bool = True) -> Stage:
+    """The stage where these answers are at hand. The model that is best on the whole is served."""
+    serves = max(reads or spec.opening, key=lambda model: float(data.score[model].mean()))
+    return Stage(tuple(reads), serves, spec.strong, chooses=bool(reads) and thorough, thorough=thorough)
+
+
+def _final(data: Labelled, spec: FitSpec, fitted: CrossFitted, *, seed: int) -> tuple[dict[str, Scorer], dict[str, Chooser]]:
+    """A scorer for each set of opening answers that may be at hand, and the choosers, trained on all examples."""
+    whole = train(data, fitted.stage, np.arange(len(data.examples)), seed=seed)
+    stages = {"+".join(spec.reads()): whole.scorer(fitted.blend)}
+    for reads in [(model,) for model in spec.reads()] if len(spec.reads()) > 1 else []:
+        alone = stage_of(data, spec, reads, thorough=False)
+        stages["+".join(reads)] = train(data, alone, np.arange(len(data.examples)), seed=seed).scorer(HALVES)
+    return stages, dict(whole.choosers)
+
+
+def _report(outcomes: Outcomes, policy: FittedPolicy, *, seed: int) -> FitReport:
+    saving, ratio = outcomes.intervals(policy.threshold, rng=np.random.default_rng(seed))
+    point = outcomes.point(policy.threshold)
+    return FitReport(
+        examples=policy.examples,
         saving=saving,
         quality_ratio=ratio,
         quality=point.quality,
@@ -159,66 +170,11 @@ def fit(examples: Sequence[Example], spec: FitSpec, *, seed: int) -> Fitted:
         curve=outcomes.curve(),
         drift=policy.drift,
     )
-    return Fitted(policy, report)
-
-
-def labelled(examples: Sequence[Example], models: Sequence[str]) -> Labelled:
-    """The examples that have priced answers of all models. Raises ModelMissing and DataTooSmall."""
-    for model in models:
-        answers = [each.answers[model] for each in examples if model in each.answers]
-        if not answers:
-            raise ModelMissing(model=model, problem="has no labelled answer")
-        if any(answer.cost_usd_nanos is None for answer in answers):
-            raise ModelMissing(model=model, problem="has answers without a cost")
-    chosen = [each for each in examples if all(model in each.answers for model in models)]
-    if len(chosen) < EXAMPLES_MIN:
-        raise DataTooSmall(examples=len(chosen), examples_needed=EXAMPLES_MIN)
-    return Labelled(
-        chosen,
-        {model: np.array([each.answers[model].score for each in chosen]) for model in models},
-        {model: np.array([float(each.answers[model].cost_usd_nanos or 0) for each in chosen]) for model in models},
-    )
-
-
-def cross_fit(data: Labelled, spec: FitSpec, *, seed: int) -> tuple[Outcomes, Floats]:
-    """What the policy would do to each example as decided by scorers that did not see it, and the scorers' heads."""
-    rows = _rows(data, spec.reads())
-    targets, serves = _targets(data, spec, spec.reads())
-    heads = np.zeros(targets.shape)
-    for repeat in range(_REPEATS):
-        fold = folds(data.examples, _FOLDS, seed=seed + repeat)
-        for number in range(_FOLDS):
-            held, rest = fold == number, fold != number
-            scorer = scorer_of(
-                rows[rest], targets[rest], reads=spec.reads(), serves=serves, prospects=spec.strong, seed=seed + number
-            )
-            heads[held] += scorer.of_rows(rows[held]) / _REPEATS
-    return outcomes_of(data, spec, heads, serves), heads
-
-
-def outcomes_of(data: Labelled, spec: FitSpec, heads: Floats, serves: str) -> Outcomes:
-    """Quality and cost of each example under predicted heads."""
-    measure = spec.strong[0]
-    usual = data.cost[measure].mean()
-    gains = heads[:, len(spec.reads()) :]
-    prices = np.stack([np.full(len(heads), data.cost[model].mean()) for model in spec.strong], axis=1)
-    values = gains / np.clip(prices / usual, 1e-3, 1e3) ** spec.price_weight
-    best = values.argmax(axis=1)
-    index = np.arange(len(heads))
-    return Outcomes(
-        value=values[index, best],
-        kept=data.score[serves],
-        escalated=np.stack([data.score[model] for model in spec.strong], axis=1)[index, best],
-        paid=np.sum([data.cost[model] for model in spec.opening], axis=0),
-        price=np.stack([data.cost[model] for model in spec.strong], axis=1)[index, best],
-        strong=data.score[measure],
-        strong_price=data.cost[measure],
-    )
 
 
 def choose(outcomes: Outcomes, spec: FitSpec) -> tuple[float, Guarantee | None]:
     """The threshold that reaches the target at the least cost. Raises DataTooSmall and TargetUnreachable."""
-    thresholds = outcomes.thresholds()
+    thresholds = outcomes.thresholds(_THRESHOLDS)
     points = [outcomes.point(threshold) for threshold in thresholds]
     if spec.usd_per_quality_point is not None:
         usual_usd = outcomes.strong_price.mean() / 1e9
@@ -244,44 +200,13 @@ def choose(outcomes: Outcomes, spec: FitSpec) -> tuple[float, Guarantee | None]:
     return float(thresholds[tested.passed]), Guarantee(floor, spec.confidence, bound)
 
 
-def stages_of(data: Labelled, spec: FitSpec, *, seed: int) -> dict[str, Scorer]:
-    """A scorer for each set of opening answers that may be at hand, fitted on all examples."""
-    read = spec.reads()
-    sets = [reads for size in range(1, len(read) + 1) for reads in combinations(read, size)] or [()]
-    stages = {}
-    for reads in sets:
-        targets, serves = _targets(data, spec, reads)
-        stages["+".join(reads)] = scorer_of(
-            _rows(data, reads), targets, reads=reads, serves=serves, prospects=spec.strong, seed=seed
-        )
-    return stages
-
-
-def folds(examples: Sequence[Example], count: int, *, seed: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """The fold of each example; all that have the same prompt are in the same one."""
-    keys = sorted({each.key for each in examples})
-    order = np.random.default_rng(seed).permutation(len(keys))
-    fold = dict(zip(keys, (order % count).tolist(), strict=True))
-    return np.array([fold[each.key] for each in examples])
-
-
-def _rows(data: Labelled, reads: Sequence[str]) -> Floats:
-    return np.stack([features_of(each.prompt, [each.answers[model] for model in reads]) for each in data.examples])
-
-
-def _targets(data: Labelled, spec: FitSpec, reads: Sequence[str]) -> tuple[Floats, str]:
-    """One column a head, and the model whose answer is served: the one that is best on the whole."""
-    serves = max(reads or spec.opening, key=lambda model: float(data.score[model].mean()))
-    quality = [data.score[model] for model in reads]
-    return np.stack(quality + [data.score[model] - data.score[serves] for model in spec.strong], axis=1), serves
-
-
-def _drift(data: Labelled, spec: FitSpec, outcomes: Outcomes, heads: Floats, threshold: float) -> Drift:
-    rows = _rows(data, spec.reads())
+def _drift(data: Labelled, spec: FitSpec, fitted: CrossFitted, outcomes: Outcomes, threshold: float) -> Drift:
     names = names_of(len(spec.reads()))
-    means, deviations = moments(rows)
-    gain = heads[:, len(spec.reads())]
-    confidence = heads[:, 0] if spec.reads() else np.zeros(len(heads))
+    means, deviations = moments(data.rows(spec.reads()))
+    gain = fitted.gains.max(axis=1)
+    confidence = np.zeros(len(gain))
+    if spec.reads():
+        confidence = fitted.asked.quality[:, spec.reads().index(fitted.stage.serves)]
     return Drift(
         feature_means=dict(zip(names, means.tolist(), strict=True)),
         feature_deviations=dict(zip(names, deviations.tolist(), strict=True)),

@@ -53,6 +53,24 @@ class Forest:
             node = np.where(goes_left, self.left[node], self.right[node])
         return np.asarray(np.add.reduceat(self.value[node], self.starts, axis=1))
 
+    @classmethod
+    def joined(cls, forests: Sequence[Forest]) -> Forest:
+        """The heads of several forests in one."""
+        nodes = np.cumsum([0, *(len(forest.feature) for forest in forests)]).astype(np.int32)
+        trees = np.cumsum([0, *(len(forest.roots) for forest in forests)]).astype(np.int32)
+        pairs = list(zip(forests, nodes, trees, strict=False))
+        return cls(
+            feature=np.concatenate([forest.feature for forest in forests]),
+            threshold=np.concatenate([forest.threshold for forest in forests]),
+            left=np.concatenate([forest.left + node for forest, node, _ in pairs]),
+            right=np.concatenate([forest.right + node for forest, node, _ in pairs]),
+            missing_left=np.concatenate([forest.missing_left for forest in forests]),
+            value=np.concatenate([forest.value for forest in forests]),
+            roots=np.concatenate([forest.roots + node for forest, node, _ in pairs]),
+            starts=np.concatenate([forest.starts + tree for forest, _, tree in pairs]),
+            depth=max(forest.depth for forest in forests),
+        )
+
     def to_json(self) -> dict[str, Any]:
         """As plain lists."""
         arrays = ("feature", "threshold", "left", "right", "value", "roots", "starts")

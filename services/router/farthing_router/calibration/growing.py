@@ -1,20 +1,25 @@
-"""Fits scorers: LightGBM and a ridge regression on the same features, grown on one thread. Needs the extra `calibrate`."""
+"""Fits the parts of a scorer on one thread: LightGBM and ridge regressions. Needs the extra `calibrate`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from farthing_router.calibration.forest import Floats, Forest, forest_of
-from farthing_router.calibration.scorer import Linear, Scorer
+from farthing_router.calibration.labelled import Indices
+from farthing_router.calibration.members import Kernel, Linear, Wording, standard, waves
 
-_ROUNDS = 120
 _RIDGE = 300.0
+_WORDING_RIDGE = 7.0
+_PROMPT_SHARE = 0.5
+"""Of the weight of an answer's words: the prompt's are measured otherwise, too."""
+_KERNEL_RIDGE = 10.0
+_STEPS_MAX = 60
 _PARAMETERS = {
     "objective": "regression",
     "num_leaves": 4,
-    "learning_rate": 0.05,
     "min_data_in_leaf": 15,
     "feature_fraction": 0.3,
     "bagging_fraction": 0.8,
@@ -26,47 +31,92 @@ _PARAMETERS = {
 }
 
 
-def grow(rows: Floats, targets: Floats, *, seed: int) -> tuple[Forest, Linear]:
-    """The forest and the linear model of features (rows) and of one target a head (columns)."""
-    return _forest(rows, targets, seed), _linear(rows, targets)
+def forest_from(
+    rows: Floats, targets: Floats, *, seed: int, rounds: int, weights: Floats | None = None, share: float = 0.3
+) -> Forest:
+    """Trees for each target (columns). `share` of the features is tried at each tree; where a target is NaN the row is left out."""
+    return forest_of([[(booster.dump_model(), 1.0)] for booster in _boosters(rows, targets, seed, rounds, weights, share)])
 
 
-def scorer_of(
-    rows: Floats, targets: Floats, *, reads: Sequence[str], serves: str, prospects: Sequence[str], seed: int
-) -> Scorer:
-    """The scorer of these features and targets, one column a head."""
-    forest, linear = grow(rows, targets, seed=seed)
-    return Scorer(tuple(reads), serves, tuple(prospects), forest, linear)
+def guesses(rows: Floats, target: Floats, ask: Floats, *, seed: int, rounds: int) -> Floats:
+    """What trees grown for one target say of further rows; half as many, that learn twice as fast."""
+    (booster,) = _boosters(rows, target[:, None], seed, rounds // 2, None, 0.3, rate=0.1)
+    return np.asarray(booster.predict(ask, num_threads=1))
 
 
-def _forest(rows: Floats, targets: Floats, seed: int) -> Forest:
+def _boosters(
+    rows: Floats, targets: Floats, seed: int, rounds: int, weights: Floats | None, share: float, *, rate: float = 0.05
+) -> list[Any]:
     import lightgbm
 
-    heads = []
+    grown = []
+    parameters = {**_PARAMETERS, "feature_fraction": share, "learning_rate": rate, "seed": seed}
+    binned: dict[bytes, Any] = {}
     for column in targets.T:
         known = ~np.isnan(column)
-        data = lightgbm.Dataset(rows[known], column[known], params={"verbosity": -1, "num_threads": 1, "max_bin": 63})
-        booster = lightgbm.train({**_PARAMETERS, "seed": seed}, data, num_boost_round=_ROUNDS)
-        heads.append([(booster.dump_model(), 1.0)])
-    return forest_of(heads)
+        data = binned.get(known.tobytes())
+        if data is None:
+            options = {"verbosity": -1, "num_threads": 1, "max_bin": 63}
+            data = lightgbm.Dataset(rows[known], weight=None if weights is None else weights[known], params=options)
+            binned[known.tobytes()] = data
+        data.set_label(column[known])
+        grown.append(lightgbm.train(parameters, data, num_boost_round=rounds))
+    return grown
 
 
-def _linear(rows: Floats, targets: Floats) -> Linear:
-    seen = ~np.isnan(rows)
+def linear_from(rows: Floats, targets: Floats, *, ridge: float = _RIDGE) -> Linear:
+    """A ridge regression for each target (columns) on standardised features."""
     mean, deviation = moments(rows)
     deviation = np.where(deviation > 1e-9, deviation, 1.0)
-    standard = np.clip(np.where(seen, (rows - mean) / deviation, 0.0), -5, 5)
-    centre = standard.mean(axis=0)
-    weights, intercept = [], []
-    for column in targets.T:
-        known = ~np.isnan(column)
-        level = float(column[known].mean())
-        centred = standard[known] - centre
-        gram = centred.T @ centred + _RIDGE * np.eye(rows.shape[1])
-        weight = np.linalg.solve(gram, centred.T @ (column[known] - level))
-        weights.append(weight)
-        intercept.append(level - float(centre @ weight))
-    return Linear(mean, deviation, np.ascontiguousarray(np.asarray(weights).T), np.asarray(intercept))
+    scaled = standard(rows, mean, deviation)
+    weights, intercept = _ridge(scaled, targets, ridge)
+    return Linear(mean, deviation, weights, intercept)
+
+
+def kernel_from(embeddings: Floats, targets: Floats) -> Kernel:
+    """A ridge regression for each target (columns) on the waves of embeddings."""
+    return Kernel(*_ridge(waves(embeddings), targets, _KERNEL_RIDGE))
+
+
+def wording_from(texts: Sequence[Any], rows: Indices, targets: Floats) -> Wording:
+    """A ridge regression for each target (columns) on the words of each text (sparse matrices), of these rows."""
+    from scipy.sparse import diags, hstack
+    from scipy.sparse.linalg import lsqr
+
+    rarities, scaled = [], []
+    for number, text in enumerate(texts):
+        chosen = text[rows]
+        seen = np.bincount(chosen.indices, minlength=chosen.shape[1])
+        rarity = np.where(seen >= 2, np.log((len(rows) + 1) / (seen + 1)), 0.0)
+        rarities.append(rarity)
+        weighted = chosen @ diags(rarity)
+        length = np.sqrt(np.asarray(weighted.multiply(weighted).sum(axis=1)).ravel())
+        share = _PROMPT_SHARE if number == 0 and len(texts) > 1 else 1.0
+        scaled.append(diags(share / np.maximum(length, 1e-9)) @ weighted)
+    matrix = hstack(scaled).tocsr()
+    level = targets.mean(axis=0)
+    fitted = [
+        lsqr(matrix, column - column.mean(), damp=np.sqrt(_WORDING_RIDGE), iter_lim=_STEPS_MAX, atol=1e-5, btol=1e-5)[0]
+        for column in targets.T
+    ]
+    weights = np.asarray(fitted).T
+    size = texts[0].shape[1]
+    blocks = [_rounded(weights[number * size : (number + 1) * size]) for number in range(len(texts))]
+    if len(texts) > 1:
+        blocks[0] = _rounded(blocks[0] * _PROMPT_SHARE)
+    return Wording([_rounded(rarity) for rarity in rarities], blocks, level)
+
+
+def wording_scores(wording: Wording, texts: Sequence[Any], rows: Indices) -> Floats:
+    """The scores of rows of sparse matrices."""
+    from scipy.sparse import diags
+
+    total = np.tile(wording.intercept, (len(rows), 1))
+    for text, rarity, weights in zip(texts, wording.rarity, wording.weights, strict=True):
+        weighted = text[rows] @ diags(rarity)
+        length = np.sqrt(np.asarray(weighted.multiply(weighted).sum(axis=1)).ravel())
+        total += (weighted @ weights) / np.maximum(length, 1e-9)[:, None]
+    return total
 
 
 def moments(rows: Floats) -> tuple[Floats, Floats]:
@@ -75,3 +125,30 @@ def moments(rows: Floats) -> tuple[Floats, Floats]:
     count = np.maximum(seen.sum(axis=0), 1)
     mean = np.where(seen, rows, 0.0).sum(axis=0) / count
     return mean, np.sqrt((np.where(seen, rows - mean, 0.0) ** 2).sum(axis=0) / count)
+
+
+def _ridge(rows: Floats, targets: Floats, ridge: float) -> tuple[Floats, Floats]:
+    weights, intercepts = [], []
+    for known, columns in _alike(targets):
+        part = rows if known.all() else rows[known]
+        centre, level = part.mean(axis=0), targets[known][:, columns].mean(axis=0)
+        centred = part - centre
+        gram = centred.T @ centred
+        gram[np.diag_indices_from(gram)] += ridge
+        found = np.linalg.solve(gram, centred.T @ (targets[known][:, columns] - level))
+        weights.append(found)
+        intercepts.append(level - centre @ found)
+    return np.ascontiguousarray(np.concatenate(weights, axis=1)), np.concatenate(intercepts)
+
+
+def _alike(targets: Floats) -> list[tuple[Any, Any]]:
+    """The targets' columns, those together that are known for all rows; columns with gaps one by one, in their order."""
+    known = ~np.isnan(targets)
+    if known.all():
+        return [(known[:, 0], slice(None))]
+    return [(known[:, column], [column]) for column in range(targets.shape[1])]
+
+
+def _rounded(values: Floats) -> Floats:
+    """To six places: an artefact is to be small, and what was tested is what is kept."""
+    return np.asarray(np.round(values, 6))

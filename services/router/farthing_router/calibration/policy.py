@@ -11,10 +11,12 @@ from farthing_core.errors import FarthingError
 
 from farthing_router.calibration.answers import BoughtAnswer
 from farthing_router.calibration.forest import Floats
-from farthing_router.calibration.scorer import Scorer
+from farthing_router.calibration.frontier import RATIO_MAX, RATIO_MIN
+from farthing_router.calibration.scorer import Chooser, Scorer
 
-FORMAT = 1
+FORMAT = 2
 """The version of the artefact; another one is refused."""
+_TOLD_FACTOR = 3.0
 
 
 class PolicyUnreadable(FarthingError):
@@ -70,13 +72,15 @@ class FittedPolicy:
     strong answer is bought where expected gain / (price / the usual price)^price_weight is above `threshold`.
 
     `typical_cost_usd_nanos` stands in for a price that the caller does not know. `stages` has a scorer for each set of opening
-    answers that may be at hand, by their models joined with "+". A `query_only` policy decides before anything is bought, by the
-    prompt alone: either the strong model is asked or the (one) opening model, whose answer is served unread.
+    answers that may be at hand, by their models joined with "+". `choosers` say for a strong answer that was bought whether it is
+    to be served. A `query_only` policy decides before anything is bought, by the prompt alone: either the strong model is asked or
+    the (one) opening model, whose answer is served unread.
     """
 
     opening: tuple[str, ...]
     strong: tuple[str, ...]
     stages: Mapping[str, Scorer]
+    choosers: Mapping[str, Chooser]
     threshold: float
     price_weight: float
     typical_cost_usd_nanos: Mapping[str, int]
@@ -106,7 +110,7 @@ class FittedPolicy:
         """
         bought = [model for model in self.strong if model in answers]
         if bought:
-            return Decision((), True, 0.0, 0.0, 1.0, bought[-1], "the strong model answered")
+            return self._choose(bought[-1], prompt, answers)
         reads = tuple(model for model in self.opening if model in answers)
         if not reads:
             return Decision(self.strong[:1], True, 0.0, 0.0, 0.0, None, "no cheap answer")
@@ -123,32 +127,44 @@ class FittedPolicy:
         costs: Mapping[str, int] | None,
         embedding: Floats | None,
     ) -> Decision:
-        quality, gains = stage.scores(prompt, answers, embedding=embedding)
-        values = {model: gain / self._price(model, costs) ** self.price_weight for model, gain in gains.items()}
-        best = max(values, key=lambda model: values[model])
-        escalate = values[best] > self.threshold
+        said = stage.scores(prompt, answers, embedding=embedding)
+        prices = {model: self._price(model, said.price[model], costs) for model in said.gain}
+        best = max(prices, key=lambda model: said.gain[model] - max(self.threshold, 0.0) * prices[model])
+        value = max(gain / prices[model] for model, gain in said.gain.items())
+        escalate = value > self.threshold
+        gain = said.gain[best]
         reason = (
-            "the gain is worth its price"
-            if escalate
-            else "good enough"
-            if gains[best] < 0.1
-            else "the gain is not worth its price"
+            "the gain is worth its price" if escalate else "good enough" if gain < 0.1 else "the gain is not worth its price"
         )
         return Decision(
             buy=(best,) if escalate else (),
             escalate=escalate,
-            gain=gains[best],
-            value=values[best],
-            confidence=quality.get(stage.serves, 0.0),
+            gain=gain,
+            value=value,
+            confidence=said.quality.get(stage.serves, 0.0),
             chosen=stage.serves,
             reason=reason,
         )
 
-    def _price(self, model: str, costs: Mapping[str, int] | None) -> float:
-        """Likely price of a model over the usual one of the first strong model, kept within a factor of a thousand."""
-        usual = self.typical_cost_usd_nanos[self.strong[0]]
-        likely = (costs or {}).get(model, self.typical_cost_usd_nanos[model])
-        return min(max(likely / max(1, usual), 1e-3), 1e3)
+    def _choose(self, strong: str, prompt: str, answers: Mapping[str, BoughtAnswer]) -> Decision:
+        """Which answer to serve after a strong one was bought."""
+        chooser = self.choosers.get(strong)
+        if chooser is not None and all(model in answers for model in chooser.reads):
+            gain = chooser.gain(prompt, answers)
+            if gain <= 0:
+                served = self.stages["+".join(self.opening)].serves
+                return Decision((), True, gain, 0.0, 1.0, served, "the strong answer is no better")
+        return Decision((), True, 0.0, 0.0, 1.0, strong, "the strong model answered")
+
+    def _price(self, model: str, factor: float, costs: Mapping[str, int] | None) -> float:
+        """The likely price of a model in proportion to the usual one of the first strong model: as learned from prompts and answers like
+        these, kept within a factor of three of what the caller says."""
+        own = self.typical_cost_usd_nanos[model] * factor
+        told = (costs or {}).get(model)
+        if told is not None:
+            own = min(max(own, told / _TOLD_FACTOR), told * _TOLD_FACTOR)
+        ratio = own / max(1, self.typical_cost_usd_nanos[self.strong[0]])
+        return float(min(max(ratio, RATIO_MIN), RATIO_MAX) ** self.price_weight)
 
     def to_json(self) -> bytes:
         """The artefact: one JSON object of plain lists, numbers and texts."""
@@ -158,6 +174,7 @@ class FittedPolicy:
                 "opening": list(self.opening),
                 "strong": list(self.strong),
                 "stages": {name: stage.to_json() for name, stage in self.stages.items()},
+                "choosers": {name: chooser.to_json() for name, chooser in self.choosers.items()},
                 "threshold": self.threshold,
                 "price_weight": self.price_weight,
                 "typical_cost_usd_nanos": dict(self.typical_cost_usd_nanos),
@@ -179,6 +196,7 @@ class FittedPolicy:
                 opening=tuple(data["opening"]),
                 strong=tuple(data["strong"]),
                 stages={name: Scorer.from_json(stage) for name, stage in data["stages"].items()},
+                choosers={name: Chooser.from_json(chooser) for name, chooser in data["choosers"].items()},
                 threshold=float(data["threshold"]),
                 price_weight=float(data["price_weight"]),
                 typical_cost_usd_nanos={model: int(nanos) for model, nanos in data["typical_cost_usd_nanos"].items()},

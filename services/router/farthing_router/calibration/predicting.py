@@ -12,10 +12,12 @@ import orjson
 from farthing_router.calibration.examples import Example
 from farthing_router.calibration.features import features_of
 from farthing_router.calibration.forest import Floats, Forest
+from farthing_router.calibration.labelled import EXAMPLES_MIN, DataTooSmall
+from farthing_router.calibration.members import Linear
 from farthing_router.calibration.policy import FORMAT, PolicyUnreadable
-from farthing_router.calibration.scorer import Linear
 
 OUTPUT_TOKENS_MAX = 1_000_000
+_ROUNDS = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +78,7 @@ class Predictor:
 
 def fit_predictor(examples: Sequence[Example], *, seed: int) -> Predictor:
     """The predictor of all models that have answers to at least EXAMPLES_MIN of the examples. Raises DataTooSmall where none has."""
-    from farthing_router.calibration.fitting import EXAMPLES_MIN, DataTooSmall
-    from farthing_router.calibration.growing import grow
+    from farthing_router.calibration.growing import forest_from, linear_from
 
     counts: dict[str, int] = {}
     for each in examples:
@@ -87,8 +88,9 @@ def fit_predictor(examples: Sequence[Example], *, seed: int) -> Predictor:
     if not models:
         raise DataTooSmall(examples=max(counts.values(), default=0), examples_needed=EXAMPLES_MIN)
     rows = np.stack([features_of(each.prompt, []) for each in examples])
-    forest, linear = grow(rows, np.array([_targets(each, models) for each in examples]), seed=seed)
-    return Predictor(models, forest, linear, len(examples))
+    targets = np.array([_targets(each, models) for each in examples])
+    forest = forest_from(rows, targets, seed=seed, rounds=_ROUNDS)
+    return Predictor(models, forest, linear_from(rows, targets), len(examples))
 
 
 def _targets(each: Example, models: Sequence[str]) -> list[float]:

@@ -1,4 +1,4 @@
-"""Predicts the quality of the answers one has and of those one could buy, from a prompt and what was bought for it."""
+"""Predicts, from a prompt and the answers bought for it, how good they are, what a further answer would gain, and what it would cost."""
 
 from __future__ import annotations
 
@@ -9,77 +9,138 @@ from typing import Any
 import numpy as np
 
 from farthing_router.calibration.answers import BoughtAnswer
-from farthing_router.calibration.features import features_of
+from farthing_router.calibration.features import PROMPT_NAMES, features_of, features_of_parts, parts_of
 from farthing_router.calibration.forest import Floats, Forest
+from farthing_router.calibration.members import Kernel, Linear, Wording
+
+MEMBERS = ("forest", "linear", "wording", "kernel", "embedded")
+"""What predicts gains, each in its way; `kernel` and `embedded` need the prompt's embedding."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """By model: the expected quality of answers that were bought; the expected gain over the served one, and the price in
+    proportion to its usual one, of those that could be."""
+
+    quality: Mapping[str, float]
+    gain: Mapping[str, float]
+    price: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Linear:
-    """A linear model of standardised features; one that is missing counts as average."""
+class Blend:
+    """How much each member counts, and what is added; the second set for where no embedding is known."""
 
-    mean: Floats
-    deviation: Floats
-    weights: Floats
-    intercept: Floats
+    weights: Mapping[str, float]
+    without: Mapping[str, float]
+    level: float
+    level_without: float
 
-    def scores(self, rows: Floats) -> Floats:
-        """The score of each head (columns) for each row."""
-        standard = np.clip(np.nan_to_num((rows - self.mean) / self.deviation), -5, 5)
-        return np.asarray(standard @ self.weights + self.intercept)
-
-    def to_json(self) -> dict[str, Any]:
-        """As plain lists."""
-        return {name: getattr(self, name).tolist() for name in ("mean", "deviation", "weights", "intercept")}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Linear:
-        """From what `to_json` gave."""
-        return cls(**{name: np.asarray(data[name], dtype=np.float64) for name in ("mean", "deviation", "weights", "intercept")})
+    def mixed(self, members: Mapping[str, Floats], *, embedding: bool) -> Floats:
+        """The members' gains as one."""
+        weights, level = (self.weights, self.level) if embedding else (self.without, self.level_without)
+        return np.asarray(sum(weight * members[name] for name, weight in weights.items()) + level)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scorer:
-    """Reads the answers of `reads`, in this order, and would serve that of `serves`. Its heads: the quality of each answer that it reads,
-    then how much better than the served one the answer of each model of `prospects` would be."""
+    """Reads the answers of `reads`, in this order, and would serve that of `serves`.
+
+    The forest's heads: the quality of each answer that it reads, the gain of each model of `prospects`, the logarithm of each
+    one's price. The linear model has the first two kinds, the other members gains alone. `coarse` knows, from the prompt's shape
+    alone, which of several prospects suits its kind: their gains are too alike to be told apart one by one.
+    """
 
     reads: tuple[str, ...]
     serves: str
     prospects: tuple[str, ...]
+    blend: Blend
     forest: Forest
     linear: Linear
+    wording: Wording | None = None
+    kernel: Kernel | None = None
+    embedded: Forest | None = None
+    coarse: Linear | None = None
 
-    def scores(
-        self, prompt: str, answers: Mapping[str, BoughtAnswer], *, embedding: Floats | None = None
-    ) -> tuple[dict[str, float], dict[str, float]]:
-        """The expected quality of each answer that was bought, and the expected gain of each that could be."""
-        heads = self.of_rows(features_of(prompt, [answers[model] for model in self.reads])[None, :])[0]
-        quality = np.clip(heads[: len(self.reads)], 0.0, 1.0)
-        return (
+    def scores(self, prompt: str, answers: Mapping[str, BoughtAnswer], *, embedding: Floats | None = None) -> Scores:
+        """What to expect, with the prompt's embedding where it is known."""
+        bought = [answers[model] for model in self.reads]
+        asked, said = parts_of(prompt, bought)
+        row = features_of_parts(asked, said, bought)
+        count, prospects = len(self.reads), len(self.prospects)
+        trees, linear = self.forest.score(row), self.linear.scores(row[None, :])[0]
+        members = {"forest": trees[count : count + prospects], "linear": linear[count:]}
+        if self.wording is not None:
+            members["wording"] = self.wording.score([asked.counts, *(parts.counts for parts in said)])
+        if embedding is not None and self.kernel is not None:
+            members["kernel"] = self.kernel.scores(embedding[None, :])[0]
+        if embedding is not None and self.embedded is not None:
+            members["embedded"] = self.embedded.score(np.concatenate([row, embedding]))
+        gains = self.blend.mixed(members, embedding=embedding is not None)
+        if self.coarse is not None:
+            gains = told_apart(gains, self.coarse.scores(row[None, : len(PROMPT_NAMES)])[0])
+        quality = np.clip((trees[:count] + linear[:count]) / 2, 0.0, 1.0)
+        return Scores(
             dict(zip(self.reads, quality.tolist(), strict=True)),
-            dict(zip(self.prospects, heads[len(self.reads) :].tolist(), strict=True)),
+            dict(zip(self.prospects, gains.tolist(), strict=True)),
+            dict(zip(self.prospects, np.exp(np.clip(trees[count + prospects :], -3, 3)).tolist(), strict=True)),
         )
-
-    def of_rows(self, rows: Floats) -> Floats:
-        """The heads (columns) of rows of features."""
-        return (self.forest.scores(rows) + self.linear.scores(rows)) / 2
 
     def to_json(self) -> dict[str, Any]:
         """As plain lists."""
+        parts = {name: getattr(self, name) for name in (*MEMBERS, "coarse")}
         return {
             "reads": list(self.reads),
             "serves": self.serves,
             "prospects": list(self.prospects),
-            "forest": self.forest.to_json(),
-            "linear": self.linear.to_json(),
+            "weights": dict(self.blend.weights),
+            "without": dict(self.blend.without),
+            "levels": [self.blend.level, self.blend.level_without],
+            **{name: None if part is None else part.to_json() for name, part in parts.items()},
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Scorer:
-        """From what `to_json` gave."""
-        return cls(
-            tuple(data["reads"]),
-            data["serves"],
-            tuple(data["prospects"]),
-            Forest.from_json(data["forest"]),
-            Linear.from_json(data["linear"]),
+        """From what `to_json` gave. Raises KeyError, TypeError, ValueError or IndexError for anything else."""
+        made = cls(
+            reads=tuple(data["reads"]),
+            serves=data["serves"],
+            prospects=tuple(data["prospects"]),
+            blend=Blend(dict(data["weights"]), dict(data["without"]), *map(float, data["levels"])),
+            forest=Forest.from_json(data["forest"]),
+            linear=Linear.from_json(data["linear"]),
+            wording=None if data["wording"] is None else Wording.from_json(data["wording"]),
+            kernel=None if data["kernel"] is None else Kernel.from_json(data["kernel"]),
+            embedded=None if data["embedded"] is None else Forest.from_json(data["embedded"]),
+            coarse=None if data["coarse"] is None else Linear.from_json(data["coarse"]),
         )
+        there = {name for name in MEMBERS if getattr(made, name) is not None}
+        if not set(made.blend.weights) <= there or not set(made.blend.without) <= there - {"kernel", "embedded"}:
+            raise ValueError("a member has a weight and is not there")
+        return made
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Chooser:
+    """Says how much better the last of the answers that it reads is than the one that would be served without it."""
+
+    reads: tuple[str, ...]
+    forest: Forest
+
+    def gain(self, prompt: str, answers: Mapping[str, BoughtAnswer]) -> float:
+        """The expected gain of serving the last one."""
+        return float(self.forest.score(features_of(prompt, [answers[model] for model in self.reads]))[0])
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain lists."""
+        return {"reads": list(self.reads), "forest": self.forest.to_json()}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Chooser:
+        """From what `to_json` gave."""
+        return cls(tuple(data["reads"]), Forest.from_json(data["forest"]))
+
+
+def told_apart(gains: Floats, apart: Floats) -> Floats:
+    """Gains of several prospects (the last axis), half as predicted one by one, half as their mean and the coarse difference."""
+    return np.asarray((gains + gains.mean(axis=-1, keepdims=True) + apart) / 2)

@@ -4,34 +4,33 @@ from __future__ import annotations
 
 import re
 import zlib
-from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 
 from farthing_router.calibration.forest import Floats
 from farthing_router.judging.answers import canonical, stated_answer
 
-BUCKETS = 4096
+Counts = tuple[np.ndarray[tuple[int], np.dtype[np.int64]], Floats]
+BUCKETS = 16384
 """Words and pairs of words are counted in so many buckets, so that an artefact stays small whatever people write."""
 _WORD = re.compile(r"[a-z]+|\d[\d,]*(?:\.\d+)?")
-_ALPHABETIC = re.compile(r"[a-z]")
-_EQUATION = re.compile(r"(-?\d[\d,]{0,15}(?:\.\d{1,8})?)\s{0,2}([-+*/×÷])\s{0,2}\$?(\d[\d,]{0,15}(?:\.\d{1,8})?)\s{0,2}=\s{0,2}\$?(-?\d[\d,]{0,15}(?:\.\d{1,8})?)")
+_FIGURE = r"(\d[\d,]{0,15}(?:\.\d{1,8})?)"
+_EQUATION = re.compile(
+    rf"{_FIGURE}\s{{0,2}}([-+*/×÷])\s{{0,2}}\$?{_FIGURE}\s{{0,2}}=\s{{0,2}}\$?(-?\d[\d,]{{0,15}}(?:\.\d{{1,8}})?)"
+)
 _CHAINS_MAX = 60
 _STATED = re.compile(r"(?:answer|result|output)\s{0,2}(?:is|:|=|\"\s?:)[\s:*\"]{0,4}([^\s\",}]{1,40})", re.IGNORECASE)
 
 
-@dataclass(slots=False)
 class Parts:
-    """A lowered text's words and numbers, and its final answer. All that is costly is found when it is first asked for."""
+    """A text's words and numbers, and its final answer. What is costly is found when it is first asked for."""
 
-    text: str
-    lower: str = field(init=False)
-    tokens: list[str] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.lower = self.text.lower()
-        self.tokens = _WORD.findall(self.lower)
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.lower = text.lower()
+        self.tokens: list[str] = _WORD.findall(self.lower)
 
     @cached_property
     def words(self) -> list[str]:
@@ -80,15 +79,15 @@ class Parts:
         return right, wrong
 
     @cached_property
-    def counts(self) -> tuple[Floats, Floats]:
+    def counts(self) -> Counts:
         """The buckets of its words and pairs of neighbouring words, and the damped count in each, of unit length."""
         return hashed(self.tokens)
 
 
-def hashed(tokens: list[str]) -> tuple[Floats, Floats]:
+def hashed(tokens: list[str]) -> Counts:
     """The buckets of tokens and of pairs of neighbours, and 1 + log of the count in each. Long numbers count as one token."""
     plain = [token if token[0] > "9" or len(token) < 3 else "#" for token in tokens]
-    terms = [*plain, *(f"{one} {other}" for one, other in zip(plain, plain[1:], strict=False))]
+    terms = [*plain, *(f"{one} {other}" for one, other in pairwise(plain))]
     codes = np.fromiter((zlib.crc32(term.encode()) for term in terms), dtype=np.int64, count=len(terms)) % BUCKETS
     buckets, counts = np.unique(codes, return_counts=True)
     return buckets, 1 + np.log(counts)

@@ -13,8 +13,9 @@ from farthing_router.calibration.answers import bounded
 from farthing_router.calibration.checks import Standing
 from farthing_router.calibration.examples import TEXT_CHARACTERS_MAX, Example, ExampleAnswer, example
 from farthing_router.calibration.fits import FitFailed
-from farthing_router.calibration.fitting import DataTooSmall, FitSpec, ModelMissing, TargetUnreachable
+from farthing_router.calibration.fitting import FitSpec, TargetUnreachable
 from farthing_router.calibration.kept import Calibration, Point, Report, Span
+from farthing_router.calibration.labelled import DataTooSmall, ModelMissing
 from farthing_router.calibration.policy import FittedPolicy
 from farthing_router.pricing.prices import PriceUnknown
 
