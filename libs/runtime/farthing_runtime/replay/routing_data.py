@@ -7,6 +7,7 @@ correct, in_tok, out_tok); its prompt is the question with its options on lines 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,8 @@ def read_mmlupro(folder: Path) -> Iterator[Recorded]:
 
 def mmlupro_prompt(row: dict[str, Any]) -> str:
     """A question with its lettered options."""
-    options = [f"{chr(65 + number)}. {option}" for number, option in enumerate(row["options"])]
+    options = json.loads(row["options"]) if isinstance(row["options"], str) else row["options"]
+    options = [f"{chr(65 + number)}. {option}" for number, option in enumerate(options)]
     return "\n".join([row["question"].strip(), *options])
 
 
