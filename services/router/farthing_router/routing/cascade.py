@@ -143,7 +143,7 @@ class Cascade:
         reason = ruling.reason
         if served is None and errand.bought:
             served = max(errand.bought, key=lambda bought: bought.opinion.confidence if bought.opinion else 0.0)
-            reason = "no better answer came"
+            reason = f"no better answer came ({errand.unasked[0]})" if errand.unasked else "no better answer came"
         attempts = list(errand.failures)
         for bought in errand.bought:
             outcome = AttemptOutcome.ACCEPTED if bought is served else AttemptOutcome.REJECTED

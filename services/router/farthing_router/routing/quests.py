@@ -100,8 +100,10 @@ class Seeker:
         """Whom to ask next, once it takes calls; None where nobody is left, or nobody takes a call soon enough."""
         errand = quest.errand
         while self.may_call(errand, quest.candidate):
-            if quest.backs_off and not quest.fresh and not await self._backed_off(quest):
-                return None
+            if quest.backs_off and not quest.fresh:
+                if not await self._backed_off(quest):
+                    return None
+                continue  # others of the same errand may have used up its calls meanwhile
             found = self._choose(quest)
             if isinstance(found, Place):
                 return found
