@@ -299,11 +299,14 @@ async def test_broken_streams_and_refusals_are_told_apart_from_answers() -> None
     counting.ended(errand(), finished(attempt()), StreamBroken(model="m", what="cut"))
     refused = errand(failures=[attempt(AttemptOutcome.FAILED)], rejected=RuntimeError())
     counting.ended(refused, None, RuntimeError())
+    torso = attempt(AttemptOutcome.REJECTED, failure_kind="timeout")
+    counting.ended(errand(), finished(torso, attempt(AttemptOutcome.CANCELLED, failure_kind="cancelled", hedge=True)), None)
     await counting.flush()
     cell = next(cell for key, cell in store.flushes[1].cells if key[:2] == ("acme", "all"))
-    assert (cell.attempts, cell.answers, cell.failures, cell.down) == (2, 0, 2, 1)
-    assert cell.kinds == {KINDS.index("broken_stream"): 1, KINDS.index("rejected"): 1}
+    assert (cell.attempts, cell.answers, cell.failures, cell.cancelled, cell.down) == (4, 0, 3, 1, 2)
+    assert cell.kinds == {KINDS.index("broken_stream"): 1, KINDS.index("rejected"): 1, KINDS.index("timeout"): 1}
+    assert counting.speeds.error_rate("m") == 2 / 4
     (((organization, at, provider), minutes),) = store.flushes[1].minutes
     assert (organization, at, provider) == ("acme", HOUR, "p")
-    assert (minutes.attempts, minutes.down) == ({0: 2}, {0: 1})
+    assert (minutes.attempts, minutes.down) == ({0: 3}, {0: 2})
     assert HOUR + timedelta(hours=1) > at

@@ -111,7 +111,7 @@ class Cell:
             self.input_tokens_max = tokens.input_tokens
         if attempt.outcome is AttemptOutcome.CANCELLED:
             self.cancelled += 1
-        elif attempt.outcome is AttemptOutcome.FAILED or failure_kind:
+        elif attempt.outcome is AttemptOutcome.FAILED or attempt.failure_kind or failure_kind:
             self._failed(attempt.failure_kind or failure_kind)
         else:
             self._answered(attempt, tokens.output_tokens)

@@ -135,9 +135,11 @@ class Meter:
         self._learn(key, attempt, failure_kind or attempt.failure_kind)
 
     def _learn(self, key: CellKey, attempt: Attempt, failure_kind: str) -> None:
+        if attempt.outcome is AttemptOutcome.CANCELLED:
+            return
         if attempt.outcome is AttemptOutcome.FAILED or failure_kind:
             self.speeds.fail(key.model, key.task, down=speaks_for_the_deployment(failure_kind))
-        elif attempt.outcome is not AttemptOutcome.CANCELLED and waited_for(attempt):
+        elif waited_for(attempt):
             latency_ms = attempt.latency_us / 1000
             self.speeds.take(key.model, key.task, output_tokens=attempt.tokens.output_tokens, latency_ms=latency_ms)
 
@@ -173,9 +175,11 @@ class Meter:
 
 
 def _kind(attempt: Attempt, errand: Errand, error: BaseException | None) -> str:
-    """What kind of failure a call was that looks like an answer, or does not say itself; empty for an answer."""
+    """What kind of failure a call was that does not say so itself; empty for an answer."""
+    if attempt.failure_kind:
+        return ""
     if attempt.outcome is AttemptOutcome.ACCEPTED and isinstance(error, StreamBroken):
         return "broken_stream"
-    if attempt.outcome is AttemptOutcome.FAILED and not attempt.failure_kind:
+    if attempt.outcome is AttemptOutcome.FAILED:
         return "rejected" if errand.rejected is not None and attempt is errand.failures[-1] else "other"
     return ""
