@@ -34,7 +34,7 @@ class CircuitTerms:
     failures_in_a_row: int = 5
     open_s: float = 2.0
     open_at_once_s: float = 30.0
-    open_s_max: float = 300.0
+    open_s_max: float = 60.0
     probes_good: int = 3
 
 

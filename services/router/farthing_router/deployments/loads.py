@@ -53,7 +53,8 @@ class Load:
         fresh = exp((self._heard_s - now_s) / _FORGET_S)
         latency_s = best_s if self.latency_s is None else best_s + (self.latency_s - best_s) * fresh
         success = max(_SUCCESS_MIN, 1.0 - self.error_rate * fresh)
-        return max(latency_s, _LATENCY_S_MIN) * (self.in_flight + 1) / ((fair + 1) * success * success)
+        # Who fails does so quickly, and looks idle: that must weigh less than the failures.
+        return max(latency_s, _LATENCY_S_MIN) * (self.in_flight + 1) / ((fair + 1) * success**3)
 
     def _take(self, seconds: float, now_s: float) -> None:
         self._heard_s = now_s
