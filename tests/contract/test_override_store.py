@@ -6,6 +6,7 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -84,6 +85,10 @@ async def test_a_model_is_never_left_without_a_deployment_whoever_races(replicas
     for replica in replicas:
         await replica.overrides.watched.refresh()
         assert sum(replica.state[name][1] for name in "abcd") == 1
+    alone = replicas[0].balancer.catalog.model("alone")
+    listed = replace(alone.deployments[0], listing="listed")  # what a provider's listing says makes it no other deployment
+    replicas[0].balancer.catalog.correct(replace(alone, deployments=(listed,)))
+    replicas[0].balancer.of(replicas[0].balancer.catalog.model("alone"))
     with pytest.raises(LastDeployment):
         await replicas[0].change("p/alone", enabled=False)
     with pytest.raises(LastDeployment):

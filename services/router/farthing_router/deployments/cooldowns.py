@@ -92,13 +92,16 @@ class Cooldowns:
         """Tells at once and hears every `interval_s`, until the block ends. While the others are away, each goes by what it knows."""
 
         async def share() -> None:
+            reached = True
             while True:
                 try:
                     await self.share()
+                    reached = True
                 except CooldownsAway:
-                    if not self.away:
-                        _log.warning("cooldowns are not shared: what replicas share is out of reach")
                     self.away += 1
+                    if reached:
+                        _log.warning("cooldowns are not shared: what replicas share is out of reach", times=self.away)
+                    reached = False
                     await asyncio.sleep(interval_s)
                     continue
                 try:

@@ -104,7 +104,7 @@ class Overrides:
 
     def _check_another(self, place: Place, known: Mapping[str, Override]) -> None:
         model, own = self._models[place.deployment.name], place.deployment
-        others = (each.name for each in model.deployments if each is not own and each.batch == own.batch)
+        others = (each.name for each in model.deployments if each.name != own.name and each.batch == own.batch)
         if not any(name not in known or known[name].enabled for name in others):
             raise LastDeployment(deployment=own.name, model=model.name)
 

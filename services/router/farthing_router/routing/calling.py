@@ -130,7 +130,7 @@ class Caller:
 
     async def _ask(self, quest: Quest, place: Place, ask: _Ask[_T]) -> tuple[Try, _T]:
         """Asks one place, and a second one beside it where that takes unusually long. Raises UpstreamFailed, UpstreamRejected."""
-        hedge = quest.model.hedge
+        hedge = None if place.deployment.batch else quest.model.hedge
         if hedge is None:
             return await self._asked(self._begin(quest, place), quest, ask)
         self._balancer.hedges[quest.model.name].called(self._clock.monotonic_s())

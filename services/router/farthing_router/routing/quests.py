@@ -18,6 +18,7 @@ from farthing_router.upstreams import FailureKind, UpstreamFailed
 TIME_KEPT_S = 0.05
 _BACKOFF_S = 0.2
 _BACKOFF_S_MAX = 8.0
+_LOOK_S, _LOOK_S_MAX = 0.025, 1.0
 _PATIENCE_S = 2.0
 """How long somebody is waited for where another model could be asked instead."""
 
@@ -36,6 +37,7 @@ class Quest:
         self.fresh = [each for each in places if each.deployment.context_window_tokens > errand.window_tokens_too_small]
         self.again: list[Place] = []
         self.rounds = 0
+        self.waits = 0
         self.backs_off = False
         self._tries: dict[str, int] = {}
 
@@ -112,10 +114,10 @@ class Seeker:
             wait_s = found.until_s - self._clock.monotonic_s()
             if wait_s > _PATIENCE_S and found.foreseen is not None and not quest.others:
                 return found.foreseen  # it would likely refuse; but nobody else is there, and it has not refused yet
+            errand.note(f"{quest.candidate.model}: {found.why}")
             if wait_s >= (min(_PATIENCE_S, self.left_s(errand)) if quest.others else self.left_s(errand)):
-                errand.note(f"{quest.candidate.model}: {found.why}")
                 return None
-            await self._sleep(max(0.0, wait_s))
+            await self._sleep(self._wait_s(quest, wait_s))
         return None
 
     def hedge(self, quest: Quest) -> Place | None:
@@ -142,6 +144,13 @@ class Seeker:
                 quest.errand.note(f"{found.deployment.name}: too many retries already")
                 group.remove(found)
         return resting
+
+    def _wait_s(self, quest: Quest, wait_s: float) -> float:
+        """Callers who wait for the same moment come one by one; nobody knows when a probe ends, so it is looked rarely."""
+        quest.waits += 1
+        least_s = min(_LOOK_S_MAX, _LOOK_S * 2.0 ** min(quest.waits, 10))
+        spread_s = self._rng.uniform(0.0, min(_LOOK_S_MAX, max(wait_s, least_s) / 4))
+        return min(max(wait_s, least_s) + spread_s, max(wait_s, self.left_s(quest.errand)))
 
     async def _backed_off(self, quest: Quest) -> bool:
         """Waits before asking again, by chance so that callers do not come back together; False where there is no time for it."""
