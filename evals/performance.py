@@ -23,7 +23,7 @@ import uvloop
 from farthing.router.v1 import router_pb2, router_pb2_grpc
 from farthing_core.clock import SystemClock
 from farthing_core.ids import random_uuid
-from farthing_router.performance.cells import Cell, CellKey, Flush, Minutes, rolled_up
+from farthing_router.performance.cells import Cell, CellKey, Flush, Minutes
 from farthing_router.performance.decision_log import DecisionLog, DecisionLogTerms
 from farthing_router.performance.histograms import BUCKETS, RATIO
 from farthing_router.performance.meter import Meter, MeterTerms
@@ -158,7 +158,7 @@ async def _fill(url: str, attempts: int, decisions: int) -> tuple[int, list[floa
             at = _START + hour * _HOUR
             cells = [(CellKey("acme", at, *labels), _cell(rng, count)) for labels in _LABELS]
             minutes = [(("acme", at, f"provider-{n}"), Minutes(dict.fromkeys(range(60), 40), {7: 30})) for n in range(6)]
-            flush = Flush(replica, hour + 1, at, rolled_up(cells), minutes)
+            flush = Flush(replica, hour + 1, at, list(cells), minutes)
             began = time.perf_counter()
             await store.add(flush)
             took.append((time.perf_counter() - began) * 1e3)

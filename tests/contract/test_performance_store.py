@@ -12,7 +12,7 @@ from typing import Any
 
 import asyncpg
 import pytest
-from farthing_router.performance.cells import EVERYBODY, HISTOGRAMS, KINDS, Cell, CellKey, Flush, Minutes, rolled_up
+from farthing_router.performance.cells import EVERYBODY, HISTOGRAMS, KINDS, Cell, CellKey, Flush, Minutes
 from farthing_router.performance.sums import OutageMinutes, PerformanceStore, Range, Sums, SumsAsked
 from farthing_router.pricing.tokens import Tokens
 from farthing_router.routing.errands import Attempt, AttemptOutcome
@@ -47,7 +47,7 @@ def key(organization: str = "acme", at: datetime = NOON, model: str = "m", task:
 
 
 def flush(*cells: tuple[CellKey, Cell], replica: str = "", sequence: int = 1, minutes: Any = ()) -> Flush:
-    return Flush(replica or str(uuid.uuid4()), sequence, NOON, rolled_up(cells), list(minutes))
+    return Flush(replica or str(uuid.uuid4()), sequence, NOON, list(cells), list(minutes))
 
 
 def asked(*group_by: str, start: datetime = NOON - DAY, end: datetime = NOON + DAY, **values: Any) -> SumsAsked:

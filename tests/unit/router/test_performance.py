@@ -226,8 +226,7 @@ def meter(store: Any, *, tasks_max: int = 100, **terms: Any) -> Meter:
 
 
 def attempts_in(flushes: dict[int, Flush], organization: str = "acme") -> int:
-    counted = [each for flush in flushes.values() for each in flush.cells if each[0][:2] == (organization, "all")]
-    return sum(cell.attempts for _, cell in counted)
+    return sum(cell.attempts for flush in flushes.values() for key, cell in flush.cells if key.organization == organization)
 
 
 async def test_counts_wait_for_the_database_and_what_was_sent_is_sent_again_as_it_was() -> None:
@@ -239,7 +238,7 @@ async def test_counts_wait_for_the_database_and_what_was_sent_is_sent_again_as_i
         assert not await counting.flush()
     store.away = False
     assert await counting.flush()
-    assert attempts_in(store.flushes) == attempts_in(store.flushes, EVERYBODY) == 6
+    assert attempts_in(store.flushes) == 6
     assert sorted(store.flushes) == [1, 2]
     assert counting.dropped == 0
 
@@ -262,14 +261,9 @@ async def test_label_sets_are_bounded_over_a_long_run() -> None:
         if number % 5_000 == 0:
             await counting.flush()
     await counting.flush()
-    tasks = {
-        (key.organization, key.task)
-        for flush in store.flushes.values()
-        for key, _ in flush.cells
-        if key.organization and key.level == "all"
-    }
+    tasks = {(key.organization, key.task) for flush in store.flushes.values() for key, _ in flush.cells}
     assert len(tasks) <= 3 * 6
-    assert attempts_in(store.flushes, EVERYBODY) == 20_000
+    assert sum(flush.attempts for flush in store.flushes.values()) == 20_000
 
 
 async def test_tasks_that_were_known_before_stay_told_apart() -> None:
@@ -279,7 +273,7 @@ async def test_tasks_that_were_known_before_stay_told_apart() -> None:
     async with counting.running():
         for task in ("new", "ads", "chat"):
             counting.ended(errand(task=task), finished(attempt()), None)
-    assert {key.task for key, _ in store.flushes[1].cells if key[:2] == ("acme", "all")} == {"other", "ads", "chat"}
+    assert {key.task for key, _ in store.flushes[1].cells if key.organization == "acme"} == {"other", "ads", "chat"}
 
 
 async def test_speeds_begin_with_what_was_known_and_go_on_with_what_happens() -> None:
@@ -302,7 +296,7 @@ async def test_broken_streams_and_refusals_are_told_apart_from_answers() -> None
     torso = attempt(AttemptOutcome.REJECTED, failure_kind="timeout")
     counting.ended(errand(), finished(torso, attempt(AttemptOutcome.CANCELLED, failure_kind="cancelled", hedge=True)), None)
     await counting.flush()
-    cell = next(cell for key, cell in store.flushes[1].cells if key[:2] == ("acme", "all"))
+    cell = next(cell for key, cell in store.flushes[1].cells if key.organization == "acme")
     assert (cell.attempts, cell.answers, cell.failures, cell.cancelled, cell.down) == (4, 0, 3, 1, 2)
     assert cell.kinds == {KINDS.index("broken_stream"): 1, KINDS.index("rejected"): 1, KINDS.index("timeout"): 1}
     assert counting.speeds.error_rate("m") == 2 / 4

@@ -195,18 +195,19 @@ class Minutes:
 
 @dataclass(frozen=True, slots=True)
 class Flush:
-    """What a replica counted since its last flush; `sequence` grows with each, so that one that is sent again is known."""
+    """What a replica counted since its last flush; `sequence` grows with each, so that one that is sent again is known. Nothing of it
+    changes any more."""
 
     replica: str
     sequence: int
     flushed_at: datetime
-    cells: list[tuple[Place, Cell]]
+    cells: list[tuple[CellKey, Cell]]
     minutes: list[tuple[tuple[str, datetime, str], Minutes]]
 
     @property
     def attempts(self) -> int:
         """How many calls it tells of."""
-        return sum(cell.attempts for place, cell in self.cells if (place.organization, place.level) == (EVERYBODY, "all"))
+        return sum(cell.attempts for _, cell in self.cells)
 
 
 def rolled_up(cells: Iterable[tuple[CellKey, Cell]]) -> list[tuple[Place, Cell]]:

@@ -18,7 +18,6 @@ from farthing_router.performance.cells import (
     CellKey,
     Flush,
     Minutes,
-    rolled_up,
     speaks_for_the_deployment,
     waited_for,
 )
@@ -147,9 +146,7 @@ class Meter:
         cells, minutes = self._cells, self._minutes
         self._cells, self._minutes = {}, {}
         self._sequence += 1
-        written = rolled_up(cells.items())
-        ordered = sorted(minutes.items(), key=lambda each: each[0])
-        return Flush(self._replica, self._sequence, self._clock.now(), written, ordered)
+        return Flush(self._replica, self._sequence, self._clock.now(), list(cells.items()), list(minutes.items()))
 
     async def _begin(self) -> None:
         since = self._clock.now() - timedelta(days=_TASKS_SEEN_DAYS)

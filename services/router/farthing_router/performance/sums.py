@@ -93,6 +93,7 @@ class PerformanceStore(Protocol):
     """Durable sums by the hour and by the day.
 
     - What a flush tells is added whole or not at all, and once however often it is sent. A replica sends one flush after the other.
+    - It is added up by every level of `cells.LEVELS`, for its organisations and for everybody.
     - Flushes of several replicas add up, also of the same hours and labels at the same time.
     - Everything else reads sums alone, never calls one by one; nobody sees another organisation's.
 

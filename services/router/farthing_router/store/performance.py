@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import asyncpg
 import numpy as np
 
-from farthing_router.performance.cells import ADDED, EVERYBODY, HISTOGRAMS, KINDS_MAX, Cell, Flush, Place, level_of
+from farthing_router.performance.cells import ADDED, EVERYBODY, HISTOGRAMS, KINDS_MAX, Cell, Flush, Place, level_of, rolled_up
 from farthing_router.performance.histograms import BUCKETS
 from farthing_router.performance.speeds import HALF_LIFE_H, HOURS, Line
 from farthing_router.performance.sums import DIMENSIONS, OutageMinutes, Sums, SumsAsked, pieces
@@ -59,6 +60,7 @@ def _arrays(kinds: Iterable[str], first: int) -> str:
 
 _FIRST = 4
 _GIVEN = _arrays(map(_kind, _COLUMNS), _FIRST)
+_MINUTE_COLUMNS = 5
 _GIVEN_MINUTES = _arrays(("text", "timestamptz", "text", "text", "text"), _FIRST + len(_COLUMNS))
 _NAMES = ", ".join(_COLUMNS)
 _READ = ", ".join(f"{name}::sparsevec AS {name}" if name in HISTOGRAMS else name for name in _COLUMNS)
@@ -114,16 +116,7 @@ class PostgresPerformance:
 
     async def add(self, flush: Flush) -> None:
         """Adds what a replica counted, in one statement."""
-        columns = zip(*(_row(key, cell) for key, cell in flush.cells), strict=True)
-        minutes = zip(
-            *((*place, _sparse(each.attempts, _MINUTES), _sparse(each.down, _MINUTES)) for place, each in flush.minutes),
-            strict=True,
-        )
-        given = (
-            [list(column) for column in (*columns, *minutes)]
-            if flush.minutes
-            else [*map(list, columns), *([] for _ in range(5))]
-        )
+        given = await asyncio.to_thread(_columns, flush)
         async with connected(self._pool) as connection:
             try:
                 await connection.execute(_ADD, flush.replica, flush.sequence, flush.flushed_at, *given)
@@ -179,6 +172,16 @@ class PostgresPerformance:
 def numbers(stored: bytes) -> Any:
     """The numbers of a vector as the database sends it."""
     return np.frombuffer(stored, dtype=">f4", offset=4)
+
+
+def _columns(flush: Flush) -> list[list[object]]:
+    """The statement's arrays: cells by every level, then minutes, each in the order in which they are written."""
+    columns = zip(*(_row(place, cell) for place, cell in rolled_up(flush.cells)), strict=True)
+    ordered = sorted(flush.minutes, key=lambda each: each[0])
+    minutes = zip(
+        *((*place, _sparse(each.attempts, _MINUTES), _sparse(each.down, _MINUTES)) for place, each in ordered), strict=True
+    )
+    return [*map(list, columns), *(map(list, minutes) if ordered else ([] for _ in range(_MINUTE_COLUMNS)))]
 
 
 def _row(key: Place, cell: Cell) -> Iterable[object]:

@@ -45,6 +45,7 @@ def upgrade() -> None:
         for name in ("latency", "first_token", "pace", "kinds"):
             op.execute(f"ALTER TABLE {table} ALTER COLUMN {name} SET STORAGE MAIN")
         op.execute(f"CREATE INDEX {table}_by_age ON {table} (at)")
+    op.execute("CREATE INDEX performance_hours_by_task ON performance_hours (organization, task, at) WHERE level = 'all'")
     op.execute("""
         CREATE TABLE provider_minutes (
             organization text NOT NULL,
