@@ -49,7 +49,7 @@ def test_a_rule_is_kept_from_a_file_listed_explained_changed_and_deleted(serve: 
     assert re.search(r"✓ .* large .* is asked first", farthing(served, *asked).stdout)
     assert "version 3" in farthing(served, "rules", "delete", name, *SCOPE).stdout
     history = farthing(served, "rules", "show", name, *SCOPE).stdout
-    assert history.index("deleted") < history.index("quality;") < history.index("cheapest;")
+    assert history.index("quality;") < history.index("deleted") < history.index("cheapest;")
     assert name not in farthing(served, "rules", "list", *SCOPE).stdout
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import grpc
 import pytest
+from farthing.chat.v1 import chat_pb2
 from farthing.router.v1 import router_pb2, router_pb2_grpc
 from farthing_runtime.status import error_info, rich_status
 from google.protobuf.field_mask_pb2 import FieldMask
@@ -217,6 +218,43 @@ async def test_organisations_and_sister_scopes_do_not_see_one_anothers_rules(rou
     # Whoever may write below must not write above.
     assert (await refused(updated(router, rule(SPACE, rule_id=above.rule_id))))[0] == "RULE_UNKNOWN"
     assert (await refused(deleted(router, rule(SPACE, rule_id=above.rule_id))))[0] == "RULE_UNKNOWN"
+
+
+def plan(prompt: str = "hello", scope: str = SPACE, **fields: Any) -> Any:
+    messages = [chat_pb2.ChatMessage(role="user", content=prompt)]
+    return router_pb2.PlanRouteRequest(scope=scope, messages=messages, input_tokens={"o200k": 10}, **fields)
+
+
+async def test_a_rule_decides_at_once_where_it_applies_and_nowhere_else(router: Any) -> None:
+    made = await created(router, rule(SPACE, display_name="here", match=router_pb2.RuleMatch(tags=["team:a"])))
+    for scope, tags, strategy in ((SPACE, ["team:a"], "cheapest"), (SPACE, [], "cascade"), (OTHER, ["team:a"], "cascade")):
+        route = (await router.PlanRoute(plan(scope=scope, tags=tags))).route
+        assert (route.strategy, route.rule_id) == (strategy, made.rule_id if strategy == "cheapest" else "")
+    filed = (await router.PlanRoute(plan(scope=OTHER, task="filed"))).route
+    assert (filed.rule_id, [each.model for each in filed.candidates]) == ("farthing.yaml/0", ["large"])
+    await updated(router, router_pb2.Rule(scope=SPACE, rule_id=made.rule_id, disabled=True), "disabled")
+    assert (await router.PlanRoute(plan(tags=["team:a"]))).route.strategy == "cascade"
+    # Nothing is kept of a request without a name, so nobody looks how hard its prompt is.
+    assert (await router.PlanRoute(plan("Prove that 2 is irrational"))).route.complexity == 0
+    named = plan("Prove that the square root of 2 is irrational", request_id=str(uuid.uuid4()))
+    assert (await router.PlanRoute(named)).route.complexity > 0.5
+
+
+async def test_an_explanation_has_the_route_the_rule_and_every_model(router: Any) -> None:
+    made = await created(
+        router, rule(SPACE, display_name="here", action=router_pb2.RuleAction(strategy=CHEAPEST, models=["small"]))
+    )
+    asked = plan("Prove that the square root of 2 is irrational")
+    said = await router.ExplainRoute(router_pb2.ExplainRouteRequest(plan=asked))
+    assert (said.rule, said.route.strategy, said.baseline_model) == (made, "cheapest", "large")
+    assert (said.complexity > 0.5, said.complexity_reasons[0]) == (True, "proof")
+    assert [(each.model, each.chosen) for each in said.considerations] == [("small", True), ("large", False)]
+    assert said.considerations[1].reason == "is not among the rule's models"
+    assert said.reason.startswith("small: cheapest; rule here")
+    nobody = await router.ExplainRoute(router_pb2.ExplainRouteRequest(plan=plan(allowed_providers=["x"])))
+    assert (nobody.HasField("route"), "provider p is not allowed" in nobody.reason) == (False, True)
+    wrong = router.ExplainRoute(router_pb2.ExplainRouteRequest(plan=plan(model="ghost")))
+    assert (await refused(wrong))[0] == "MODEL_UNKNOWN"
 
 
 async def test_what_one_replica_writes_the_other_knows_after_an_interval_and_after_a_restart(

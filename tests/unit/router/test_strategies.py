@@ -197,6 +197,7 @@ async def test_a_latency_ceiling_is_soft_and_says_so(plan: Plan) -> None:
 async def test_a_cost_cap_is_hard_and_the_tightest_counts(plan: Plan) -> None:
     route = await plan(wish(cost_usd_nanos_max=900_000), Action("quality", cost_usd_nanos_max=11_000_000, calls_max=4))
     assert (asked(route), route.cost_usd_nanos_max) == (["small"], 900_000)
+    assert route.worst_case_usd_nanos <= 900_000
     for action in (Action("quality"), Action("cascade")):
         with pytest.raises(NoCandidate, match=r"may cost \d+ nanodollars, more than 5"):
             await plan(wish(cost_usd_nanos_max=5), action)

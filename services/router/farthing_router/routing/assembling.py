@@ -42,8 +42,10 @@ class Assembler:
 
     def route(self, plan: Plan, about: Thinking, intent: Intent, wish: Wish) -> Route:
         """The route of a plan. Raises PriceUnknown."""
-        calls_max = tightest(self._usual_calls(plan), intent.limits.calls_max)
-        chosen = self._with_batches(_within_calls(plan.candidates, calls_max), about, intent, wish)[:_CANDIDATES_MAX]
+        calls_max = tightest(_CALLS_MAX if plan.cascade is None else plan.cascade.calls_max, intent.limits.calls_max)
+        few = _within_calls(plan.candidates, calls_max)
+        chosen = self._with_batches(few, about, intent, wish)[:_CANDIDATES_MAX]
+        calls_max = tightest(self._usual_calls(plan, chosen), intent.limits.calls_max)
         billed = self._billed(chosen, plan)
         lost = self._lost(chosen, billed=len(billed), calls_max=calls_max)
         worst = sum(each.worst_case_usd_nanos for each in billed) + lost * max(_lost_usd_nanos(each) for each in chosen)
@@ -54,7 +56,7 @@ class Assembler:
             candidates=tuple(chosen),
             strategy=plan.strategy,
             reason=_reason(plan, about, intent),
-            worst_case_usd_nanos=min(NANOS_MAX, worst),
+            worst_case_usd_nanos=min(worst, cap or NANOS_MAX),  # no call is made that could cost more than the cap leaves
             likely_usd_nanos=sum(each.likely_usd_nanos for each in chosen if each.role in (Role.FIRST, Role.PEER)),
             worst_case_tokens=sum(each.input_tokens + each.output_tokens_max for each in billed)
             + lost * max(each.input_tokens + each.likely_output_tokens for each in chosen),
@@ -72,10 +74,11 @@ class Assembler:
             quality_min=plan.quality_min,
         )
 
-    def _usual_calls(self, plan: Plan) -> int:
-        if plan.cascade is not None:
-            return plan.cascade.calls_max
-        return min(_CALLS_MAX, sum(tries(self._catalog.models[each.model]) for each in plan.candidates))
+    def _usual_calls(self, plan: Plan, chosen: Sequence[Candidate]) -> int:
+        return min(_CALLS_MAX, self._possible_calls(chosen)) if plan.cascade is None else plan.cascade.calls_max
+
+    def _possible_calls(self, chosen: Sequence[Candidate]) -> int:
+        return sum(1 if each.service_tier == BATCH else tries(self._catalog.models[each.model]) for each in chosen)
 
     def _with_batches(self, chosen: list[Candidate], about: Thinking, intent: Intent, wish: Wish) -> list[Candidate]:
         """Those whose answer may come from a Batch API in time, and is cheaper there, are bought there; who is asked last stands in itself
@@ -125,8 +128,7 @@ class Assembler:
 
     def _lost(self, chosen: Sequence[Candidate], *, billed: int, calls_max: int) -> int:
         """How many other calls may be lost on their way: nobody knows what they cost, so each is charged as an answer of likely length."""
-        possible = sum(1 if each.service_tier == BATCH else tries(self._catalog.models[each.model]) for each in chosen)
-        return max(0, min(calls_max, possible) - billed)
+        return max(0, min(calls_max, self._possible_calls(chosen)) - billed)
 
     def _hedged(self, candidate: Candidate) -> bool:
         hedges = self._catalog.models[candidate.model].hedge is not None and candidate.service_tier != BATCH

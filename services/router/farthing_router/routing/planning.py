@@ -63,10 +63,7 @@ class Planner:
             wanted = asked("shadowing", partial(each.shadows, wish, route), otherwise=nobody)
             for assignment in wanted:
                 try:
-                    planned = self._route(thinking(wish, prices), assignment)
-                    if assignment.cause == "drift":  # its answer is evidence on the calibration that it checks
-                        planned = replace(planned, calibration_id=assignment.calibration_id)
-                    found.append((planned, assignment.cause))
+                    found.append((self._route(thinking(wish, prices), assignment), assignment.cause))
                 except FarthingError:
                     continue
         return found
