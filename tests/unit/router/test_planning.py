@@ -71,6 +71,7 @@ def fitted(*opening: str, strong: tuple[str, ...] = ("strong",), guaranteed: flo
         opening=opening,
         strong=strong,
         stages={},
+        choosers={},
         threshold=0.1,
         price_weight=1.0,
         typical_cost_usd_nanos={},
