@@ -93,3 +93,10 @@ def test_a_model_that_is_not_sure_of_its_tokens_is_believed_less() -> None:
     sure = judge(Judged("The capital is Oslo.", "stop", mean_logprob=-0.01), [])
     unsure = judge(Judged("The capital is Oslo.", "stop", mean_logprob=-1.6), [])
     assert sure.confidence > 0.7 > unsure.confidence
+
+
+def test_an_answer_that_reckons_wrong_is_not_believed() -> None:
+    right = judge(Judged("3 + 4 = 7 apples, and 7 * 2 = 14. The answer is 14", "stop"), [])
+    wrong = judge(Judged("3 + 4 = 8 apples, and 8 * 2 = 16. The answer is 16", "stop"), [])
+    assert right.confidence > 0.7 > 0.5 > wrong.confidence
+    assert wrong.reason == "reckons wrong"

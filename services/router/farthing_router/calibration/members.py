@@ -83,8 +83,9 @@ class Wording:
         rarities, weights = [], []
         for block in data["blocks"]:
             rarity, weight = np.zeros(BUCKETS), np.zeros((BUCKETS, len(intercept)))
-            rarity[block["buckets"]] = block["rarity"]
-            weight[block["buckets"]] = block["weights"]
+            buckets = np.asarray(block["buckets"], dtype=np.int64)
+            rarity[buckets] = block["rarity"]
+            weight[buckets] = np.reshape(block["weights"], (-1, len(intercept)))  # there may be none
             rarities.append(rarity)
             weights.append(weight)
         return cls(rarities, weights, intercept)

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 import orjson
 
+from farthing_router.calibration.answers import ANSWER_CHARACTERS_MAX, bounded
+from farthing_router.calibration.texts import Parts
 from farthing_router.judging.answers import agree, excerpt
 from farthing_router.judging.structures import NOTHING, Asked, code_fault, json_fault, tool_fault
 
@@ -102,6 +104,8 @@ def structure_of(answer: Judged) -> Opinion:
         return Opinion(0.35, "hedges")
     if (fault := code_fault(text)) is not None:
         return Opinion(0.4, fault)
+    if "=" in text and Parts(bounded(text, ANSWER_CHARACTERS_MAX)).reckoned[1]:
+        return Opinion(0.3, "reckons wrong")
     if answer.mean_logprob is not None and (probable := math.exp(min(0.0, answer.mean_logprob))) < _PROBABLE:
         return Opinion(_SOLID * (0.5 + 0.5 * probable / _PROBABLE), "the model is not sure of itself")
     return Opinion(_SOLID, "well formed")

@@ -171,8 +171,7 @@ class ByPolicy:
 
     def _chooses(self, strong: str, read: Mapping[str, Bought]) -> bool:
         """Whether the policy may prefer a cheap answer even when it has the strong one, so that this is not to be heard unread."""
-        choosers: Mapping[str, Any] = getattr(self._policy, "choosers", {})
-        chooser = choosers.get(strong)
+        chooser = self._policy.choosers.get(strong)
         return chooser is not None and all(model in read or model == strong for model in chooser.reads)
 
     def _affordable(self, decision: Decision) -> Decision:
