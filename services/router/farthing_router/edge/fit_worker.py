@@ -75,6 +75,8 @@ def answer_of(frames: Iterator[bytes]) -> bytes:
         return orjson.dumps({"report": asdict(report), "policy": policy.decode()})
     except FarthingError as error:
         return orjson.dumps({"failure": type(error).__name__, "message": error.message, "facts": error.facts})
+    except ImportError as error:
+        return orjson.dumps({"broken": f"{error.name} is not installed; install farthing-router[calibrate]"})
     except Exception as error:
         place = traceback.extract_tb(error.__traceback__)[-1]
         return orjson.dumps({"broken": f"{type(error).__name__} in {os.path.basename(place.filename)}:{place.lineno}"})

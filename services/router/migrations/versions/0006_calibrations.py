@@ -1,4 +1,4 @@
-"""Calibrations, which of them were put in force, what is seen of them since, and samples to fit the next from."""
+"""Calibrations, which of them were put in force, and what is seen of them since."""
 
 from alembic import op
 
@@ -56,25 +56,9 @@ def upgrade() -> None:
         )
     """)
     op.execute("CREATE INDEX calibration_drift_in_order ON calibration_drift (number)")
-    op.execute("""
-        CREATE TABLE calibration_samples (
-            organization text NOT NULL,
-            sample_number bigint GENERATED ALWAYS AS IDENTITY,
-            scope text NOT NULL,
-            task text NOT NULL,
-            models text[] NOT NULL,
-            features bytea NOT NULL,
-            features_version bytea NOT NULL,
-            scores double precision[] NOT NULL,
-            costs_usd_nanos bigint[] NOT NULL,
-            recorded_at timestamptz NOT NULL,
-            PRIMARY KEY (organization, sample_number)
-        )
-    """)
-    op.execute("CREATE INDEX calibration_samples_by_age ON calibration_samples (recorded_at)")
 
 
 def downgrade() -> None:
-    for table in ("calibration_samples", "calibration_drift", "calibration_activations", "calibrations"):
+    for table in ("calibration_drift", "calibration_activations", "calibrations"):
         op.execute(f"DROP TABLE {table}")
     op.execute("DROP SEQUENCE calibration_changes")

@@ -4609,7 +4609,7 @@ class CalibrationSpec(_message.Message):
     activate: _builtins.bool
     """Puts it in force at once."""
     use_outcomes: _builtins.bool
-    """Adds what feedback and shadows recorded about this scope and task to the examples."""
+    """Adds what feedback and shadows recorded about this scope and task to the examples. Refused for now, since no text is kept to learn from."""
     seed: _builtins.int
     """What the order of folds depends on; the same seed and data give the same policy."""
     query_only: _builtins.bool
