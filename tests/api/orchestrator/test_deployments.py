@@ -11,8 +11,10 @@ from typing import Any
 
 import grpc
 import pytest
+from aiohttp import web
 from farthing.budget.v1 import budget_pb2, budget_pb2_grpc
 from farthing.orchestrator.v1 import orchestrator_pb2, orchestrator_pb2_grpc
+from farthing.router.v1 import router_pb2
 
 from tests.fake_providers.dialects import OpenAI
 from tests.fake_providers.server import FakeProvider
@@ -66,10 +68,31 @@ MODEL = """\
 """
 
 
+HEDGED = """\
+  hedged:
+    price: {{input_usd_per_million_tokens: "1", output_usd_per_million_tokens: "2"}}
+    hedge: {{quantile: 0.95, calls_share_max: 0.5}}
+    deployments:
+      - {{name: moody, provider: sick, upstream_model: moody, weight: 1000000}}
+      - {{name: steady, provider: well, upstream_model: good, weight: 0.001}}
+"""
+
+
+class Moody(FakeProvider):
+    """Answers well until it is tired; then the model `moody` says nothing until whoever asked hangs up."""
+
+    tired = False
+
+    async def _chat(self, request: web.Request) -> web.StreamResponse:
+        if self.tired and (await request.json())["model"] == "moody":
+            await asyncio.Event().wait()
+        return await super()._chat(request)
+
+
 class Desk:
     """A whole suite in front of a provider with every fault."""
 
-    def __init__(self, channel: Any, provider: FakeProvider) -> None:
+    def __init__(self, channel: Any, provider: Moody) -> None:
         self.orchestrator = orchestrator_pb2_grpc.OrchestratorServiceStub(channel("orchestrator"))
         self.ledger = budget_pb2_grpc.BudgetServiceStub(channel("budget"))
         self.provider = provider
@@ -101,9 +124,11 @@ def request(model: str) -> Any:
 @pytest.fixture
 async def desk(suite: Any, tmp_path: Path) -> AsyncIterator[Desk]:
     async with AsyncExitStack() as stack:
-        provider = await stack.enter_async_context(FakeProvider(OpenAI()).running())
+        provider = Moody(OpenAI())
+        await stack.enter_async_context(provider.running())
         path = tmp_path / "farthing.yaml"
-        path.write_text(HEAD.format(port=provider.port) + "".join(MODEL.format(fault=fault) for fault in FAULTS))
+        models = "".join(MODEL.format(fault=fault) for fault in FAULTS) + HEDGED.format()
+        path.write_text(HEAD.format(port=provider.port) + models)
         names = ("budget", "cache", "optimizer", "router", "privacy", "orchestrator")
         running = await stack.enter_async_context(suite(*names, config_file=path))
         yield Desk(running.mesh.channel, provider)
@@ -159,3 +184,21 @@ async def test_case_30_a_stream_that_fails_after_its_first_piece_ends_with_an_er
         assert "broke" in (end.details() or ""), fault
     asked = [body["model"] for body in desk.provider.bodies]
     assert "good" not in asked
+
+
+async def test_the_call_that_was_overtaken_is_on_the_receipt_and_in_the_ledger(desk: Desk) -> None:
+    before = [await desk.complete("hedged") for _ in range(30)]
+    desk.provider.tired = True
+    answer = await desk.complete("hedged")
+    assert answer.answer.content == "forty-two"
+    lost, won = answer.receipt.attempts
+    assert (lost.deployment, won.deployment) == ("moody", "steady")
+    assert (lost.outcome, won.outcome) == (router_pb2.ATTEMPT_OUTCOME_CANCELLED, router_pb2.ATTEMPT_OUTCOME_ACCEPTED)
+    assert lost.usage.estimated
+    assert lost.cost_usd_nanos > 0
+    assert answer.receipt.cost_usd_nanos == lost.cost_usd_nanos + won.cost_usd_nanos
+    charged = sum(each.receipt.cost_usd_nanos for each in (*before, answer))
+    asked = budget_pb2.QueryUsageRequest(scope="organizations/acme", group_by=[budget_pb2.USAGE_GROUP_PROVIDER])
+    async with asyncio.timeout(10):
+        while sum(row.cost_usd_nanos for row in (await desk.ledger.QueryUsage(asked)).rows) != charged:
+            await asyncio.sleep(0.02)
