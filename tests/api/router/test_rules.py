@@ -15,6 +15,7 @@ from farthing.chat.v1 import chat_pb2
 from farthing.router.v1 import router_pb2, router_pb2_grpc
 from farthing_runtime.status import error_info, rich_status
 from google.protobuf.field_mask_pb2 import FieldMask
+from structlog.testing import capture_logs
 
 CATALOG = """\
 version: 1
@@ -35,9 +36,9 @@ def hosted(api: Any, tmp_path: Path) -> Callable[..., Any]:
     """Hosts a router: `async with hosted() as stub:`."""
 
     @asynccontextmanager
-    async def host(**options: Any) -> AsyncIterator[Any]:
+    async def host(*, catalog: str = CATALOG, **options: Any) -> AsyncIterator[Any]:
         path = tmp_path / f"{uuid.uuid4()}.yaml"
-        path.write_text(CATALOG)
+        path.write_text(catalog)
         async with api("router", config_file=path, **options) as channel_of:
             yield router_pb2_grpc.RouterServiceStub(channel_of("router"))
 
@@ -273,3 +274,14 @@ async def test_what_one_replica_writes_the_other_knows_after_an_interval_and_aft
     async with hosted() as stub:
         assert [each.rule_id for each in await listed(stub)] == ["farthing.yaml/0"]
         assert (await got(stub, made)).deleted
+
+
+async def test_a_rule_whose_models_the_catalog_has_lost_stays_in_force_and_is_said_at_the_start(hosted: Any) -> None:
+    async with hosted() as stub:
+        made = await created(stub, rule(action=router_pb2.RuleAction(strategy=CHEAPEST, models=["small"])))
+    with capture_logs() as lines:
+        async with hosted(catalog=CATALOG.replace("  small:", "  renamed:")) as stub:
+            reason, text = await refused(stub.PlanRoute(plan()))
+            assert (reason, "is not among the rule's models" in text) == ("NO_CANDIDATE", True)
+    problems = [line["problem"] for line in lines if line.get("rule_id") == made.rule_id]
+    assert problems == ["rule.action.models[0]: 'small' is not among the catalog's models"]

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+import structlog
 from farthing_core.clock import Clock
 from farthing_core.errors import FarthingError, FieldInvalid
 from farthing_core.ids import NewId
@@ -22,6 +23,7 @@ from farthing_router.routing.rule_entries import RULES_MAX
 from farthing_router.routing.rules import Rule
 from farthing_router.store import RequestIdReused
 
+_log = structlog.get_logger()
 _TRIES = 5
 _IN_FILE = "farthing.yaml/"
 _INDEXES_MAX = 10_000
@@ -205,7 +207,16 @@ class RuleBook:
         rules.pop(row.rule.rule_id, None)
         if not row.rule.deleted:
             rules[row.rule.rule_id] = row.rule
+            self._check(row)
         self._indexes.pop(row.organization, None)
+
+    def _check(self, row: RuleRow) -> None:
+        """A rule that was right when it was kept may name what the catalog no longer has: it stays in use, and nobody is left silent."""
+        try:
+            check_rule(row.rule, self._catalog, field="rule")
+        except FieldInvalid as error:
+            problem = f"{error.field}: {error.problem}"
+            _log.warning("a routing rule does not fit the catalog any more", rule_id=row.rule.rule_id, problem=problem)
 
     def _index(self, organization: str) -> RuleIndex:
         found = self._indexes.get(organization)
