@@ -209,6 +209,12 @@ async def test_sums_are_told_apart_by_labels_steps_and_shadows(store: DecisionSt
     assert [each.decisions for each in await store.summarize(summary(task="ads"))] == [1]
 
 
+async def test_case_33_sums_never_read_decisions_one_by_one(store: DecisionStore, pool: asyncpg.Pool) -> None:
+    await store.write(placed(decision(), decision(task="ads")))
+    await pool.execute("DROP TABLE decisions")
+    assert {each.labels["task"]: each.decisions for each in await store.summarize(summary("task"))} == {"chat": 1, "ads": 1}
+
+
 async def quality_of(store: DecisionStore) -> DecisionSums:
     (total,) = await store.summarize(summary())
     return total

@@ -53,7 +53,7 @@ class Settings(ServiceSettings):
         default=1.0, gt=0, le=60, description="How often cooldowns of other replicas are heard of, where they share a Redis."
     )
     redis_timeout_s: float = Field(default=0.5, gt=0, le=10, description="How long one answer of Redis may take.")
-    pool_size_max: int = Field(default=2, ge=1, le=100, description="Connections to Postgres.")
+    pool_size_max: int = Field(default=4, ge=1, le=100, description="Connections to Postgres.")
     generate_timeout_s: float = Field(
         default=600.0, gt=0, le=3600, description="How long a route may take when its caller sets no deadline."
     )

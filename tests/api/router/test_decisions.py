@@ -157,7 +157,7 @@ async def test_an_opinion_on_an_answer_is_seen_on_its_decision_and_in_the_sums(r
     assert (summed.mean_quality, summed.quality_answers) == (0.25, 1)
 
 
-async def test_another_organisations_decisions_never_show(router: Any) -> None:
+async def test_case_35_another_organisations_decisions_never_show(router: Any) -> None:
     request_id = await asked(router, "easy")
     await listed(router, 1)
     for filters in ({}, {"request_id": request_id}, {"model": "small"}):

@@ -102,7 +102,7 @@ async def test_what_is_asked_for_is_filtered_and_grouped(router: Any) -> None:
     assert not await performances(router, 0, provider="nobody")
 
 
-async def test_another_organisations_calls_never_show_but_in_everybodys_sum(router: Any) -> None:
+async def test_case_35_another_organisations_calls_never_show_but_in_everybodys_sum(router: Any) -> None:
     await ask(router, "small")
     await ask(router, "large", scope="organizations/globex")
     assert [each.model for each in await performances(router, 1)] == ["small"]

@@ -253,7 +253,7 @@ async def test_what_finds_no_room_is_counted() -> None:
     assert attempts_in(store.flushes) == 3
 
 
-async def test_label_sets_are_bounded_over_a_long_run() -> None:
+async def test_case_32_label_sets_are_bounded_over_a_long_run() -> None:
     store = Kept()
     counting = meter(store, tasks_max=5)
     for number in range(20_000):
