@@ -184,6 +184,21 @@ def test_tokens_that_a_provider_says_are_left_must_do_for_this_call_and_those_un
     assert fleet.place("a").rest(fleet.now_s, 10_000) is None
 
 
+def test_calls_under_way_are_taken_off_where_the_provider_cannot_have_counted_them_yet() -> None:
+    fleet = Fleet({"a": {}})
+    place = fleet.place("a")
+    earlier = [fleet.begin(place) for _ in range(3)]
+    answering = fleet.begin(place)
+    later = [fleet.begin(place, tokens=70) for _ in range(2)]
+    place.left(later.pop())
+    said = RateLimits(requests_remaining=10, requests_reset_s=9.0, tokens_remaining=1_000, tokens_reset_s=9.0)
+    place.answered(answering, fleet.now_s, output_tokens=1, used=1, limits=said)
+    assert place.said(fleet.now_s) == (8, 860, 9.0)
+    for ticket in (*earlier, *later):
+        place.left(ticket)
+    assert place.load.in_flight == 0
+
+
 @pytest.mark.parametrize(
     ("limits", "calls", "wait_s"),
     [({"rpm": 6}, 6, 10.0), ({"tpm": 600}, 6, 10.0), ({"concurrency_max": 3}, 3, 0.05)],

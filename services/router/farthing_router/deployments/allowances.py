@@ -53,10 +53,9 @@ class _Said:
         self.left: int | None = None
         self.reset_at_s = 0.0
 
-    def hear(self, left: int | None, reset_s: float | None, *, in_flight: int, now_s: float) -> None:
-        # Calls under way may not be counted by the provider yet.
+    def hear(self, left: int | None, reset_s: float | None, *, uncounted: int, now_s: float) -> None:
         if left is not None:
-            self.left, self.reset_at_s = left - in_flight, now_s + (_RESET_UNSAID_S if reset_s is None else reset_s)
+            self.left, self.reset_at_s = left - uncounted, now_s + (_RESET_UNSAID_S if reset_s is None else reset_s)
 
     def lacks(self, amount: int, now_s: float) -> bool:
         if self.left is None:
@@ -109,7 +108,7 @@ class Allowance:
         if self._tokens is not None:
             self._tokens.take(used - tokens)
 
-    def hear(self, limits: RateLimits, *, in_flight: int, tokens_in_flight: int, now_s: float) -> None:
-        """What a provider says is left."""
-        self.requests.hear(limits.requests_remaining, limits.requests_reset_s, in_flight=in_flight, now_s=now_s)
-        self.tokens.hear(limits.tokens_remaining, limits.tokens_reset_s, in_flight=tokens_in_flight, now_s=now_s)
+    def hear(self, limits: RateLimits, *, uncounted: int, uncounted_tokens: int, now_s: float) -> None:
+        """What a provider says is left; some calls that are under way, and their tokens, it has likely not counted yet."""
+        self.requests.hear(limits.requests_remaining, limits.requests_reset_s, uncounted=uncounted, now_s=now_s)
+        self.tokens.hear(limits.tokens_remaining, limits.tokens_reset_s, uncounted=uncounted_tokens, now_s=now_s)

@@ -35,12 +35,13 @@ class Health(StrEnum):
 
 @dataclass(slots=True)
 class Ticket:
-    """One call to a deployment, from its beginning to its end."""
+    """One call to a deployment, from its beginning to its end. `begun`: the calls, and their tokens, that had begun there by then."""
 
     tokens: int
     began_s: float
     given_s: float
     probe: bool
+    begun: tuple[int, int] = (0, 0)
 
 
 class Place:
@@ -48,6 +49,7 @@ class Place:
 
     __slots__ = (
         "_allowance",
+        "_begun",
         "_cooldowns",
         "_refused",
         "_tokens_in_flight",
@@ -73,6 +75,7 @@ class Place:
         self._allowance = Allowance(deployment)
         self._cooldowns = cooldowns
         self._refused = 0
+        self._begun = (0, 0)
         self._tokens_in_flight = 0
 
     def rest(self, now_s: float, tokens: int) -> Rest | None:
@@ -91,7 +94,8 @@ class Place:
         self._tokens_in_flight += tokens
         self._allowance.begin(tokens)
         self.retries.called(now_s)
-        return Ticket(tokens, now_s, given_s, self.circuit.begin(now_s))
+        self._begun = (self._begun[0] + 1, self._begun[1] + tokens)
+        return Ticket(tokens, now_s, given_s, self.circuit.begin(now_s), self._begun)
 
     def answered(self, ticket: Ticket, now_s: float, *, output_tokens: int, used: int, limits: RateLimits | None) -> None:
         """It answered with so many tokens; prompt and answer used so many."""
@@ -101,13 +105,13 @@ class Place:
         self.load.answered(seconds, output_tokens=output_tokens, now_s=now_s)
         self.latencies.add(seconds)
         self.circuit.succeeded(now_s, probe=ticket.probe)
-        self._hear(limits, now_s)
+        self._hear(limits, ticket, now_s)
 
     def failed(self, ticket: Ticket, now_s: float, error: UpstreamFailed) -> None:
         """It did not answer."""
         self._end(ticket, ticket.tokens if error.may_be_billed else 0)
         kind, seconds, reason = error.kind, now_s - ticket.began_s, f"{error.kind}: {error.message}"
-        self._hear(error.limits, now_s)
+        self._hear(error.limits, ticket, now_s)
         if kind is FailureKind.RATE_LIMITED:
             # It works and says when it will work for us again.
             self._refused = min(self._refused + 1, 16)
@@ -153,9 +157,12 @@ class Place:
         self._tokens_in_flight -= ticket.tokens
         self._allowance.end(ticket.tokens, used=used)
 
-    def _hear(self, limits: RateLimits | None, now_s: float) -> None:
+    def _hear(self, limits: RateLimits | None, ticket: Ticket, now_s: float) -> None:
         if limits is not None:
-            self._allowance.hear(limits, in_flight=self.load.in_flight, tokens_in_flight=self._tokens_in_flight, now_s=now_s)
+            # What began before this call its provider has counted already.
+            uncounted = min(self.load.in_flight, self._begun[0] - ticket.begun[0])
+            tokens = min(self._tokens_in_flight, self._begun[1] - ticket.begun[1])
+            self._allowance.hear(limits, uncounted=uncounted, uncounted_tokens=tokens, now_s=now_s)
 
     def _had_little_time(self, ticket: Ticket) -> bool:
         usual_s = self.load.whole_s
