@@ -30,6 +30,7 @@ def calibrate(
         typer.Option(help="JSON lines of labelled answers, or recorded answers as `farthing replay` takes them.", exists=True),
     ] = None,
     strong: Annotated[str, typer.Option(help="The model whose quality is the measure.")] = "",
+    alternatives: Annotated[str, typer.Option(help="Other dear models that may be asked in its place, at most two: a,b.")] = "",
     opening: Annotated[
         str, typer.Option(help="Cheap models to ask first, at most two: a,b. The best are chosen when empty.")
     ] = "",
@@ -64,8 +65,9 @@ def calibrate(
         request_id=str(uuid.uuid4()),
         scope=scope,
         task=task,
-        opening_models=[name.strip() for name in opening.split(",") if name.strip()],
+        opening_models=_names(opening),
         strong_model=strong,
+        alternative_models=_names(alternatives),
         confidence=confidence,
         dry_run=dry_run,
         activate=activate,
@@ -142,6 +144,10 @@ def deactivate_calibration(scope: Scope = _DEFAULT_SCOPE, task: Task = "", addre
     _activate(address, scope=scope, task=task, calibration_id="")
 
 
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
 def _activate(address: str, *, scope: str, task: str, calibration_id: str) -> None:
     from farthing.router.v1 import router_pb2
 
@@ -203,7 +209,7 @@ def _print(made: Any) -> None:
     rows = {
         "calibration": made.calibration_id or "(not kept)",
         "for": f"{made.scope}, task {made.task or 'all'}, version {made.version}, {_state(made)}",
-        "asks": f"{' and '.join(made.opening_models)}{', decided by the prompt' if made.query_only else ''}; then {made.strong_model}",
+        "asks": _asks(made),
         "examples": str(made.examples),
         "saves": _share(made.saving),
         "quality": f"{_share(made.quality_ratio)} of {made.strong_model}'s",
@@ -222,6 +228,11 @@ def _print(made: Any) -> None:
     _print_curve(made)
     for note in made.notes:
         typer.secho(note, err=True, fg="yellow")
+
+
+def _asks(made: Any) -> str:
+    first, then = " and ".join(made.opening_models), " or ".join((made.strong_model, *made.alternative_models))
+    return f"{first} or, as the prompt decides, {then}" if made.query_only else f"{first}; then {then}"
 
 
 def _print_curve(made: Any) -> None:

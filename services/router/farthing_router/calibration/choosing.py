@@ -18,15 +18,17 @@ _MODELS_MAX = 4
 _EXAMPLES = 600
 
 
-def candidates(examples: Sequence[Example], strong: str) -> list[str]:
-    """The models that could open: enough labelled answers beside the strong one's, and cheaper. The most promising first, at most four.
+def candidates(examples: Sequence[Example], dear: Sequence[str]) -> list[str]:
+    """The models that could open: enough labelled answers beside those of the first dear one, and cheaper. The most promising first,
+    at most four.
     Raises ModelMissing.
     """
+    strong = dear[0]
     counts: dict[str, list[tuple[float, float, float]]] = {}
     for each in examples:
         measure = each.answers.get(strong)
         for model, answer in each.answers.items():
-            if model != strong and measure is not None:
+            if model not in dear and measure is not None:
                 costs = (float(answer.cost_usd_nanos or 0), float(measure.cost_usd_nanos or 0))
                 counts.setdefault(model, []).append((answer.score - measure.score, *costs))
     worth = {}
@@ -41,7 +43,7 @@ def candidates(examples: Sequence[Example], strong: str) -> list[str]:
 
 def opened(examples: Sequence[Example], spec: FitSpec, *, seed: int) -> tuple[FitSpec, str]:
     """The specification with the best opening models, and a note on the choice. Raises ModelMissing, DataTooSmall."""
-    models = candidates(examples, spec.strong[0])
+    models = candidates(examples, spec.strong)
     sizes = (1,) if spec.query_only else (1, 2)
     order = np.random.default_rng(seed).permutation(len(examples))
     best: tuple[float, FitSpec] | None = None

@@ -78,6 +78,7 @@ class Report:
     escalated_share: float
     examples: int
     query_only: bool = False
+    alternative_models: tuple[str, ...] = ()
     curve: tuple[Point, ...] = ()
     notes: tuple[str, ...] = ()
 

@@ -60,6 +60,7 @@ def report_of(fitted: Fitted, spec: FitSpec, *, notes: Sequence[str] = ()) -> Re
         escalated_share=report.escalated_share,
         examples=report.examples,
         query_only=policy.query_only,
+        alternative_models=policy.strong[1:],
         curve=tuple(
             Point(each.threshold, each.cost_share, each.quality / strong, each.escalated_share) for each in report.curve
         ),

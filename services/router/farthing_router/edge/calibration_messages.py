@@ -33,7 +33,7 @@ def fit_spec(spec: Any) -> FitSpec:
     value = getattr(spec, target)
     made = FitSpec(
         opening=tuple(spec.opening_models),
-        strong=(spec.strong_model,),
+        strong=(spec.strong_model, *spec.alternative_models),
         quality_ratio_min=value if target == "quality_ratio_min" else None,
         saving_min=value if target == "saving_min" else None,
         usd_per_quality_point=value / 1e9 if target == "usd_nanos_per_quality_point" else None,
@@ -77,7 +77,7 @@ def fitted_of(said: bytes) -> tuple[Report, bytes]:
 
 def report_of(given: dict[str, Any]) -> Report:
     """A report from JSON."""
-    for name in ("saving", "quality_ratio", "opening_models", "notes"):
+    for name in ("saving", "quality_ratio", "opening_models", "alternative_models", "notes"):
         given[name] = tuple(given[name])
     return Report(**{**given, "curve": tuple(Point(**point) for point in given["curve"])})
 
@@ -113,6 +113,7 @@ def described(report: Report, *, scope: str, task: str, curve: bool = True) -> A
         task=task,
         opening_models=report.opening_models,
         strong_model=report.strong_model,
+        alternative_models=report.alternative_models,
         target=report.target,
         guaranteed=report.guaranteed,
         confidence=report.confidence,

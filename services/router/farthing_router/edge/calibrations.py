@@ -132,7 +132,7 @@ class CalibrationRpcs:
 
     def _check(self, spec: Any) -> None:
         messages.fit_spec(spec)
-        for model in (spec.strong_model, *spec.opening_models):
+        for model in (spec.strong_model, *spec.alternative_models, *spec.opening_models):
             self._book.catalog.model(model)
 
     def _job(self, spec: Any, organization: str) -> Job:

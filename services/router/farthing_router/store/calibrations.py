@@ -184,6 +184,6 @@ _REPORT_FIELDS = frozenset(each.name for each in fields(Report))
 def _report(given: dict[str, Any]) -> Report:
     """A report; what a newer version wrote besides is passed over."""
     known = {name: value for name, value in given.items() if name in _REPORT_FIELDS}
-    for name in ("saving", "quality_ratio", "opening_models", "notes"):
-        known[name] = tuple(known[name])
+    for name in ("saving", "quality_ratio", "opening_models", "alternative_models", "notes"):
+        known[name] = tuple(known.get(name, ()))
     return Report(**{**known, "curve": tuple(Point(**point) for point in known["curve"])})

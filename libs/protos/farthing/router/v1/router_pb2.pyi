@@ -4588,6 +4588,7 @@ class CalibrationSpec(_message.Message):
     USE_OUTCOMES_FIELD_NUMBER: _builtins.int
     SEED_FIELD_NUMBER: _builtins.int
     QUERY_ONLY_FIELD_NUMBER: _builtins.int
+    ALTERNATIVE_MODELS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """A UUID that makes the call safe to repeat."""
     scope: _builtins.str
@@ -4618,6 +4619,10 @@ class CalibrationSpec(_message.Message):
     def opening_models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Cheap models to buy first, at most two. Empty: the best of those in the data is chosen."""
 
+    @_builtins.property
+    def alternative_models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Other dear models, at most two, one of which is asked in the strong model's place where that gains more for its price."""
+
     def __init__(
         self,
         *,
@@ -4635,10 +4640,11 @@ class CalibrationSpec(_message.Message):
         use_outcomes: _builtins.bool = ...,
         seed: _builtins.int = ...,
         query_only: _builtins.bool = ...,
+        alternative_models: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["quality_ratio_min", b"quality_ratio_min", "saving_min", b"saving_min", "target", b"target", "usd_nanos_per_quality_point", b"usd_nanos_per_quality_point"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["activate", b"activate", "confidence", b"confidence", "dry_run", b"dry_run", "opening_models", b"opening_models", "quality_ratio_min", b"quality_ratio_min", "query_only", b"query_only", "request_id", b"request_id", "saving_min", b"saving_min", "scope", b"scope", "seed", b"seed", "strong_model", b"strong_model", "target", b"target", "task", b"task", "usd_nanos_per_quality_point", b"usd_nanos_per_quality_point", "use_outcomes", b"use_outcomes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activate", b"activate", "alternative_models", b"alternative_models", "confidence", b"confidence", "dry_run", b"dry_run", "opening_models", b"opening_models", "quality_ratio_min", b"quality_ratio_min", "query_only", b"query_only", "request_id", b"request_id", "saving_min", b"saving_min", "scope", b"scope", "seed", b"seed", "strong_model", b"strong_model", "target", b"target", "task", b"task", "usd_nanos_per_quality_point", b"usd_nanos_per_quality_point", "use_outcomes", b"use_outcomes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_target: _TypeAlias = _typing.Literal["quality_ratio_min", "saving_min", "usd_nanos_per_quality_point"]  # noqa: Y015
     _WhichOneofArgType_target: _TypeAlias = _typing.Literal["target", b"target"]  # noqa: Y015
@@ -4932,6 +4938,7 @@ class Calibration(_message.Message):
     DRIFT_FIELD_NUMBER: _builtins.int
     NOTES_FIELD_NUMBER: _builtins.int
     QUERY_ONLY_FIELD_NUMBER: _builtins.int
+    ALTERNATIVE_MODELS_FIELD_NUMBER: _builtins.int
     calibration_id: _builtins.str
     """Its name. Empty for a dry run."""
     scope: _builtins.str
@@ -4992,6 +4999,10 @@ class Calibration(_message.Message):
     def notes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Notes of the fit: models passed over, rows left out."""
 
+    @_builtins.property
+    def alternative_models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Dear models that may be asked in the strong one's place."""
+
     def __init__(
         self,
         *,
@@ -5017,10 +5028,11 @@ class Calibration(_message.Message):
         drift: Global___Drift | None = ...,
         notes: _abc.Iterable[_builtins.str] | None = ...,
         query_only: _builtins.bool = ...,
+        alternative_models: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["activate_time", b"activate_time", "create_time", b"create_time", "drift", b"drift", "quality_ratio", b"quality_ratio", "saving", b"saving"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["activate_time", b"activate_time", "calibration_id", b"calibration_id", "confidence", b"confidence", "create_time", b"create_time", "curve", b"curve", "drift", b"drift", "escalated_share", b"escalated_share", "examples", b"examples", "guaranteed", b"guaranteed", "notes", b"notes", "opening_models", b"opening_models", "quality_ratio", b"quality_ratio", "query_only", b"query_only", "risk", b"risk", "saving", b"saving", "scope", b"scope", "state", b"state", "strong_model", b"strong_model", "target", b"target", "task", b"task", "threshold", b"threshold", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activate_time", b"activate_time", "alternative_models", b"alternative_models", "calibration_id", b"calibration_id", "confidence", b"confidence", "create_time", b"create_time", "curve", b"curve", "drift", b"drift", "escalated_share", b"escalated_share", "examples", b"examples", "guaranteed", b"guaranteed", "notes", b"notes", "opening_models", b"opening_models", "quality_ratio", b"quality_ratio", "query_only", b"query_only", "risk", b"risk", "saving", b"saving", "scope", b"scope", "state", b"state", "strong_model", b"strong_model", "target", b"target", "task", b"task", "threshold", b"threshold", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
