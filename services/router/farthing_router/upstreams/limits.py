@@ -69,15 +69,13 @@ _FAMILIES = (
         (("x-tokenlimit-remaining", "x-tokenlimit-reset"), ("ratelimitbysize-remaining", "ratelimitbysize-reset")),
     ),
 )
-_MARKERS = tuple(
-    (family, tuple(dict.fromkeys((*family.requests, *(name for name, _ in family.tokens))))) for family in _FAMILIES
-)
+_MARKERS = tuple((name, family) for family in _FAMILIES for name in (*family.requests, *(name for name, _ in family.tokens)))
 
 
 def read_limits(headers: Mapping[str, str], *, now: datetime | None = None) -> RateLimits | None:
     """What headers say of limits; None where they say nothing. Names are looked up in lower case."""
-    for family, markers in _MARKERS:
-        if any(name in headers for name in markers):
+    for name, family in _MARKERS:
+        if name in headers:
             return _read(family, headers, now)
     return None
 
