@@ -52,15 +52,12 @@ def calibrate(
     if context.invoked_subcommand is not None:
         return
     from farthing.router.v1 import router_pb2
-    from farthing_core.money import nanos_from_usd
 
     from farthing_runtime.cli.labelled import read_labelled
     from farthing_runtime.settings import SettingsInvalid
 
     if data is None or not strong:
         raise SettingsInvalid(field="calibrate", problem="give --data and --strong")
-    if [bool(keep), bool(save), bool(usd_per_point)].count(True) != 1:
-        raise SettingsInvalid(field="calibrate", problem="give --keep, --save or --usd-per-point: one of them")
     spec = router_pb2.CalibrationSpec(
         request_id=str(uuid.uuid4()),
         scope=scope,
@@ -74,12 +71,7 @@ def calibrate(
         seed=seed,
         query_only=query_only,
     )
-    if keep:
-        spec.quality_ratio_min = keep
-    elif save:
-        spec.saving_min = save
-    else:
-        spec.usd_nanos_per_quality_point = nanos_from_usd(usd_per_point)
+    _aim(spec, keep=keep, save=save, usd_per_point=usd_per_point)
     made = _fit(address, spec, read_labelled(data)).calibration
     _print(made)
     if made.calibration_id and not activate:
@@ -142,6 +134,22 @@ def activate_calibration(
 def deactivate_calibration(scope: Scope = _DEFAULT_SCOPE, task: Task = "", address: Address = DEFAULT_ADDRESS) -> None:
     """Goes back to what farthing.yaml says for a scope and task."""
     _activate(address, scope=scope, task=task, calibration_id="")
+
+
+def _aim(spec: Any, *, keep: float, save: float, usd_per_point: str) -> None:
+    """Sets the target. Raises SettingsInvalid where there is not exactly one."""
+    from farthing_core.money import nanos_from_usd
+
+    from farthing_runtime.settings import SettingsInvalid
+
+    if [bool(keep), bool(save), bool(usd_per_point)].count(True) != 1:
+        raise SettingsInvalid(field="calibrate", problem="give --keep, --save or --usd-per-point: one of them")
+    if keep:
+        spec.quality_ratio_min = keep
+    elif save:
+        spec.saving_min = save
+    else:
+        spec.usd_nanos_per_quality_point = nanos_from_usd(usd_per_point)
 
 
 def _names(text: str) -> list[str]:
