@@ -72,6 +72,13 @@ _DECISIONS = """
         FROM generate_series($3::bigint, $4::bigint) AS n
     ) AS made
 """
+_DECISION_SUMS = """
+    INSERT INTO decision_sums
+    SELECT organization, date_trunc('hour', decided_at, 'UTC'), decode(md5(task || strategy || experiment_id || served_model), 'hex'),
+        false, task, strategy, 'cascade of 2', '', '', experiment_id, '', served_model, candidates, count(*),
+        count(*) FILTER (WHERE escalated), 0, sum(attempts), sum(cost_usd_nanos), sum(latency_ms), sum(confidence), count(*), 0, 0, 0
+    FROM decisions GROUP BY organization, 2, task, strategy, experiment_id, served_model, candidates
+"""
 
 
 def _stamp(moment: datetime) -> Timestamp:
@@ -167,6 +174,7 @@ async def _fill(url: str, attempts: int, decisions: int) -> tuple[int, list[floa
         for first in range(0, decisions, part):
             last = min(decisions, first + part) - 1
             await pool.execute(_DECISIONS, _START, timedelta(days=_DAYS) / max(1, decisions), first, last, timeout=600)
+        await pool.execute(_DECISION_SUMS, timeout=600)
         await _vacuum(pool)
     return made, took
 
