@@ -225,3 +225,25 @@ def test_our_trees_say_what_lightgbm_says(missing: bool) -> None:
         assert np.allclose(scores[:, 0], grown[0].predict(fresh), atol=1e-9)
         assert np.allclose(scores[:, 1], (grown[0].predict(fresh) + grown[1].predict(fresh)) / 2, atol=1e-9)
         assert np.array_equal(tested.score(fresh[0]), scores[0])
+
+
+def test_a_policy_of_answers_that_nothing_tells_apart_decides_all_the_same() -> None:
+    chance = random.Random(4)
+    examples = []
+    for number in range(120):
+        answers = {
+            model: ExampleAnswer(text="It is so.", score=float(chance.random() < 0.6), cost_usd_nanos=cost)
+            for model, cost in (("small", 40), ("other", 60), ("big", 1000))
+        }
+        examples.append(example(f"Is it so ({number})?", answers))
+    policy = fit(examples, SPEC, seed=1).policy
+    read = FittedPolicy.from_json(policy.to_json())
+    for each in (policy, read):
+        stage = dataclasses.replace(
+            each.stages["small+other"], blend=dataclasses.replace(each.stages["small+other"].blend, weights={}, without={})
+        )
+        decided = dataclasses.replace(each, stages={**each.stages, "small+other": stage}).decide(
+            "Is it?", bought("It is.", "It is.")
+        )
+        assert decided.chosen in ("small", "other")
+        assert each.decide("Is it?", bought("It is.", "It is.")).chosen in ("small", "other")

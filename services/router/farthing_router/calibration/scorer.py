@@ -39,7 +39,10 @@ class Blend:
     def mixed(self, members: Mapping[str, Floats], *, embedding: bool) -> Floats:
         """The members' gains as one."""
         weights, level = (self.weights, self.level) if embedding else (self.without, self.level_without)
-        return np.asarray(sum(weight * members[name] for name, weight in weights.items()) + level)
+        mixed = np.full(np.shape(next(iter(members.values()))), level)  # where no member helps, the level alone is left
+        for name, weight in weights.items():
+            mixed = mixed + weight * members[name]
+        return mixed
 
 
 @dataclass(frozen=True, slots=True, eq=False)
