@@ -15,11 +15,12 @@ from farthing_router.experiments.observing import Counts
 from farthing_router.experiments.ports import Decided, ExperimentStore, Key, Scorer
 from farthing_router.experiments.sharing import place_of, serving_arm, shadowing_arms
 from farthing_router.experiments.terms import Experiment, Standing
-from farthing_router.experiments.verdicts import verdict
+from farthing_router.experiments.verdicts import Tallies, verdict
 from farthing_router.refreshing import Watched, watching
 from farthing_router.routing.ports import Assignment
 from farthing_router.routing.routes import Route, Wish
 
+_NEWS = 1.01
 _KEPT = timedelta(days=400)
 _FORGET_EVERY_S = 3_600.0
 _FORGET_ROWS = 1_000
@@ -47,6 +48,7 @@ class Trials:
         self._decided = decided
         self.scorer: Scorer | None = None
         self._running: dict[str, dict[str, Experiment]] = {}
+        self._looked_at: dict[Key, int] = {}
         self.watched = Watched("experiments", after=store.after, take=self._take)
         self.counts = Counts(find=self.find, clock=clock)
 
@@ -101,18 +103,26 @@ class Trials:
             self.counts.again(kept)
             raise
         self.counts.forget()
-        keys = {(each.organization, each.experiment_id) for each in kept} | self._over()
+        over = self._over()
+        keys = {(each.organization, each.experiment_id) for each in kept} | over
         if not keys:
             return
         tallies = await self._store.tallies(keys)
-        for organization, experiment_id in sorted(keys):
-            experiment = self.find(organization, experiment_id)
-            if experiment is not None:
-                seen = tallies.get(experiment.key, {})
+        for key in sorted(keys):
+            experiment, seen = self.find(*key), tallies.get(key, {})
+            if experiment is not None and (key in over or self._is_news(key, seen)):
                 # Intervals take milliseconds of arithmetic: too long for the event loop.
                 standing = await asyncio.to_thread(verdict, experiment, seen, now=self._clock.now())
                 if standing is not None:
                     await self._change(experiment, standing)
+
+    def _is_news(self, key: Key, tallies: Tallies) -> bool:
+        """Whether enough has come since the last look to look again: that costs arithmetic, and a hundredth more changes nothing."""
+        values = sum(each.requests + each.scores + each.pairs for each in tallies.values())
+        if values < self._looked_at.get(key, 0) * _NEWS:
+            return False
+        self._looked_at[key] = values
+        return True
 
     async def _forgetting(self) -> None:
         while True:
@@ -177,6 +187,7 @@ class Trials:
         if experiment.running:
             self._running.setdefault(organization, {})[experiment_id] = experiment
             return
+        self._looked_at.pop(experiment.key, None)
         others = {name: each for name, each in self._running.pop(organization, {}).items() if name != experiment_id}
         if others:
             self._running[organization] = others
