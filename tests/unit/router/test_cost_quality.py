@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from farthing_router.calibration.kept import Point, Report
 from farthing_router.performance.cost_quality import Placed, front, thresholds
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 
@@ -23,6 +23,7 @@ def test_the_front_holds_what_nothing_beats() -> None:
     assert [each.name for each in front(points) if each.on_pareto_front] == ["cheap", "middle", "best"]
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 20)), min_size=1, max_size=30))
 def test_every_point_off_the_front_is_beaten_by_one_on_it(values: list[tuple[int, int]]) -> None:
     points = front([placed(str(number), cost, quality / 20) for number, (cost, quality) in enumerate(values)])

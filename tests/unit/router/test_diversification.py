@@ -50,6 +50,7 @@ STATES = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(STATES)
 def test_risk_is_what_enumerating_all_outages_gives(state: State) -> None:
     assert state.risk() == pytest.approx(by_enumeration(state), rel=1e-9)

@@ -34,7 +34,7 @@ def counted(values: Sequence[float]) -> dict[int, int]:
     return counts
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(LATENCIES, st.sampled_from([0.01, 0.25, 0.5, 0.9, 0.99, 1.0]))
 def test_a_quantile_is_within_five_percent(values: list[float], share: float) -> None:
     exact = sorted(values)[max(1, math.ceil(share * len(values) - 1e-9)) - 1]
@@ -42,6 +42,7 @@ def test_a_quantile_is_within_five_percent(values: list[float], share: float) ->
     assert abs(found - exact) <= 0.05 * exact
 
 
+@settings(deadline=None)
 @given(LATENCIES, LATENCIES)
 def test_a_merged_histogram_is_that_of_the_union(one: list[float], other: list[float]) -> None:
     merged = [a + b for a, b in zip(dense(counted(one)), dense(counted(other)), strict=True)]
