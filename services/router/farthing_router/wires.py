@@ -55,8 +55,8 @@ class Wire:
     name: str = "openai"
     any_llm_provider: str = ""
     api_key_header: str = ""
-    headers: Mapping[str, str] = field(default_factory=dict)
-    query: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    query: Mapping[str, str] = field(default_factory=dict, repr=False)
     rename: Mapping[str, str] = field(default_factory=dict)
     omit: frozenset[str] = frozenset()
     developer_role: str = "developer"

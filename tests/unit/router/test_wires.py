@@ -28,6 +28,13 @@ def test_headers_may_come_from_the_environment() -> None:
     assert (place.wire.headers, place.wire.query) == ({"x-team": "search", "x-token": "secret"}, {"version": "2"})
 
 
+def test_keys_and_headers_do_not_show_where_a_deployment_is_printed() -> None:
+    given = {"api_key_env": "TOKEN", "headers": {"x-team": "hush"}, "query": {"sig": "quiet"}}
+    (place,) = catalog_of(given).model("m").deployments
+    assert place.api_key == "secret"
+    assert not any(word in f"{place!r}" for word in ("secret", "hush", "quiet"))
+
+
 @pytest.mark.parametrize("model", ["o1", "o3-mini", "gpt-5-nano", "openai/gpt-5"])
 def test_reasoning_models_are_known_by_their_names(model: str) -> None:
     (place,) = catalog_of({}, upstream_model=model).model("m").deployments

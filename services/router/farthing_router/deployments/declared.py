@@ -76,7 +76,7 @@ class Deployment:
     name: str
     base_url: str
     upstream_model: str
-    api_key: str
+    api_key: str = field(repr=False)
     timeout_s: float
     retries: int
     wire: Wire = field(default_factory=Wire)
