@@ -199,7 +199,6 @@ async def test_what_is_wrong_with_a_calibration_is_named(either: Any, sums: Any,
     twice = examples_of(sums(3), costs=COSTS)
     twice[1].answers.add(model="small", text="again")
     assert (await refused(calibrated(either, twice)))[2]["field"] == "examples[1].answers"
-    assert (await refused(calibrated(either, examples, use_outcomes=True)))[2]["field"] == "spec.use_outcomes"
     page = either.ListCalibrations(router_pb2.ListCalibrationsRequest(scope=SCOPE, page_token="x"))
     assert (await refused(page))[2]["field"] == "page_token"
 

@@ -27,8 +27,6 @@ _FAILURES: Mapping[str, type[FarthingError]] = {
 
 def fit_spec(spec: Any) -> FitSpec:
     """What is to be fitted. Raises FieldInvalid."""
-    if spec.use_outcomes:
-        raise FieldInvalid(field="spec.use_outcomes", problem="is not offered yet: no text is kept to learn from")
     target = spec.WhichOneof("target")
     value = getattr(spec, target)
     made = FitSpec(

@@ -4585,7 +4585,6 @@ class CalibrationSpec(_message.Message):
     CONFIDENCE_FIELD_NUMBER: _builtins.int
     DRY_RUN_FIELD_NUMBER: _builtins.int
     ACTIVATE_FIELD_NUMBER: _builtins.int
-    USE_OUTCOMES_FIELD_NUMBER: _builtins.int
     SEED_FIELD_NUMBER: _builtins.int
     QUERY_ONLY_FIELD_NUMBER: _builtins.int
     ALTERNATIVE_MODELS_FIELD_NUMBER: _builtins.int
@@ -4609,8 +4608,6 @@ class CalibrationSpec(_message.Message):
     """Fits and reports, keeps nothing."""
     activate: _builtins.bool
     """Puts it in force at once."""
-    use_outcomes: _builtins.bool
-    """Adds what feedback and shadows recorded about this scope and task to the examples. Refused for now, since no text is kept to learn from."""
     seed: _builtins.int
     """What the order of folds depends on; the same seed and data give the same policy."""
     query_only: _builtins.bool
@@ -4637,14 +4634,13 @@ class CalibrationSpec(_message.Message):
         confidence: _builtins.float = ...,
         dry_run: _builtins.bool = ...,
         activate: _builtins.bool = ...,
-        use_outcomes: _builtins.bool = ...,
         seed: _builtins.int = ...,
         query_only: _builtins.bool = ...,
         alternative_models: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["quality_ratio_min", b"quality_ratio_min", "saving_min", b"saving_min", "target", b"target", "usd_nanos_per_quality_point", b"usd_nanos_per_quality_point"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["activate", b"activate", "alternative_models", b"alternative_models", "confidence", b"confidence", "dry_run", b"dry_run", "opening_models", b"opening_models", "quality_ratio_min", b"quality_ratio_min", "query_only", b"query_only", "request_id", b"request_id", "saving_min", b"saving_min", "scope", b"scope", "seed", b"seed", "strong_model", b"strong_model", "target", b"target", "task", b"task", "usd_nanos_per_quality_point", b"usd_nanos_per_quality_point", "use_outcomes", b"use_outcomes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activate", b"activate", "alternative_models", b"alternative_models", "confidence", b"confidence", "dry_run", b"dry_run", "opening_models", b"opening_models", "quality_ratio_min", b"quality_ratio_min", "query_only", b"query_only", "request_id", b"request_id", "saving_min", b"saving_min", "scope", b"scope", "seed", b"seed", "strong_model", b"strong_model", "target", b"target", "task", b"task", "usd_nanos_per_quality_point", b"usd_nanos_per_quality_point"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_target: _TypeAlias = _typing.Literal["quality_ratio_min", "saving_min", "usd_nanos_per_quality_point"]  # noqa: Y015
     _WhichOneofArgType_target: _TypeAlias = _typing.Literal["target", b"target"]  # noqa: Y015
