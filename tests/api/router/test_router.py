@@ -155,6 +155,9 @@ async def test_when_everybody_fails_it_says_what_each_said(router: Any) -> None:
         (lambda route: setattr(route.candidates[0], "model", "ghost"), "model"),
         (lambda route: route.ClearField("candidates"), "candidates"),
         (lambda route: setattr(route, "calls_max", 99), "calls_max"),
+        (lambda route: setattr(route.candidates[0], "worst_case_usd_nanos", -1), "worst_case_usd_nanos"),
+        (lambda route: setattr(route.candidates[0], "input_tokens", -(10**6)), "input_tokens"),
+        (lambda route: setattr(route.candidates[0], "service_tier", "flex"), "service_tier"),
     ],
 )
 async def test_a_route_that_no_planner_made_is_refused(router: Any, change: Any, field: str) -> None:
@@ -175,6 +178,15 @@ async def test_more_answers_than_one_are_refused_since_only_one_is_planned_and_p
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await router.PlanRoute(request)
     assert "one answer a request" in (caught.value.details() or "")
+
+
+@pytest.mark.parametrize("extra", ['{"service_tier": "batch"}', '{"service\\u005ftier": " Batch"}'])
+async def test_nobody_is_charged_as_a_batch_for_what_is_answered_at_once(router: Any, extra: str) -> None:
+    request = router_pb2.PlanRouteRequest(scope=SCOPE, messages=conversation("easy"))
+    request.parameters.extra_json = extra
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await router.PlanRoute(request)
+    assert "service_tier batch is bought where timeout_ms allows it" in (caught.value.details() or "")
 
 
 async def test_json_fields_that_are_none_are_refused(router: Any) -> None:

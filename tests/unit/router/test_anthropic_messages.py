@@ -233,3 +233,12 @@ def test_its_address_may_be_written_with_or_without_the_version() -> None:
     assert (
         anthropic_url("https://host", "messages") == anthropic_url("https://host/v1", "messages") == "https://host/v1/messages"
     )
+
+
+def test_nobody_asks_a_dearer_model_or_for_a_longer_answer_in_what_is_passed_on() -> None:
+    body = sent(
+        extra={"model": "claude-opus", "max_tokens": 9_000, "messages": [], "system": "unread", "tools": [{}], "top_k": 5}
+    )
+    assert (body["model"], body["max_tokens"], body["top_k"]) == ("claude", 50, 5)
+    assert body["messages"] == [{"role": "user", "content": [{"type": "text", "text": "hi"}]}]
+    assert not {"system", "tools"} & set(body)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -424,3 +425,14 @@ async def test_an_errand_that_is_given_up_leaves_nothing_under_way() -> None:
         await task
     assert sorted(stage.upstream.cancelled) == sorted(stage.upstream.asked)
     assert all(place.load.in_flight == 0 for place in stage.balancer.places.values())
+
+
+async def test_no_call_is_made_that_could_be_charged_more_than_the_route_holds() -> None:
+    stage = Stage(only="a", retries=5)
+    stage.upstream.scripts["a"] = fails(FailureKind.SERVER_ERROR, may_be_billed=True)
+    errand = stage.errand()
+    candidate = errand.route.candidates[0]
+    errand.route = replace(errand.route, worst_case_usd_nanos=candidate.worst_case_usd_nanos + 200_000)
+    with pytest.raises(AllAttemptsFailed, match="m: another call could cost more than is held"):
+        await stage.cascade.run(errand)
+    assert [each.cost_usd_nanos for each in errand.failures] == [10 * 1_000 + 50 * 2_000] * 2

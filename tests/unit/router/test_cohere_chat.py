@@ -100,3 +100,7 @@ def test_an_answer_that_ended_because_cohere_broke_down_is_a_failure(reason: str
 
 def test_its_address_may_be_written_with_or_without_a_version() -> None:
     assert {cohere_url(f"https://host{version}", "v2/chat") for version in ("", "/v1", "/v2")} == {"https://host/v2/chat"}
+
+
+def test_nobody_asks_a_dearer_model_or_for_a_longer_answer_in_what_is_passed_on() -> None:
+    assert sent(extra={"model": "command-a", "max_tokens": 9_000, "messages": [], "tools": [{}]}) == sent()

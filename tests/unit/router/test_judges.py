@@ -211,3 +211,27 @@ def test_untrained_a_dearer_answer_must_be_worth_its_price_where_a_point_of_qual
     assert models(ruled(100).last) == ["big"]
     assert ruled(1).served is not None
     assert ruled(1).reason == "a dearer answer is not worth its price"
+
+
+def test_of_a_calibrations_dear_models_one_answer_is_bought_whatever_form_it_has(policy: FittedPolicy) -> None:
+    steps = (*STEPS, candidate("bigger", Role.ESCALATION))
+    one = errand(*steps, calibration_id="c", asked=asked('{"type":"json_object"}', ""))
+    judge = ByPolicy(one, replace(policy, strong=("big", "bigger")), prompt=HARD)
+    small = buy(one, "small", '{"sum": 5160}')
+    buy(one, "other", '{"sum": 5133}')
+    assert models(judge.rule().last) == ["big", "bigger"]
+    buy(one, "big", "I would rather say it in prose: 5130")
+    ruling = judge.rule()
+    assert (ruling.ask, ruling.last) == (None, ())
+    assert ruling.served is not None
+    assert ruling.served.answer.content.startswith("{")
+    assert small in one.bought
+
+
+def test_who_judges_in_a_policys_place_buys_no_more_dear_answers_than_it_would_have() -> None:
+    one = errand(*STEPS, candidate("bigger", Role.ESCALATION), calibration_id="gone")
+    judge = Judges(None, prompt_of=lambda conversation: "").judge(one)
+    buy(one, "small", "I'm not sure.")
+    buy(one, "other", "")
+    ruling = judge.rule()
+    assert (ruling.ask, models(ruling.last)) == (None, ["big", "bigger"])

@@ -245,3 +245,9 @@ def test_an_answer_that_ended_because_the_provider_broke_down_is_a_failure() -> 
 def test_the_tier_of_service_is_read_from_the_end_of_a_stream() -> None:
     found = streamed(delta(content="a"), {**delta("stop"), "service_tier": "flex"})
     assert found.usage == Reported(tier="flex")
+
+
+def test_nobody_asks_other_models_than_the_planned_one() -> None:
+    given = json.dumps({"model": "dear", "models": ["dear"], "max_tokens": 9_000})
+    body = sent(call_of(extra_json=given))
+    assert ("models" in body, body["model"], body["max_tokens"]) == (False, "m", call_of().output_tokens_max)

@@ -44,10 +44,8 @@ def able(model: Model, needs: Needs) -> Able:
 
 
 def permitted(model: Model, names: Collection[str], *, batch: bool = False) -> list[Deployment]:
-    """The deployments of these names; all that are, or are not, a Batch API where none is named."""
-    if names:
-        return [each for each in model.deployments if each.name in names]
-    return [each for each in model.deployments if each.batch == batch]
+    """The deployments that are, or are not, a Batch API: those of these names, all where none is named."""
+    return [each for each in model.deployments if each.batch == batch and (not names or each.name in names)]
 
 
 def _lacking(deployment: Deployment, needs: Needs) -> str:

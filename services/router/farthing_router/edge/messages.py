@@ -94,11 +94,14 @@ def prompt_text(messages: Any) -> str:
 
 
 def asked_tier(parameters: Any) -> str:
-    """The tier of service that a request asks its provider for."""
-    if '"service_tier"' not in parameters.extra_json:
+    """The tier of service that a request asks its provider for. Raises FieldInvalid for batches, which would be charged as such."""
+    if "service_tier" not in parameters.extra_json and "\\u" not in parameters.extra_json:
         return ""
     asked = orjson.loads(parameters.extra_json).get("service_tier")
-    return service_tier(asked) if isinstance(asked, str) else ""
+    tier = service_tier(asked) if isinstance(asked, str) else ""
+    if tier == "batch":
+        raise FieldInvalid(field="parameters.extra_json", problem="service_tier batch is bought where timeout_ms allows it")
+    return tier
 
 
 def organization(scope: str) -> str:

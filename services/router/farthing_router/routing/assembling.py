@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from farthing_core.money import NANOS_MAX, TOKENS_PER_PRICE
+from farthing_core.money import NANOS_MAX
 
 from farthing_router.catalog import AUTO_MODEL, Cascade, Catalog
 from farthing_router.pricing.prices import PriceUnknown
@@ -48,7 +48,7 @@ class Assembler:
         calls_max = tightest(self._usual_calls(plan, chosen), intent.limits.calls_max)
         billed = self._billed(chosen, plan)
         lost = self._lost(chosen, billed=len(billed), calls_max=calls_max)
-        worst = sum(each.worst_case_usd_nanos for each in billed) + lost * max(_lost_usd_nanos(each) for each in chosen)
+        worst = sum(each.worst_case_usd_nanos for each in billed) + lost * max(each.lost_usd_nanos for each in chosen)
         judged = plan.cascade is not None
         assignment, rule = intent.assignment, intent.rule
         cap, checked = intent.limits.cost_usd_nanos_max, intent.calibration_id if intent.model else ""
@@ -122,7 +122,7 @@ class Assembler:
             ends = [each for each in asked if each.role is Role.ESCALATION]
         else:
             opening, ends = asked[:-1], asked[-1:]
-        last = max([*ends, *spare], key=lambda each: each.worst_case_usd_nanos)
+        last = max([*ends, *spare], key=lambda each: each.worst_case_usd_nanos * (1 + self._hedged(each)))
         # Who is asked twice at once may be paid twice.
         return [each for each in (*opening, last) for _ in range(2 if self._hedged(each) else 1)]
 
@@ -133,12 +133,6 @@ class Assembler:
     def _hedged(self, candidate: Candidate) -> bool:
         hedges = self._catalog.models[candidate.model].hedge is not None and candidate.service_tier != BATCH
         return hedges and len(candidate.deployments) != 1
-
-
-def _lost_usd_nanos(candidate: Candidate) -> int:
-    """The most that a call costs whose answer is of likely length."""
-    unsaid = max(0, candidate.output_tokens_max - candidate.likely_output_tokens)
-    return candidate.worst_case_usd_nanos - unsaid * candidate.output_usd_nanos_per_million_tokens // TOKENS_PER_PRICE
 
 
 def _within_calls(candidates: Sequence[Candidate], calls_max: int) -> list[Candidate]:

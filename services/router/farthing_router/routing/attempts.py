@@ -81,9 +81,12 @@ class Attempts:
         errand.may_be_billed |= lost
         if not lost:
             errand.committed_usd_nanos -= tried.candidate.worst_case_usd_nanos
-        tokens = self._likely(tried) if lost else Tokens(source=TokensSource.MISSING)
+        tokens = _likely(tried) if lost else Tokens(source=TokensSource.MISSING)
         facts = {"outcome": AttemptOutcome.FAILED, "reason": error.message, "failure_kind": kind, "latency_us": latency_us}
-        errand.failures.append(self._priced(tried, tokens, self._tier(tried), **facts))
+        attempt = self._priced(tried, tokens, self._tier(tried), **facts)
+        errand.failures.append(attempt)
+        if lost:
+            errand.spared_usd_nanos += tried.candidate.worst_case_usd_nanos - attempt.cost_usd_nanos
 
     def given_up(self, tried: Try, now_s: float) -> None:
         """It was not waited for any longer: its caller has gone, or another deployment was faster, and its provider may bill it."""
@@ -94,8 +97,9 @@ class Attempts:
                 "reason": "another deployment was faster",
                 "failure_kind": "cancelled",
             }
-            attempt = self._priced(tried, self._likely(tried), self._tier(tried), latency_us=_us(tried, now_s), **facts)
+            attempt = self._priced(tried, _likely(tried), self._tier(tried), latency_us=_us(tried, now_s), **facts)
             tried.errand.failures.append(attempt)
+            tried.errand.spared_usd_nanos += tried.candidate.worst_case_usd_nanos - attempt.cost_usd_nanos
 
     def _answered(self, tried: Try, answer: UpstreamAnswer, now_s: float) -> Attempt:
         said, candidate = answer.usage or Reported(), tried.candidate
@@ -105,11 +109,6 @@ class Attempts:
         attempt = self._priced(tried, tokens, tier, outcome=AttemptOutcome.REJECTED, reason="", latency_us=_us(tried, now_s))
         tried.errand.committed_usd_nanos += attempt.cost_usd_nanos - candidate.worst_case_usd_nanos
         return attempt
-
-    def _likely(self, tried: Try) -> Tokens:
-        candidate = tried.candidate
-        likely = min(self._lengths.likely(candidate.model, tried.errand.task), candidate.output_tokens_max)
-        return Tokens(candidate.input_tokens, output_tokens=likely, source=TokensSource.ESTIMATED)
 
     def _tier(self, tried: Try) -> str:
         return tried.candidate.service_tier or tried.errand.service_tier
@@ -133,6 +132,13 @@ class Attempts:
             hedge=tried.hedge,
             **facts,
         )
+
+
+def _likely(tried: Try) -> Tokens:
+    """What a lost call is taken to have used: as much as its plan reckoned with."""
+    candidate = tried.candidate
+    likely = min(candidate.likely_output_tokens, candidate.output_tokens_max)
+    return Tokens(candidate.input_tokens, output_tokens=likely, source=TokensSource.ESTIMATED)
 
 
 def _us(tried: Try, now_s: float) -> int:

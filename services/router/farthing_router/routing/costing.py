@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from farthing_core.money import NANOS_MAX
+from farthing_core.money import NANOS_MAX, TOKENS_PER_PRICE
 
 from farthing_router.catalog import Catalog, Model
 from farthing_router.deployments.declared import Deployment
 from farthing_router.deployments.eligible import Able, Needs, able
 from farthing_router.pricing.price_book import Prices
-from farthing_router.pricing.prices import PriceUnknown
+from farthing_router.pricing.prices import PriceUnknown, Worst
 from farthing_router.routing.lengths import OutputLengths
 from farthing_router.routing.routes import Candidate, Role, Wish
 
@@ -57,6 +57,7 @@ class Costs:
             output_usd_nanos_per_million_tokens=max(cost[0].output_usd_nanos_per_million_tokens for cost in costs),
             hosted=any(cost[2].hosted for cost in costs),
             worst_case_usd_nanos=min(NANOS_MAX, dearest.cost_usd_nanos),
+            lost_usd_nanos=max(_lost(cost[0], unsaid=output_max - likely) for cost in costs),
             likely_usd_nanos=min(NANOS_MAX, price.text(tokens, likely, service_tier=tier)),
             price_source=price.source,
             price_unknown=any(cost[0].unknown for cost in costs),
@@ -95,6 +96,11 @@ class Costs:
     def likely_tokens(self, model: Model, wish: Wish) -> int:
         """How many tokens its answer will likely have."""
         return min(self._lengths.likely(model.name, wish.task), self.output_max(model, wish))
+
+
+def _lost(worst: Worst, *, unsaid: int) -> int:
+    """The most that a call costs whose answer leaves so many tokens unsaid."""
+    return min(NANOS_MAX, worst.cost_usd_nanos - unsaid * worst.output_usd_nanos_per_million_tokens // TOKENS_PER_PRICE)
 
 
 def input_tokens(model: Model, wish: Wish) -> int:

@@ -108,7 +108,8 @@ class Errand:
     request; nobody else is asked then. `embedding` is that of the last user turn, empty where nobody computed it; `shadow_of` is the
     request that this one is compared with, empty where its answer is served, and `served` what that one's answer came to.
 
-    `committed_usd_nanos` is what its calls cost so far, those under way at their worst. `unasked` says why nobody was called,
+    `committed_usd_nanos` is what its calls cost so far, those under way or lost at their worst; `spared_usd_nanos` is how much less of it
+    is charged for lost ones. `unasked` says why nobody was called,
     `window_tokens_too_small` is the largest context window that a provider found too small.
     """
 
@@ -134,8 +135,17 @@ class Errand:
     may_be_billed: bool = False
     rejected: UpstreamRejected | None = None
     committed_usd_nanos: int = 0
+    spared_usd_nanos: int = 0
     window_tokens_too_small: int = 0
     unasked: list[str] = field(default_factory=list)
+
+    def too_dear(self, candidate: Candidate) -> str:
+        """Why another call is not made: at its worst all could cost, or be charged, more than they may. Empty where it fits."""
+        committed, route = self.committed_usd_nanos + candidate.worst_case_usd_nanos, self.route
+        if route.cost_usd_nanos_max and committed > route.cost_usd_nanos_max:
+            return "another call could cost more than cost_usd_nanos_max leaves"
+        charged = committed - self.spared_usd_nanos
+        return "another call could cost more than is held" if charged > route.worst_case_usd_nanos else ""
 
     def note(self, why: str) -> None:
         """Says why a call was not made; once, and not without end."""

@@ -103,7 +103,9 @@ class Untrained:
         if best is not None and left and (against := self._against(best, left)):
             return Ruling(served=best, reason=against)
         why = best.opinion.reason if best is not None and best.opinion is not None else "no cheap answer"
-        return Ruling(ask=left[0], reason=why) if len(left) > 1 else Ruling(last=left, reason=why)
+        # Of a calibration's dear models a plan holds one answer.
+        more = len(left) > 1 and not errand.route.calibration_id
+        return Ruling(ask=left[0], reason=why) if more else Ruling(last=left, reason=why)
 
     def _against(self, best: Bought, left: Sequence[Candidate]) -> str:
         """Why no dearer model is asked though the best answer is not good enough; empty where one is."""
@@ -157,6 +159,9 @@ class ByPolicy:
         if not decision.buy and decision.chosen is not None:
             return Ruling(served=answers[decision.chosen], reason=decision.reason)
         dearer = [each for each in self._candidates((*decision.buy, *policy.strong)) if each.model not in errand.tried]
+        if any(each.candidate.model in policy.strong for each in errand.bought):
+            # One dear answer is bought, whatever it is worth: the plan holds no second one.
+            return Ruling(served=max(errand.bought, key=_confidence), reason=decision.reason)
         if dearer and self._chooses(dearer[0].model, read):
             return Ruling(ask=dearer[0], reason=decision.reason)
         return Ruling(last=dearer, reason=decision.reason)

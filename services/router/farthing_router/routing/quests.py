@@ -85,9 +85,8 @@ class Seeker:
 
     def may_call(self, errand: Errand, candidate: Candidate) -> bool:
         """Whether the errand's calls, cost and time allow another call."""
-        cost_max = errand.route.cost_usd_nanos_max
-        if cost_max and errand.committed_usd_nanos + candidate.worst_case_usd_nanos > cost_max:
-            errand.note(f"{candidate.model}: another call could cost more than cost_usd_nanos_max leaves")
+        if why := errand.too_dear(candidate):
+            errand.note(f"{candidate.model}: {why}")
             return False
         if errand.calls_left <= 0:
             errand.note("no call is left")

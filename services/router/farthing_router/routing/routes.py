@@ -89,7 +89,8 @@ class Wish:
 class Candidate:
     """A model that may be asked, and what that costs at the dearest deployment that may be called.
 
-    `deployments` are those that may be called; all that are no Batch API when empty.
+    `deployments` are those that may be called; all that are no Batch API when empty. `lost_usd_nanos` is the most that is charged for
+    a call whose answer never came: the planner alone knows it.
     """
 
     model: str
@@ -109,6 +110,7 @@ class Candidate:
     predicted_latency_ms: int | None = None
     service_tier: str = ""
     deployments: tuple[str, ...] = ()
+    lost_usd_nanos: int = 0
 
 
 @dataclass(frozen=True, slots=True)

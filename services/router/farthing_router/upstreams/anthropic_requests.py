@@ -16,8 +16,9 @@ _JSON_ONLY = "Answer with one JSON object and with nothing else."
 _TEMPERATURE_MAX = 1.0
 # OpenAI's parameters that have no counterpart, and those that are said otherwise. What is in neither list goes out untouched.
 _LEFT_OUT = frozenset(
-    "audio best_of frequency_penalty logit_bias logprobs max_completion_tokens max_tokens modalities n prediction presence_penalty"
-    " prompt_cache_key prompt_cache_retention seed store stream stream_options top_logprobs verbosity web_search_options".split()
+    "audio best_of frequency_penalty logit_bias logprobs max_completion_tokens max_tokens messages modalities model n prediction"
+    " presence_penalty prompt_cache_key prompt_cache_retention seed store stream stream_options system tools top_logprobs verbosity"
+    " web_search_options".split()
 )
 _TOOL_CHOICES = {"auto": "auto", "none": "none", "required": "any"}
 _EFFORTS = {"minimal": "low"}

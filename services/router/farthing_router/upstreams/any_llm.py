@@ -22,6 +22,17 @@ from farthing_router.upstreams.openai_answers import OpenAIAssembly, answer_of
 from farthing_router.upstreams.openai_wire import request_fields
 
 _CLIENTS_MAX = 256
+# What a provider's library would take for its own: with these a caller could ask another model, or somewhere else.
+_OF_THE_LIBRARY = (
+    "api_base",
+    "api_key",
+    "client_args",
+    "extra_body",
+    "extra_headers",
+    "extra_query",
+    "session_label",
+    "timeout",
+)
 _TIMED_OUT = ("Timeout",)
 _NO_CONNECTION = ("Connect", "Protocol", "Read", "Network", "Closed")
 # What its own errors mean where the provider's status is not known.
@@ -78,6 +89,8 @@ class AnyLlm:
         client = await self._client(call.deployment)
         # Its interface wants plain objects, not bytes that are JSON already.
         fields = orjson.loads(orjson.dumps(request_fields(call, stream=stream)))
+        for name in _OF_THE_LIBRARY:
+            fields.pop(name, None)
         return await client.acompletion(fields.pop("model"), fields.pop("messages"), **fields)
 
     async def _client(self, deployment: Deployment) -> Any:

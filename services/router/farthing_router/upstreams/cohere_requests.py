@@ -11,9 +11,9 @@ from farthing_router.upstreams.failures import unsupported
 
 # OpenAI's parameters that have no counterpart, and those that are said otherwise. What is in neither list goes out untouched.
 _LEFT_OUT = frozenset(
-    "audio best_of logit_bias max_completion_tokens max_tokens metadata modalities n parallel_tool_calls prediction prompt_cache_key"
-    " prompt_cache_retention safety_identifier service_tier store stream stream_options top_logprobs user verbosity"
-    " web_search_options".split()
+    "audio best_of logit_bias max_completion_tokens max_tokens messages metadata modalities model n parallel_tool_calls prediction"
+    " prompt_cache_key prompt_cache_retention safety_identifier service_tier store stream stream_options tools top_logprobs user"
+    " verbosity web_search_options".split()
 )
 _RENAMED = {"top_k": "k", "top_p": "p"}
 

@@ -98,7 +98,8 @@ def request_fields(call: Call, *, stream: bool) -> dict[str, Any]:
         body["response_format"] = orjson.Fragment(given.response_format_json)
     if "max_completion_tokens" in body:
         body["max_completion_tokens"] = body.pop("max_tokens")
-    body.pop("stream", None)
+    for name in ("stream", "models"):  # OpenRouter would ask others of a list "models", at prices that nobody planned
+        body.pop(name, None)
     if stream:
         body["stream"] = True
         body["stream_options"] = {**(body.get("stream_options") or {}), "include_usage": True}
