@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from farthing_core.clock import ManualClock
 from farthing_router.learning.outcomes import Outcome, Part
 from farthing_router.learning.recording import Recorder
@@ -160,3 +163,22 @@ async def test_more_answers_than_can_be_scored_are_written_unscored() -> None:
     taking.ended(*ended("later"), None)
     await taking.flush()
     assert store.written[-1].automatic is not None
+
+
+async def test_while_the_database_is_away_no_conversation_is_kept_in_memory() -> None:
+    class Conversation(list[Any]):
+        pass
+
+    store, kept = Notebook(), list[weakref.ref[Any]]()
+    store.failing = StoreUnavailable(problem="gone")
+    taking = recorder(store)
+    for number in range(600):
+        errand, finished = ended(f"r-{number}")
+        errand.conversation = Conversation()
+        kept.append(weakref.ref(errand.conversation))
+        taking.ended(errand, finished, None)
+    del errand, finished
+    with pytest.raises(StoreUnavailable):
+        await taking.flush()
+    gc.collect()
+    assert all(each() is None for each in kept)

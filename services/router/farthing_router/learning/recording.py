@@ -92,7 +92,7 @@ class Recorder:
         """Writes down all that waits. Raises StoreUnavailable, and then keeps it for the next time."""
         async with self._writing:
             while self._ended or self._waiting:
-                while self._ended and len(self._waiting) < _BATCH_MAX:
+                while self._ended:  # all of them, since they hold whole conversations: what waits for the database is small
                     self._read(self._ended.popleft())
                     await asyncio.sleep(0)  # scoring takes its turn with requests
                 batch = self._waiting[:_BATCH_MAX]
