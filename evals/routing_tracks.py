@@ -19,13 +19,14 @@ from evals.routing_curves import Judged, together
 
 FLOOR, CONFIDENCE = 0.98, 0.95
 SPLITS = 200
+_THRESHOLDS = 161
 _PARITY_CONFIDENCE = 0.5
 """The threshold is where the out-of-fold estimate meets the strong model's quality: neither hoped for nor insured."""
 
 ZEROEVAL = FitSpec(
     opening=("gemini-1.5-flash", "gpt-4o-mini-2024-07-18"),
     strong=("gpt-4o-2024-08-06", "claude-3-5-sonnet-20241022"),
-    quality_ratio_min=1.0,
+    quality_ratio_min=1.003,
     confidence=_PARITY_CONFIDENCE,
 )
 MMLUPRO = FitSpec(
@@ -111,7 +112,7 @@ def promised(outcomes: Outcomes, *, seed: int) -> Promise:
     for _ in range(SPLITS):
         order = rng.permutation(count)
         calibration, other = outcomes.part(order[: count // 2]), outcomes.part(order[count // 2 :])
-        thresholds = calibration.thresholds()
+        thresholds = calibration.thresholds(_THRESHOLDS)
         excess = np.stack([calibration.served(each) - FLOOR * calibration.strong for each in thresholds])
         tested = fixed_sequence(excess, confidence=CONFIDENCE, horizon=len(other.kept))
         point = other.point(float(thresholds[tested.passed or 0]))

@@ -247,3 +247,93 @@ def test_a_policy_of_answers_that_nothing_tells_apart_decides_all_the_same() -> 
         )
         assert decided.chosen in ("small", "other")
         assert each.decide("Is it?", bought("It is.", "It is.")).chosen in ("small", "other")
+
+
+def test_trees_of_classes_say_what_lightgbm_says() -> None:
+    import lightgbm
+    from farthing_router.calibration.growing import classes_from
+    from farthing_router.calibration.scorer import class_gains
+
+    rng = np.random.default_rng(6)
+    rows = rng.normal(size=(500, 4))
+    weak, strong = (rows[:, 0] > 0).astype(float), (rows[:, 1] > -0.5).astype(float)
+    forest = classes_from(rows, weak, strong, seed=3, rounds=40, share=1.0)
+    parameters = {
+        "objective": "multiclass", "num_class": 4, "num_leaves": 4, "min_data_in_leaf": 15, "feature_fraction": 1.0,
+        "bagging_fraction": 0.8, "bagging_freq": 1, "learning_rate": 0.05, "verbosity": -1, "num_threads": 1, "seed": 3,
+        "deterministic": True, "force_col_wise": True,
+    }  # fmt: skip
+    data = lightgbm.Dataset(rows, 2 * weak + strong, params={"max_bin": 63, "verbosity": -1})
+    said = lightgbm.train(parameters, data, num_boost_round=40).predict(rows)
+    assert np.allclose(class_gains([forest], rows)[:, 0], said[:, 1] - said[:, 2], atol=1e-9)
+
+
+def test_a_promise_with_several_strong_models_costs_no_more_than_with_the_first_alone() -> None:
+    chance = random.Random(9)
+    examples = [
+        dataclasses.replace(
+            each,
+            answers={
+                **each.answers,
+                "third": dataclasses.replace(each.answers["big"], score=float(chance.random() < 0.9), cost_usd_nanos=900),
+            },
+        )
+        for each in world(500)
+    ]
+    spec = FitSpec(opening=("small", "other"), strong=("big",), quality_ratio_min=0.95)
+    alone = fit(examples, spec, seed=1)
+    both = fit(examples, dataclasses.replace(spec, strong=("big", "third")), seed=1)
+    assert both.report.saving.value >= alone.report.saving.value - 0.02
+    assert both.policy.guarantee is not None
+
+
+def test_features_stay_bounded_and_linear_on_hostile_texts() -> None:
+    from farthing_router.calibration.answers import ANSWER_CHARACTERS_MAX
+    from farthing_router.calibration.features import features_of, names_of
+    from farthing_router.calibration.texts import Parts
+
+    hostile = ("=" * 300_000, "1," * 200_000, "9" * 300_000 + "=" + "9" * 9, "\\boxed{" * 50_000, '{"answer":' * 50_000,
+               "answer is " * 50_000, "1 + 1 = " * 50_000, "\x00\ud800" * 1000, "```" * 90_000, "A. " * 90_000)  # fmt: skip
+    for text in hostile:
+        row = features_of(text, [BoughtAnswer(text=text), BoughtAnswer(text=text[::-1])])
+        assert len(row) == len(names_of(2))
+        assert not np.isinf(row).any()
+        assert np.nanmax(np.abs(row)) < 1e6
+        parts = Parts(text[:ANSWER_CHARACTERS_MAX])
+        assert len(parts.tokens) <= ANSWER_CHARACTERS_MAX
+        assert len(parts.claims) <= 60
+        assert sum(parts.reckoned) <= 60
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("2,400", "2400.00"), ("$2400", "2400 dollars"), ("(B)", "B. because"), ("[1, 2]", "[1,2]"), ("'Ab'", "ab")],
+)
+def test_what_is_the_same_however_written_has_one_form(one: str, other: str) -> None:
+    from farthing_router.judging.answers import canonical
+
+    assert canonical(one) == canonical(other)
+    assert canonical("2,400") != canonical("2,401")
+
+
+def test_equations_are_reckoned_again() -> None:
+    from farthing_router.calibration.texts import Parts
+
+    assert Parts("12 + 30 = 42, then 42 * 2 = 84 and 84 / 4 = 21").reckoned == (3, 0)
+    assert Parts("12 + 30 = 43; 1,200 - 200 = 1,000; 7 / 0 = 7").reckoned == (1, 2)
+
+
+def test_an_embedding_is_read_where_it_is_known_and_missed_by_nobody() -> None:
+    examples = world(300)
+    rng = np.random.default_rng(1)
+    hard = np.array([len(each.prompt) > 16 for each in examples])
+    embeddings = rng.normal(size=(300, 384)) + 3 * hard[:, None]
+    embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
+    spec = FitSpec(opening=("small",), strong=("big",), saving_min=0.4, query_only=True)
+    policy = FittedPolicy.from_json(fit(examples, spec, seed=1, embeddings=embeddings).policy.to_json())
+    place = int(np.flatnonzero(hard)[0])
+    told = policy.before(examples[place].prompt, embedding=embeddings[place])
+    untold = policy.before(examples[place].prompt)
+    assert told.value != untold.value
+    assert told.gain > 0.2
+    assert untold.gain > 0.2

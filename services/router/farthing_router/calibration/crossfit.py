@@ -11,7 +11,7 @@ from farthing_router.calibration.forest import Floats
 from farthing_router.calibration.frontier import Outcomes, likely_price
 from farthing_router.calibration.labelled import Labelled, folds
 from farthing_router.calibration.scorer import Blend, told_apart
-from farthing_router.calibration.training import Asked, Stage, ask, train
+from farthing_router.calibration.training import Asked, Stage, ask, cross_guesses, train
 
 _EMBEDDED = ("kernel", "embedded")
 _PRIOR = 0.03
@@ -27,7 +27,7 @@ class Effort:
     thorough: bool = True
 
 
-THOROUGH = Effort(8, 1)
+THOROUGH = Effort(8, 2)
 SHORT = Effort(5, 1)
 """For many examples, where predictions vary less and fitting takes longer, and for few, where everything varies more than this changes."""
 QUICK = Effort(4, 1, thorough=False)
@@ -77,17 +77,10 @@ class CrossFitted:
 
 
 def cross_fitted(data: Labelled, stage: Stage, *, effort: Effort, seed: int) -> CrossFitted:
-    """Predictions for every example by members that were trained on others. A stage chooses among bought answers only where that is better
-    than serving every strong one."""
-    done = _cross_fitted(data, stage, effort=effort, seed=seed)
-    truth = np.stack([data.score[model] for model in stage.prospects], axis=1)
-    lost = (done.asked.chosen <= 0) * (truth - data.score[stage.serves][:, None])
-    if stage.chooses and lost.sum() >= 0:
-        return _cross_fitted(data, replace(stage, chooses=False), effort=effort, seed=seed)
-    return done
-
-
-def _cross_fitted(data: Labelled, stage: Stage, *, effort: Effort, seed: int) -> CrossFitted:
+    """Predictions for every example by members that were trained on others. A stage chooses among bought answers only where that is clearly
+    better than serving every strong one."""
+    if stage.chooses and not _choosing_pays(data, stage, seed=seed):
+        stage = replace(stage, chooses=False)
     parts: list[tuple[np.ndarray[tuple[int], np.dtype[np.int64]], Asked]] = []
     for repeat in range(effort.repeats):
         fold = folds(data.examples, effort.folds, seed=seed + repeat)
@@ -102,6 +95,18 @@ def _cross_fitted(data: Labelled, stage: Stage, *, effort: Effort, seed: int) ->
     blend = blend_of(asked.gains, gains)
     mixed = blend.mixed(asked.gains, embedding=data.embeddings is not None)
     return CrossFitted(stage, asked, blend, mixed if len(stage.prospects) == 1 else told_apart(mixed, asked.apart))
+
+
+def _choosing_pays(data: Labelled, stage: Stage, *, seed: int) -> bool:
+    """Whether passing over strong answers that a chooser thinks worse gains more than three standard errors, for every strong model."""
+    fold = folds(data.examples, SHORT.folds, seed=seed)
+    for model in stage.prospects:
+        gain = data.score[model] - data.score[stage.serves]
+        seen = cross_guesses(data.rows((*stage.reads, model)), gain, fold, seed=seed)
+        saved = np.where(seen <= 0, -gain, 0.0)
+        if saved.mean() <= 3 * saved.std() / np.sqrt(len(saved)):
+            return False
+    return True
 
 
 def blend_of(members: Mapping[str, Floats], gains: Floats) -> Blend:

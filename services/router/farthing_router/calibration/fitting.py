@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from farthing_core.errors import FarthingError, FieldInvalid
@@ -21,6 +21,7 @@ from farthing_router.calibration.scorer import Chooser, Scorer
 from farthing_router.calibration.training import Stage, train
 
 _THRESHOLDS = 161
+_BAGS = 3
 
 
 class TargetUnreachable(FarthingError):
@@ -113,10 +114,7 @@ def fit(examples: Sequence[Example], spec: FitSpec, *, seed: int, embeddings: Fl
 def fit_labelled(data: Labelled, spec: FitSpec, *, seed: int) -> Fitted:
     """The same of examples that were measured before."""
     spec.check()
-    effort = effort_for(len(data.examples))
-    fitted = cross_fitted(data, stage_of(data, spec, spec.reads()), effort=effort, seed=seed)
-    outcomes = fitted.outcomes(data, spec.opening, price_weight=spec.price_weight)
-    threshold, guarantee = choose(outcomes, spec)
+    spec, fitted, outcomes, (threshold, guarantee) = _reached(data, spec, seed=seed)
     stages, choosers = _final(data, spec, fitted, seed=seed)
     policy = FittedPolicy(
         opening=spec.opening,
@@ -125,13 +123,36 @@ def fit_labelled(data: Labelled, spec: FitSpec, *, seed: int) -> Fitted:
         choosers=choosers,
         threshold=threshold,
         price_weight=spec.price_weight,
-        typical_cost_usd_nanos={model: round(cost.mean()) for model, cost in data.cost.items()},
+        typical_cost_usd_nanos={model: round(data.cost[model].mean()) for model in spec.opening + spec.strong},
         examples=len(data.examples),
         drift=_drift(data, spec, fitted, outcomes, threshold),
         guarantee=guarantee,
         query_only=spec.query_only,
     )
     return Fitted(policy, _report(outcomes, policy, seed=seed), outcomes)
+
+
+def _reached(
+    data: Labelled, spec: FitSpec, *, seed: int
+) -> tuple[FitSpec, CrossFitted, Outcomes, tuple[float, Guarantee | None]]:
+    """The threshold that reaches the target. A promise is about the first strong model, and others differ from it in ways that have to be
+    insured: with a confidence it is tried with the first alone, too, and the cheaper policy taken."""
+    best = None
+    refused: FarthingError | None = None
+    insured = spec.quality_ratio_min is not None and spec.confidence > 0.5
+    for each in [spec, replace(spec, strong=spec.strong[:1])] if insured and len(spec.strong) > 1 else [spec]:
+        outcomes, fitted = cross_fit(data, each, seed=seed)
+        try:
+            found = choose(outcomes, each)
+        except (DataTooSmall, TargetUnreachable) as error:
+            refused = refused or error
+            continue
+        cost = outcomes.point(found[0]).cost_share
+        if best is None or cost < best[0]:
+            best = (cost, each, fitted, outcomes, found)
+    if best is None:
+        raise refused or TargetUnreachable(best=0.0)
+    return best[1:]
 
 
 def cross_fit(data: Labelled, spec: FitSpec, *, seed: int, effort: Effort | None = None) -> tuple[Outcomes, CrossFitted]:
@@ -149,7 +170,7 @@ def stage_of(data: Labelled, spec: FitSpec, reads: Sequence[str], *, thorough: b
 
 def _final(data: Labelled, spec: FitSpec, fitted: CrossFitted, *, seed: int) -> tuple[dict[str, Scorer], dict[str, Chooser]]:
     """A scorer for each set of opening answers that may be at hand, and the choosers, trained on all examples."""
-    whole = train(data, fitted.stage, np.arange(len(data.examples)), seed=seed)
+    whole = train(data, fitted.stage, np.arange(len(data.examples)), seed=seed, bags=_BAGS)
     stages = {"+".join(spec.reads()): whole.scorer(fitted.blend)}
     for reads in [(model,) for model in spec.reads()] if len(spec.reads()) > 1 else []:
         alone = stage_of(data, spec, reads, thorough=False)

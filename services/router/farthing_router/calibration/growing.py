@@ -32,25 +32,45 @@ _PARAMETERS = {
 
 
 def forest_from(
-    rows: Floats, targets: Floats, *, seed: int, rounds: int, weights: Floats | None = None, share: float = 0.3
+    rows: Floats, targets: Floats, *, seed: int, rounds: int, weights: Floats | None = None, bags: int = 1
 ) -> Forest:
-    """Trees for each target (columns). `share` of the features is tried at each tree; where a target is NaN the row is left out."""
-    return forest_of([[(booster.dump_model(), 1.0)] for booster in _boosters(rows, targets, seed, rounds, weights, share)])
+    """Trees for each target (columns), the mean of so many forests; where a target is NaN the row is left out."""
+    grown = [_boosters(rows, targets, seed + bag, rounds, weights) for bag in range(bags)]
+    return forest_of([[(booster.dump_model(), 1 / bags) for booster in same] for same in zip(*grown, strict=True)])
+
+
+def classes_from(rows: Floats, weak: Floats, strong: Floats, *, seed: int, rounds: int, share: float) -> Forest:
+    """Trees for what may be true of a cheap and a strong answer: four classes, one head each (2 · cheap right + strong right).
+    Where both are simply right or wrong this tells more than the difference alone."""
+    import lightgbm
+
+    label = 2 * (weak > 0.5) + (strong > 0.5)
+    options = {"verbosity": -1, "num_threads": 1, "max_bin": 63}
+    parameters = {
+        **_PARAMETERS,
+        "feature_fraction": share,
+        "learning_rate": 0.05,
+        "seed": seed,
+        "objective": "multiclass",
+        "num_class": 4,
+    }
+    grown = lightgbm.train(parameters, lightgbm.Dataset(rows, label, params=options), num_boost_round=rounds).dump_model()
+    return forest_of([[({"tree_info": grown["tree_info"][number::4]}, 1.0)] for number in range(4)])
 
 
 def guesses(rows: Floats, target: Floats, ask: Floats, *, seed: int, rounds: int) -> Floats:
     """What trees grown for one target say of further rows; half as many, that learn twice as fast."""
-    (booster,) = _boosters(rows, target[:, None], seed, rounds // 2, None, 0.3, rate=0.1)
+    (booster,) = _boosters(rows, target[:, None], seed, rounds // 2, None, rate=0.1)
     return np.asarray(booster.predict(ask, num_threads=1))
 
 
 def _boosters(
-    rows: Floats, targets: Floats, seed: int, rounds: int, weights: Floats | None, share: float, *, rate: float = 0.05
+    rows: Floats, targets: Floats, seed: int, rounds: int, weights: Floats | None, *, rate: float = 0.05
 ) -> list[Any]:
     import lightgbm
 
     grown = []
-    parameters = {**_PARAMETERS, "feature_fraction": share, "learning_rate": rate, "seed": seed}
+    parameters = {**_PARAMETERS, "learning_rate": rate, "seed": seed}
     binned: dict[bytes, Any] = {}
     for column in targets.T:
         known = ~np.isnan(column)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,7 +62,7 @@ class Scorer:
     linear: Linear
     wording: Wording | None = None
     kernel: Kernel | None = None
-    embedded: Forest | None = None
+    embedded: Sequence[Forest] = ()
     coarse: Linear | None = None
 
     def scores(self, prompt: str, answers: Mapping[str, BoughtAnswer], *, embedding: Floats | None = None) -> Scores:
@@ -77,8 +77,8 @@ class Scorer:
             members["wording"] = self.wording.score([asked.counts, *(parts.counts for parts in said)])
         if embedding is not None and self.kernel is not None:
             members["kernel"] = self.kernel.scores(embedding[None, :])[0]
-        if embedding is not None and self.embedded is not None:
-            members["embedded"] = self.embedded.score(np.concatenate([row, embedding]))
+        if embedding is not None and self.embedded:
+            members["embedded"] = class_gains(self.embedded, np.concatenate([row, embedding])[None, :])[0]
         gains = self.blend.mixed(members, embedding=embedding is not None)
         if self.coarse is not None:
             gains = told_apart(gains, self.coarse.scores(row[None, : len(PROMPT_NAMES)])[0])
@@ -91,13 +91,14 @@ class Scorer:
 
     def to_json(self) -> dict[str, Any]:
         """As plain lists."""
-        parts = {name: getattr(self, name) for name in (*MEMBERS, "coarse")}
+        parts = {name: getattr(self, name) for name in ("forest", "linear", "wording", "kernel", "coarse")}
         return {
             "reads": list(self.reads),
             "serves": self.serves,
             "prospects": list(self.prospects),
             "weights": dict(self.blend.weights),
             "without": dict(self.blend.without),
+            "embedded": [forest.to_json() for forest in self.embedded],
             "levels": [self.blend.level, self.blend.level_without],
             **{name: None if part is None else part.to_json() for name, part in parts.items()},
         }
@@ -114,10 +115,10 @@ class Scorer:
             linear=Linear.from_json(data["linear"]),
             wording=None if data["wording"] is None else Wording.from_json(data["wording"]),
             kernel=None if data["kernel"] is None else Kernel.from_json(data["kernel"]),
-            embedded=None if data["embedded"] is None else Forest.from_json(data["embedded"]),
+            embedded=[Forest.from_json(forest) for forest in data["embedded"]],
             coarse=None if data["coarse"] is None else Linear.from_json(data["coarse"]),
         )
-        there = {name for name in MEMBERS if getattr(made, name) is not None}
+        there = {name for name in MEMBERS if getattr(made, name)}
         if not set(made.blend.weights) <= there or not set(made.blend.without) <= there - {"kernel", "embedded"}:
             raise ValueError("a member has a weight and is not there")
         return made
@@ -142,6 +143,16 @@ class Chooser:
     def from_json(cls, data: Mapping[str, Any]) -> Chooser:
         """From what `to_json` gave."""
         return cls(tuple(data["reads"]), Forest.from_json(data["forest"]))
+
+
+def class_gains(forests: Sequence[Forest], rows: Floats) -> Floats:
+    """The gain of each prospect (columns) from the classes of its forest: strong alone right, less cheap alone right."""
+    columns = []
+    for forest in forests:
+        raw = forest.scores(rows)
+        odds = np.exp(raw - raw.max(axis=1, keepdims=True))
+        columns.append((odds[:, 1] - odds[:, 2]) / odds.sum(axis=1))
+    return np.stack(columns, axis=1)
 
 
 def told_apart(gains: Floats, apart: Floats) -> Floats:

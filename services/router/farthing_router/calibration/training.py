@@ -15,10 +15,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from farthing_router.calibration.forest import Floats, Forest
-from farthing_router.calibration.growing import forest_from, guesses, kernel_from, linear_from, wording_from, wording_scores
+from farthing_router.calibration.growing import (
+    classes_from,
+    forest_from,
+    guesses,
+    kernel_from,
+    linear_from,
+    wording_from,
+    wording_scores,
+)
 from farthing_router.calibration.labelled import Indices, Labelled
 from farthing_router.calibration.members import Kernel, Linear, Wording
-from farthing_router.calibration.scorer import Blend, Chooser, Scorer
+from farthing_router.calibration.scorer import Blend, Chooser, Scorer, class_gains
 
 _TEACHER_SHARE = 0.5
 _INNER_FOLDS = 4
@@ -49,7 +57,7 @@ class Trained:
     linear: Linear
     wording: Wording | None
     kernel: Kernel | None
-    embedded: Forest | None
+    embedded: Sequence[Forest]
     coarse: Linear | None
     choosers: Mapping[str, Chooser]
 
@@ -70,7 +78,7 @@ class Trained:
             self.linear,
             self.wording if "wording" in counts else None,
             self.kernel if "kernel" in counts else None,
-            self.embedded if "embedded" in counts else None,
+            self.embedded if "embedded" in counts else (),
             self.coarse,
         )
 
@@ -87,8 +95,8 @@ class Asked:
     chosen: Floats
 
 
-def train(data: Labelled, stage: Stage, rows: Indices, *, seed: int) -> Trained:
-    """Everything that a stage needs, from these rows alone."""
+def train(data: Labelled, stage: Stage, rows: Indices, *, seed: int, bags: int = 1) -> Trained:
+    """Everything that a stage needs, from these rows alone. Gains are the mean of so many forests."""
     features = data.rows(stage.reads)[rows]
     gains = _gains(data, stage, rows, seed=seed)
     quality = np.stack([*(data.score[model][rows] for model in stage.reads), *gains.T], axis=1)
@@ -98,19 +106,18 @@ def train(data: Labelled, stage: Stage, rows: Indices, *, seed: int) -> Trained:
     rounds = _rounds(len(rows))
     read = len(stage.reads)
     forests = [forest_from(features, quality[:, :read], seed=seed, rounds=rounds)] if read else []
-    forests.append(_gain_forest(data, stage, rows, gains, seed=seed))
+    forests.append(_gain_forest(data, stage, rows, gains, seed=seed, bags=bags))
     forests.append(forest_from(features, prices, seed=seed, rounds=80))
     embeddings = None if data.embeddings is None else data.embeddings[rows]
-    wide = embeddings is not None and not stage.reads
     return Trained(
         stage=stage,
         forest=Forest.joined(forests),
         linear=linear_from(features, quality),
         wording=wording_from(data.texts(stage.reads), rows, gains) if stage.thorough else None,
         kernel=kernel_from(embeddings, gains) if embeddings is not None and stage.thorough else None,
-        embedded=forest_from(np.hstack([features, embeddings]), gains, seed=seed, rounds=rounds, share=0.2)
-        if wide and embeddings is not None
-        else None,
+        embedded=()
+        if stage.reads or embeddings is None
+        else _classes(data, stage, rows, np.hstack([features, embeddings]), seed=seed),
         coarse=_coarse(data, stage, rows),
         choosers=_choosers(data, stage, rows, seed=seed),
     )
@@ -127,8 +134,8 @@ def ask(data: Labelled, trained: Trained, rows: Indices) -> Asked:
         gains["wording"] = wording_scores(trained.wording, data.texts(stage.reads), rows)
     if data.embeddings is not None and trained.kernel is not None:
         gains["kernel"] = trained.kernel.scores(data.embeddings[rows])
-    if data.embeddings is not None and trained.embedded is not None:
-        gains["embedded"] = trained.embedded.scores(np.hstack([features, data.embeddings[rows]]))
+    if data.embeddings is not None and trained.embedded:
+        gains["embedded"] = class_gains(trained.embedded, np.hstack([features, data.embeddings[rows]]))
     coarse = trained.coarse
     return Asked(
         gains=gains,
@@ -137,6 +144,15 @@ def ask(data: Labelled, trained: Trained, rows: Indices) -> Asked:
         apart=np.zeros((len(rows), prospects)) if coarse is None else coarse.scores(data.rows(())[rows]),
         chosen=np.stack([_chosen(data, trained, model, rows) for model in stage.prospects], axis=1),
     )
+
+
+def cross_guesses(features: Floats, target: Floats, fold: Indices, *, seed: int) -> Floats:
+    """What trees say of each row that did not see its fold."""
+    said = np.zeros(len(target))
+    for number in range(int(fold.max()) + 1):
+        held, rest = fold == number, fold != number
+        said[held] = guesses(features[rest], target[rest], features[held], seed=seed, rounds=_rounds(len(target)))
+    return said
 
 
 def _chosen(data: Labelled, trained: Trained, model: str, rows: Indices) -> Floats:
@@ -155,35 +171,23 @@ def _gains(data: Labelled, stage: Stage, rows: Indices, *, seed: int) -> Floats:
     columns = []
     for model in stage.prospects:
         label = data.score[model][rows]
-        if stage.chooses:
-            better = _inner(data.rows((*stage.reads, model))[rows], label - served, inner, seed=seed)
-            label = np.where(better > 0, label, served)
         if data.witnesses and stage.thorough:
             known = [data.score[other][rows] for other in data.score if other != model]
             seen = np.stack([*known, *(scores[rows] for scores in data.witnesses.values())], axis=1)
-            taught = _inner(np.hstack([data.rows(stage.reads)[rows], seen]), label, inner, seed=seed)
+            taught = cross_guesses(np.hstack([data.rows(stage.reads)[rows], seen]), label, inner, seed=seed)
             label = (1 - _TEACHER_SHARE) * label + _TEACHER_SHARE * taught
         columns.append(label - served)
     return np.stack(columns, axis=1)
 
 
-def _inner(features: Floats, target: Floats, inner: Indices, *, seed: int) -> Floats:
-    """What trees say of each row that did not see it."""
-    said = np.zeros(len(target))
-    for number in range(_INNER_FOLDS):
-        held, rest = inner == number, inner != number
-        said[held] = guesses(features[rest], target[rest], features[held], seed=seed, rounds=_rounds(len(target)))
-    return said
-
-
-def _gain_forest(data: Labelled, stage: Stage, rows: Indices, gains: Floats, *, seed: int) -> Forest:
+def _gain_forest(data: Labelled, stage: Stage, rows: Indices, gains: Floats, *, seed: int, bags: int) -> Forest:
     """Trees for the gains. Where examples are few, further cheap models stand in for those that are read, at less weight."""
     pools = [data.rows(stage.reads)[rows]]
     for reads in _stand_ins(data, stage) if stage.thorough and len(rows) <= _POOLED_EXAMPLES_MAX else []:
         pools.append(data.rows(reads)[rows])
     weights = np.concatenate([np.full(len(rows), 1.0 if number == 0 else _POOLED_WEIGHT) for number in range(len(pools))])
     rounds = round(_rounds(len(rows)) * (1.0 if len(pools) == 1 else 1.2))
-    return forest_from(np.vstack(pools), np.tile(gains, (len(pools), 1)), seed=seed, rounds=rounds, weights=weights)
+    return forest_from(np.vstack(pools), np.tile(gains, (len(pools), 1)), seed=seed, rounds=rounds, weights=weights, bags=bags)
 
 
 def _stand_ins(data: Labelled, stage: Stage) -> Sequence[tuple[str, ...]]:
@@ -201,6 +205,15 @@ def _stand_ins(data: Labelled, stage: Stage) -> Sequence[tuple[str, ...]]:
 def _mean_cost(data: Labelled, model: str) -> float:
     costs = [each.answers[model].cost_usd_nanos for each in data.examples]
     return float(np.mean([cost if cost is not None else np.inf for cost in costs]))
+
+
+def _classes(data: Labelled, stage: Stage, rows: Indices, features: Floats, *, seed: int) -> list[Forest]:
+    """A forest of classes for each prospect."""
+    served = data.score[stage.serves][rows]
+    return [
+        classes_from(features, served, data.score[model][rows], seed=seed, rounds=_rounds(len(rows)), share=0.2)
+        for model in stage.prospects
+    ]
 
 
 def _coarse(data: Labelled, stage: Stage, rows: Indices) -> Linear | None:
