@@ -207,8 +207,11 @@ def choose(outcomes: Outcomes, spec: FitSpec) -> tuple[float, Guarantee | None]:
         return max(enough, key=lambda point: point.quality).threshold, None
     floor = float(spec.quality_ratio_min or 0)
     excess = np.stack([outcomes.served(threshold) - floor * outcomes.strong for threshold in thresholds])
-    tested = fixed_sequence(excess, confidence=spec.confidence)
-    if tested.passed is None or points[tested.passed].cost_share >= 1:
+    # An even chance promises nothing: there the way down starts where the estimate is best, which may be above the strong model alone.
+    start = 0 if spec.confidence > 0.5 else int(excess.mean(axis=1).argmax())
+    tested = fixed_sequence(excess[start:], confidence=spec.confidence)
+    passed = start + (tested.passed or 0)
+    if tested.passed is None or points[passed].cost_share >= 1:
         needs = [
             needed
             for row, point in zip(excess, points, strict=True)
@@ -218,7 +221,8 @@ def choose(outcomes: Outcomes, spec: FitSpec) -> tuple[float, Guarantee | None]:
             raise TargetUnreachable(best=max((point.quality_ratio for point in points if point.cost_share < 1), default=0.0))
         raise DataTooSmall(examples=len(outcomes.value), examples_needed=max(min(needs), len(outcomes.value) + 1))
     bound = floor + tested.bound / float(outcomes.strong.mean())
-    return float(thresholds[tested.passed]), Guarantee(floor, spec.confidence, bound)
+    guarantee = Guarantee(floor, spec.confidence, bound) if spec.confidence > 0.5 else None
+    return float(thresholds[passed]), guarantee
 
 
 def _drift(data: Labelled, spec: FitSpec, fitted: CrossFitted, outcomes: Outcomes, threshold: float) -> Drift:
