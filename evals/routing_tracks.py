@@ -19,9 +19,10 @@ from evals.routing_curves import Judged, together
 
 FLOOR, CONFIDENCE = 0.98, 0.95
 SPLITS = 200
-_THRESHOLDS = 161
 _PARITY_CONFIDENCE = 0.5
-"""The threshold is where the out-of-fold estimate meets the strong model's quality: neither hoped for nor insured."""
+"""The threshold is the cheapest where the out-of-fold estimate meets the target: neither hoped for nor insured. On few thousand
+prompts an accuracy varies by half a point, so ZeroEval's target is a quarter of a point above gpt-4o; MMLU-Pro's is a fifth below,
+of 0.7 that may be lost."""
 
 ZEROEVAL = FitSpec(
     opening=("gemini-1.5-flash", "gpt-4o-mini-2024-07-18"),
@@ -30,7 +31,7 @@ ZEROEVAL = FitSpec(
     confidence=_PARITY_CONFIDENCE,
 )
 MMLUPRO = FitSpec(
-    opening=("gemini-1.5-flash-002",), strong=("gemini-1.5-pro-002",), quality_ratio_min=1.0, confidence=_PARITY_CONFIDENCE
+    opening=("gemini-1.5-flash-002",), strong=("gemini-1.5-pro-002",), quality_ratio_min=0.997, confidence=_PARITY_CONFIDENCE
 )
 
 
@@ -112,7 +113,7 @@ def promised(outcomes: Outcomes, *, seed: int) -> Promise:
     for _ in range(SPLITS):
         order = rng.permutation(count)
         calibration, other = outcomes.part(order[: count // 2]), outcomes.part(order[count // 2 :])
-        thresholds = calibration.thresholds(_THRESHOLDS)
+        thresholds = calibration.thresholds()
         excess = np.stack([calibration.served(each) - FLOOR * calibration.strong for each in thresholds])
         tested = fixed_sequence(excess, confidence=CONFIDENCE, horizon=len(other.kept))
         point = other.point(float(thresholds[tested.passed or 0]))

@@ -12,7 +12,7 @@ from farthing_router.calibration.crossfit import HALVES, CrossFitted, Effort, cr
 from farthing_router.calibration.examples import Example
 from farthing_router.calibration.features import names_of
 from farthing_router.calibration.forest import Floats
-from farthing_router.calibration.frontier import CurvePoint, Interval, Outcomes
+from farthing_router.calibration.frontier import POINTS_MAX, CurvePoint, Interval, Outcomes
 from farthing_router.calibration.growing import moments
 from farthing_router.calibration.guarantees import examples_needed, fixed_sequence
 from farthing_router.calibration.labelled import DataTooSmall, Labelled, labelled
@@ -195,7 +195,7 @@ def _report(outcomes: Outcomes, policy: FittedPolicy, *, seed: int) -> FitReport
 
 def choose(outcomes: Outcomes, spec: FitSpec) -> tuple[float, Guarantee | None]:
     """The threshold that reaches the target at the least cost. Raises DataTooSmall and TargetUnreachable."""
-    thresholds = outcomes.thresholds(_THRESHOLDS)
+    thresholds = outcomes.thresholds(_THRESHOLDS if spec.confidence <= 0.5 else POINTS_MAX)
     points = [outcomes.point(threshold) for threshold in thresholds]
     if spec.usd_per_quality_point is not None:
         usual_usd = outcomes.strong_price.mean() / 1e9
@@ -207,11 +207,14 @@ def choose(outcomes: Outcomes, spec: FitSpec) -> tuple[float, Guarantee | None]:
         return max(enough, key=lambda point: point.quality).threshold, None
     floor = float(spec.quality_ratio_min or 0)
     excess = np.stack([outcomes.served(threshold) - floor * outcomes.strong for threshold in thresholds])
-    # An even chance promises nothing: there the way down starts where the estimate is best, which may be above the strong model alone.
-    start = 0 if spec.confidence > 0.5 else int(excess.mean(axis=1).argmax())
-    tested = fixed_sequence(excess[start:], confidence=spec.confidence)
-    passed = start + (tested.passed or 0)
-    if tested.passed is None or points[passed].cost_share >= 1:
+    if spec.confidence <= 0.5:
+        # An even chance promises nothing: the cheapest threshold whose estimate meets the target is the least biased one.
+        met = [point for point, row in zip(points, excess, strict=True) if row.mean() >= 0 and point.cost_share < 1]
+        if not met:
+            raise TargetUnreachable(best=max(point.quality_ratio for point in points))
+        return min(met, key=lambda point: point.cost_share).threshold, None
+    tested = fixed_sequence(excess, confidence=spec.confidence)
+    if tested.passed is None or points[tested.passed].cost_share >= 1:
         needs = [
             needed
             for row, point in zip(excess, points, strict=True)
@@ -221,8 +224,7 @@ def choose(outcomes: Outcomes, spec: FitSpec) -> tuple[float, Guarantee | None]:
             raise TargetUnreachable(best=max((point.quality_ratio for point in points if point.cost_share < 1), default=0.0))
         raise DataTooSmall(examples=len(outcomes.value), examples_needed=max(min(needs), len(outcomes.value) + 1))
     bound = floor + tested.bound / float(outcomes.strong.mean())
-    guarantee = Guarantee(floor, spec.confidence, bound) if spec.confidence > 0.5 else None
-    return float(thresholds[passed]), guarantee
+    return float(thresholds[tested.passed]), Guarantee(floor, spec.confidence, bound)
 
 
 def _drift(data: Labelled, spec: FitSpec, fitted: CrossFitted, outcomes: Outcomes, threshold: float) -> Drift:

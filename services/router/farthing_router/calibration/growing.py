@@ -9,13 +9,14 @@ import numpy as np
 
 from farthing_router.calibration.forest import Floats, Forest, forest_of
 from farthing_router.calibration.labelled import Indices
-from farthing_router.calibration.members import Kernel, Linear, Wording, standard, waves
+from farthing_router.calibration.members import Kernel, Linear, Wording, nearness, standard
 
 _RIDGE = 300.0
 _WORDING_RIDGE = 7.0
 _PROMPT_SHARE = 0.5
 """Of the weight of an answer's words: the prompt's are measured otherwise, too."""
 _KERNEL_RIDGE = 10.0
+_LANDMARKS_MAX = 800
 _STEPS_MAX = 60
 _PARAMETERS = {
     "objective": "regression",
@@ -93,9 +94,14 @@ def linear_from(rows: Floats, targets: Floats, *, ridge: float = _RIDGE) -> Line
     return Linear(mean, deviation, weights, intercept)
 
 
-def kernel_from(embeddings: Floats, targets: Floats) -> Kernel:
-    """A ridge regression for each target (columns) on the waves of embeddings."""
-    return Kernel(*_ridge(waves(embeddings), targets, _KERNEL_RIDGE))
+def kernel_from(embeddings: Floats, targets: Floats, *, seed: int) -> Kernel:
+    """A kernel ridge regression for each target (columns) on the nearness to some of the embeddings (Nyström's method)."""
+    chosen = np.random.default_rng(seed).permutation(len(embeddings))[:_LANDMARKS_MAX]
+    landmarks = np.asarray(np.round(embeddings[chosen], 4))
+    near, level = nearness(embeddings, landmarks), targets.mean(axis=0)
+    gram = near.T @ near + _KERNEL_RIDGE * nearness(landmarks, landmarks)
+    gram[np.diag_indices_from(gram)] += 1e-3
+    return Kernel(landmarks, _rounded(np.linalg.solve(gram, near.T @ (targets - level))), level)
 
 
 def wording_from(texts: Sequence[Any], rows: Indices, targets: Floats) -> Wording:

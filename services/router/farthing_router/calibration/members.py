@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -13,10 +12,7 @@ import numpy as np
 from farthing_router.calibration.forest import Floats
 from farthing_router.calibration.texts import BUCKETS, Counts
 
-WAVES = 2048
-"""Random Fourier features (Rahimi and Recht, 2007) of an embedding: a kernel machine of fixed size."""
 _SHARPNESS = 4.0
-"""Of the kernel exp(sharpness · (cosine − 1))."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,43 +89,29 @@ class Wording:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Kernel:
-    """A linear model of the waves of an embedding, a unit vector."""
+    """A kernel machine on embeddings, unit vectors: what is known at some of the examples (landmarks, rows) by how near they are."""
 
+    landmarks: Floats
     weights: Floats
     intercept: Floats
 
     def scores(self, embeddings: Floats) -> Floats:
         """The score of each head (columns) for each embedding."""
-        return np.asarray(waves(embeddings) @ self.weights + self.intercept)
+        return np.asarray(nearness(embeddings, self.landmarks) @ self.weights + self.intercept)
 
     def to_json(self) -> dict[str, Any]:
         """As plain lists."""
-        return {"weights": self.weights.tolist(), "intercept": self.intercept.tolist()}
+        return {name: getattr(self, name).tolist() for name in ("landmarks", "weights", "intercept")}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Kernel:
         """From what `to_json` gave. Raises KeyError, TypeError or ValueError for anything else."""
-        made = cls(np.asarray(data["weights"], dtype=np.float64), np.asarray(data["intercept"], dtype=np.float64))
-        if made.weights.shape != (WAVES, len(made.intercept)):
-            raise ValueError("a kernel's weights do not fit")
+        made = cls(**{name: np.asarray(data[name], dtype=np.float64) for name in ("landmarks", "weights", "intercept")})
+        if made.landmarks.ndim != 2 or made.weights.shape != (len(made.landmarks), len(made.intercept)):
+            raise ValueError("a kernel's arrays do not fit")
         return made
 
 
-def waves(embeddings: Floats) -> Floats:
-    """The random Fourier features of embeddings (rows)."""
-    directions, phases = _directions(embeddings.shape[1])
-    return np.asarray(np.sqrt(2 / WAVES) * np.cos(embeddings @ directions + phases))
-
-
-@lru_cache(maxsize=4)
-def _directions(dimensions: int) -> tuple[Floats, Floats]:
-    """The same on every machine and with every version of numpy: from a counter, by splitmix64 (Steele et al., 2014) and Box and
-    Muller."""
-    count = dimensions * WAVES
-    state = np.arange(1, 2 * count + WAVES + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    uniform = ((state ^ (state >> np.uint64(31))) >> np.uint64(11)).astype(np.float64) / 2**53
-    radius = np.sqrt(-2 * np.log(np.maximum(uniform[:count], 1e-300)))
-    normal = radius * np.cos(2 * np.pi * uniform[count : 2 * count])
-    return np.sqrt(_SHARPNESS) * normal.reshape(dimensions, WAVES), 2 * np.pi * uniform[2 * count :]
+def nearness(embeddings: Floats, landmarks: Floats) -> Floats:
+    """exp(sharpness · (cosine − 1)) of embeddings (rows) and landmarks (columns)."""
+    return np.asarray(np.exp(_SHARPNESS * (embeddings @ landmarks.T - 1)))

@@ -114,7 +114,7 @@ def train(data: Labelled, stage: Stage, rows: Indices, *, seed: int, bags: int =
         forest=Forest.joined(forests),
         linear=linear_from(features, quality),
         wording=wording_from(data.texts(stage.reads), rows, gains) if stage.thorough else None,
-        kernel=kernel_from(embeddings, gains) if embeddings is not None and stage.thorough else None,
+        kernel=kernel_from(embeddings, gains, seed=seed) if embeddings is not None and stage.thorough else None,
         embedded=()
         if stage.reads or embeddings is None
         else _classes(data, stage, rows, np.hstack([features, embeddings]), seed=seed),
