@@ -108,3 +108,14 @@ def test_what_a_fit_refuses_is_one_line_that_says_why(serve: Any, tmp_path: Path
     assert "no threshold reaches this target; the best is" in unreachable.stderr
     both = farthing(served, *fit, "--save", "0.2", "--keep", "0.9")
     assert "give --keep, --save or --usd-per-point: one of them" in both.stderr
+
+
+def test_a_refusal_that_comes_while_examples_are_still_being_sent_says_why(serve: Any, tmp_path: Path) -> None:
+    served, path = serve("router"), tmp_path / "labelled.jsonl"
+    write_examples(path, 3_000)
+    failed = farthing(served, "--data", str(path), "--strong", "ghost", "--save", "0.2", *SCOPE)
+    assert failed.returncode == 2
+    assert "'ghost' is not in the catalog" in failed.stderr
+    write_examples(path, 40)
+    few = farthing(served, "--data", str(path), "--strong", "large", "--save", "0.2", *SCOPE)
+    assert "large: 40 examples have its answer and one of a cheaper model, 60 are the least" in few.stderr

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 
 class FarthingError(Exception):
     """A failure with a name and facts. Each service's status table says which gRPC status and reason it becomes.
@@ -23,3 +26,24 @@ class FieldInvalid(FarthingError):
         super().__init__(f"{field}: {problem}", field=field)
         self.field = field
         self.problem = problem
+
+
+_MISREADINGS = {
+    "extra_forbidden": "is not a known field",
+    "missing": "is missing",
+    "string_type": 'must be text; a number goes in quotation marks: "0.15"',
+    "dict_type": "must be a mapping",
+    "model_type": "must be a mapping",
+    "tuple_type": "must be a list",
+}
+
+
+def misread(found: Mapping[str, Any], *above: str) -> FieldInvalid:
+    """The failure for what pydantic says of one value (`type`, `loc`, `msg`), in words of people who write farthing.yaml; `above` is
+    where the value's section stands.
+    """
+    path = ".".join((*above, *(str(part) for part in found["loc"])))
+    problem = _MISREADINGS.get(found["type"]) or str(found["msg"]).replace("Input should ", "must ").replace(
+        "String should ", "must "
+    )
+    return FieldInvalid(field=path, problem=problem)

@@ -59,5 +59,9 @@ class HostMesh:
 
 def network_channel(address: str) -> grpc.aio.Channel:
     """A channel over the network; `host:port` is resolved by DNS to all its replicas."""
-    target = address if "://" in address or address.startswith(("dns:", "unix:", "ipv4:", "ipv6:")) else f"dns:///{address}"
-    return grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS)
+    return grpc.aio.insecure_channel(network_target(address), options=CHANNEL_OPTIONS)
+
+
+def network_target(address: str) -> str:
+    """What gRPC calls an address: a bare `host:port` is looked up in DNS, all of it."""
+    return address if "://" in address or address.startswith(("dns:", "unix:", "ipv4:", "ipv6:")) else f"dns:///{address}"

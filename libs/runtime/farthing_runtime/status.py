@@ -111,7 +111,7 @@ def code_of(status: status_pb2.Status) -> grpc.StatusCode:
     return _CODES.get(status.code, grpc.StatusCode.UNKNOWN)
 
 
-def peer_failure(error: grpc.aio.AioRpcError, *, peer: str) -> PeerFailure:
+def peer_failure(error: grpc.RpcError, *, peer: str) -> PeerFailure:
     """What a peer's error means to its caller, so that it never surfaces as UNKNOWN."""
     status = rich_status(error)
     if status is None:

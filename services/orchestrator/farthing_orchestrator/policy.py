@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, Self
 
-from farthing_core.errors import FieldInvalid
+from farthing_core.errors import misread
 from farthing_core.money import NANOS_MAX
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -105,9 +105,7 @@ class Policy(_Section):
         try:
             return cls.model_validate(section if section is not None else {})
         except ValidationError as error:
-            first = error.errors()[0]
-            path = ".".join(("policy", *(str(part) for part in first["loc"])))
-            raise FieldInvalid(field=path, problem=first["msg"]) from error
+            raise misread(error.errors()[0], "policy") from error
 
     def task(self, name: str) -> TaskPolicy:
         """What a task may take: as the policy says, else by its well-known name, else as chat."""

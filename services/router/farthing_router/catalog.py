@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from farthing_core.errors import FarthingError, FieldInvalid
+from farthing_core.errors import FarthingError, FieldInvalid, misread
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from farthing_router.deployments.declared import (
@@ -41,7 +41,8 @@ class ModelUnknown(FarthingError):
     """A model that is not in the catalog."""
 
     def __init__(self, *, model: str) -> None:
-        super().__init__(f"model: {model!r} is not in the catalog (farthing.yaml)", model=model, field="model")
+        known = f"; known of its kind are {', '.join(filter(None, AUTO_MODELS))}" if model.startswith(f"{AUTO_MODEL}:") else ""
+        super().__init__(f"model: {model!r} is not in the catalog (farthing.yaml){known}", model=model, field="model")
 
 
 class ModelNotFound(FarthingError):
@@ -211,8 +212,7 @@ def parse_catalog(config: Mapping[str, Any], *, key_of: KeyOf, list_price: ListP
             {name: config[name] for name in ("providers", "models", "routing") if config.get(name)}
         )
     except ValidationError as error:
-        first = error.errors()[0]
-        raise FieldInvalid(field=".".join(str(part) for part in first["loc"]), problem=first["msg"]) from error
+        raise misread(error.errors()[0]) from error
     routing = sections.routing
     models = {
         name: _model(name, entry, sections, key_of=key_of, list_price=list_price) for name, entry in sections.models.items()

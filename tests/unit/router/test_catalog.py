@@ -131,6 +131,24 @@ def test_what_cannot_be_is_a_start_up_error_that_names_the_field(path: str, chan
     assert caught.value.field == path
 
 
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ({"colour": "red"}, "models.m.colour: is not a known field"),
+        (
+            {"price": {"input_usd_per_million_tokens": 0.15, "output_usd_per_million_tokens": "1"}},
+            'models.m.price.input_usd_per_million_tokens: must be text; a number goes in quotation marks: "0.15"',
+        ),
+        ({"price": 3}, "models.m.price: must be a mapping"),
+        ({"context_window_tokens": 0}, "models.m.context_window_tokens: must be greater than "),
+    ],
+)
+def test_a_start_up_error_says_what_to_write_instead(entry: dict[str, Any], said: str) -> None:
+    with pytest.raises(FieldInvalid) as caught:
+        catalog(config(models={"m": {"provider": "p", **entry}}, routing={}))
+    assert caught.value.message.startswith(said)
+
+
 def test_a_hosted_provider_without_its_key_is_a_start_up_error() -> None:
     with pytest.raises(FieldInvalid, match="KEY_OF_P"):
         catalog(
@@ -154,6 +172,8 @@ async def test_a_model_without_a_price_cannot_be_planned(plan: Any) -> None:
 async def test_an_unknown_model_is_refused_by_name(plan: Any) -> None:
     with pytest.raises(ModelUnknown, match="ghost"):
         await plan(wish(model="ghost"))
+    with pytest.raises(ModelUnknown, match=r"known of its kind are farthing/auto, farthing/auto:cheap, "):
+        await plan(wish(model="farthing/auto:best"))
 
 
 async def test_a_cascade_asks_from_cheap_to_dear_and_holds_for_all_of_it(plan: Any) -> None:

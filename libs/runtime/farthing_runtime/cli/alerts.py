@@ -11,6 +11,7 @@ import typer
 
 from farthing_runtime.cli.asking import ask
 from farthing_runtime.cli.host import DEFAULT_ADDRESS, Address
+from farthing_runtime.cli.printing import show
 
 alerts_app = typer.Typer(no_args_is_help=True)
 Scope = Annotated[str, typer.Option(help="The scope, such as organizations/acme/workspaces/search.")]
@@ -23,7 +24,6 @@ def list_alerts(
     address: Address = DEFAULT_ADDRESS,
 ) -> None:
     """Lists the alerts at and below a scope, the newest first."""
-    from rich.console import Console
     from rich.table import Table
 
     table = Table("raised", "kind", "what happened", "deliveries")
@@ -32,14 +32,13 @@ def list_alerts(
             break
         raised = alert.create_time.ToDatetime().strftime("%Y-%m-%d %H:%M")
         table.add_row(raised, _kind(alert.kind), alert.message, "\n".join(map(_delivery, alert.deliveries)))
-    Console().print(table)
+    show(table, nothing="No alert was raised.")
 
 
 @alerts_app.command("rules")
 def list_rules(scope: Scope, address: Address = DEFAULT_ADDRESS) -> None:
     """Lists the alert rules at and below a scope."""
     from farthing_core.money import usd_text
-    from rich.console import Console
     from rich.table import Table
 
     table = Table("rule", "scope", "kind", "at", "channels")
@@ -47,7 +46,7 @@ def list_rules(scope: Scope, address: Address = DEFAULT_ADDRESS) -> None:
         at = " ".join(f"{percent} %" for percent in rule.percents)
         at = at or (usd_text(rule.amount_usd_nanos, digits=2) if rule.amount_usd_nanos else "")
         table.add_row(rule.alert_rule_id, rule.scope, _kind(rule.kind), at, "\n".join(map(_channel, rule.channels)))
-    Console().print(table)
+    show(table, nothing="No alert rule yet: farthing alerts create --help says how to make one.")
 
 
 @alerts_app.command("create")

@@ -9,6 +9,7 @@ import typer
 
 from farthing_runtime.cli.asking import ask
 from farthing_runtime.cli.host import DEFAULT_ADDRESS, Address
+from farthing_runtime.cli.printing import show
 
 budgets_app = typer.Typer(no_args_is_help=True)
 Scope = Annotated[str, typer.Option(help="The scope, such as organizations/acme/workspaces/search.")]
@@ -19,7 +20,6 @@ BudgetId = Annotated[str, typer.Argument(help="The budget.")]
 def list_budgets(scope: Scope, address: Address = DEFAULT_ADDRESS) -> None:
     """Lists the budgets at and below a scope, with what is spent and held in their current periods."""
     from farthing.budget.v1 import budget_pb2
-    from rich.console import Console
     from rich.table import Table
 
     table, token = Table("budget", "scope", "for", "period", "limit", "spent", "held", "until"), ""
@@ -32,7 +32,7 @@ def list_budgets(scope: Scope, address: Address = DEFAULT_ADDRESS) -> None:
         token = page.next_page_token
         if not token:
             break
-    Console().print(table)
+    show(table, nothing="No budget yet: farthing budgets create --help says how to make one.")
 
 
 @budgets_app.command("create")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import uuid
 from collections.abc import Iterator
 from datetime import UTC
@@ -12,12 +11,12 @@ from typing import Annotated, Any
 import typer
 
 from farthing_runtime.cli.asking import ask
-from farthing_runtime.cli.host import DEFAULT_ADDRESS, Address
+from farthing_runtime.cli.host import DEFAULT_ADDRESS, DEFAULT_SCOPE, Address
+from farthing_runtime.cli.printing import show
 
 calibrate_app = typer.Typer(no_args_is_help=True, invoke_without_command=True)
 Scope = Annotated[str, typer.Option(help="Where it applies: this scope and all below.")]
 Task = Annotated[str, typer.Option(help="The task; all when empty.")]
-_DEFAULT_SCOPE = "organizations/default"
 _TIMEOUT_S = 3600.0
 _CURVE_ROWS = 12
 
@@ -39,7 +38,7 @@ def calibrate(
     save: Annotated[float, typer.Option(help="Save at least this share of the strong model's bill, such as 0.3.")] = 0.0,
     usd_per_point: Annotated[str, typer.Option(help="What a point of quality (a hundredth) is worth, in dollars.")] = "",
     task: Task = "",
-    scope: Scope = _DEFAULT_SCOPE,
+    scope: Scope = DEFAULT_SCOPE,
     query_only: Annotated[
         bool, typer.Option("--query-only", help="Decide by the prompt alone, before anything is bought.")
     ] = False,
@@ -79,10 +78,9 @@ def calibrate(
 
 
 @calibrate_app.command("list")
-def list_calibrations(scope: Scope = _DEFAULT_SCOPE, task: Task = "", address: Address = DEFAULT_ADDRESS) -> None:
+def list_calibrations(scope: Scope = DEFAULT_SCOPE, task: Task = "", address: Address = DEFAULT_ADDRESS) -> None:
     """Lists the calibrations of a scope, of those above and below it, newest first."""
     from farthing.router.v1 import router_pb2
-    from rich.console import Console
     from rich.table import Table
 
     table, token = Table("calibration", "scope", "task", "version", "state", "target", "saves", "quality", "fitted"), ""
@@ -104,13 +102,16 @@ def list_calibrations(scope: Scope = _DEFAULT_SCOPE, task: Task = "", address: A
         token = page.next_page_token
         if not token:
             break
-    Console().print(table)
+    show(
+        table,
+        nothing="No calibration yet. Fit one: farthing calibrate --data labelled.jsonl --strong MODEL --keep 0.98",
+    )
 
 
 @calibrate_app.command("show")
 def show_calibration(
     calibration_id: Annotated[str, typer.Argument(help="The calibration.")],
-    scope: Scope = _DEFAULT_SCOPE,
+    scope: Scope = DEFAULT_SCOPE,
     address: Address = DEFAULT_ADDRESS,
 ) -> None:
     """Shows a calibration, and what was seen of it since it is in force."""
@@ -123,7 +124,7 @@ def show_calibration(
 @calibrate_app.command("activate")
 def activate_calibration(
     calibration_id: Annotated[str, typer.Argument(help="The calibration; an earlier one rolls back.")],
-    scope: Scope = _DEFAULT_SCOPE,
+    scope: Scope = DEFAULT_SCOPE,
     address: Address = DEFAULT_ADDRESS,
 ) -> None:
     """Puts a calibration in force for its scope and task."""
@@ -131,7 +132,7 @@ def activate_calibration(
 
 
 @calibrate_app.command("deactivate")
-def deactivate_calibration(scope: Scope = _DEFAULT_SCOPE, task: Task = "", address: Address = DEFAULT_ADDRESS) -> None:
+def deactivate_calibration(scope: Scope = DEFAULT_SCOPE, task: Task = "", address: Address = DEFAULT_ADDRESS) -> None:
     """Goes back to what farthing.yaml says for a scope and task."""
     _activate(address, scope=scope, task=task, calibration_id="")
 
@@ -186,7 +187,7 @@ def _fit(address: str, spec: Any, examples: list[Any]) -> Any:
     from rich.progress import Progress
 
     from farthing_runtime.cli.labelled import parts
-    from farthing_runtime.mesh import network_channel
+    from farthing_runtime.mesh import CHANNEL_OPTIONS, network_target
     from farthing_runtime.status import peer_failure
 
     with Progress(console=Console(stderr=True), transient=True) as progress:
@@ -199,24 +200,22 @@ def _fit(address: str, spec: Any, examples: list[Any]) -> Any:
                 progress.advance(bar, len(part.examples.examples))
             progress.update(bar, description="fitting", total=None)
 
-        async def go() -> Any:
-            async with network_channel(address) as channel:
-                try:
-                    return await router_pb2_grpc.RouterServiceStub(channel).CalibrateCascade(requests(), timeout=_TIMEOUT_S)
-                except grpc.aio.AioRpcError as error:
-                    raise peer_failure(error, peer=address) from error
-
-        return asyncio.run(go())
+        # Not asyncio's channel: that forgets why it was refused where the refusal comes while examples are still being sent.
+        with grpc.insecure_channel(network_target(address), options=CHANNEL_OPTIONS) as channel:
+            try:
+                return router_pb2_grpc.RouterServiceStub(channel).CalibrateCascade(requests(), timeout=_TIMEOUT_S)
+            except grpc.RpcError as error:
+                raise peer_failure(error, peer=address) from error
 
 
 def _print(made: Any) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(show_header=False, title=made.target)
     rows = {
         "calibration": made.calibration_id or "(not kept)",
-        "for": f"{made.scope}, task {made.task or 'all'}, version {made.version}, {_state(made)}",
+        "for": f"{made.scope}, task {made.task or 'all'}"
+        + (f", version {made.version}, {_state(made)}" if made.calibration_id else ""),
         "asks": _asks(made),
         "examples": str(made.examples),
         "saves": _share(made.saving),
@@ -232,7 +231,7 @@ def _print(made: Any) -> None:
         rows["seen"] = f"{drift.decisions} decisions, {drift.checked} checked, quality {_share(drift.quality_ratio)}"
     for name, text in rows.items():
         table.add_row(name, text)
-    Console().print(table)
+    show(table)
     _print_curve(made)
     for note in made.notes:
         typer.secho(note, err=True, fg="yellow")
@@ -244,7 +243,6 @@ def _asks(made: Any) -> str:
 
 
 def _print_curve(made: Any) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     points = list(made.curve)
@@ -255,7 +253,7 @@ def _print_curve(made: Any) -> None:
     for point in [*points[::step], *(points[-1:] if (len(points) - 1) % step else [])]:
         shares = (point.cost_share, point.quality_share, point.escalated_share)
         curve.add_row(f"{point.threshold:.3f}", *(f"{100 * share:.1f} %" for share in shares))
-    Console().print(curve)
+    show(curve)
 
 
 def _state(made: Any) -> str:

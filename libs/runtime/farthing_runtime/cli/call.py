@@ -9,13 +9,13 @@ from typing import Annotated, Any
 import typer
 
 from farthing_runtime.cli.asking import ask
-from farthing_runtime.cli.host import DEFAULT_ADDRESS, Address
+from farthing_runtime.cli.host import DEFAULT_ADDRESS, DEFAULT_SCOPE, Address
 
 
 def call(
     prompt: Annotated[str, typer.Argument(help="What to ask; `-` reads standard input.")],
     model: Annotated[str, typer.Option(help="A model's name, or farthing/auto.")] = "farthing/auto",
-    scope: Annotated[str, typer.Option(help="Who is charged.")] = "organizations/default",
+    scope: Annotated[str, typer.Option(help="Who is charged.")] = DEFAULT_SCOPE,
     task: Annotated[str, typer.Option(help="What the request is for.")] = "chat",
     system: Annotated[str, typer.Option(help="System instructions.")] = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would happen and cost.")] = False,

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from farthing_runtime.cli.asking import MOMENT, ask, moment_of
-from farthing_runtime.cli.host import DEFAULT_ADDRESS, Address
+from farthing_runtime.cli.host import DEFAULT_ADDRESS, DEFAULT_SCOPE, Address
+from farthing_runtime.cli.printing import show
 
 decisions_app = typer.Typer(no_args_is_help=True)
 _DIMENSIONS = ("strategy", "rule", "calibration", "experiment", "arm", "served_model", "task", "reason")
@@ -20,7 +21,7 @@ End = Annotated[str, typer.Option("--to", help=f"Until before when; now when emp
 
 @decisions_app.command("list")
 def list_decisions(
-    scope: Scope = "organizations/default",
+    scope: Scope = DEFAULT_SCOPE,
     model: Annotated[str, typer.Option(help="Only of this model, asked for or served.")] = "",
     task: Only = "",
     strategy: Only = "",
@@ -33,7 +34,6 @@ def list_decisions(
 ) -> None:
     """Lists decisions, newest first."""
     from farthing.router.v1 import router_pb2, router_pb2_grpc
-    from rich.console import Console
     from rich.table import Table
 
     asked = router_pb2.ListDecisionsRequest(
@@ -62,12 +62,12 @@ def list_decisions(
         table.add_column(heading, justify="right")
     for each in page.decisions:
         table.add_row(*_cells(each))
-    Console().print(table)
+    show(table, nothing='No decisions here yet. Each request that a model is asked for becomes one: farthing call "…"')
 
 
 @decisions_app.command("summary")
 def summarize_decisions(
-    scope: Annotated[str, typer.Option(help="Whose decisions: organizations/NAME.")] = "organizations/default",
+    scope: Annotated[str, typer.Option(help="Whose decisions: organizations/NAME.")] = DEFAULT_SCOPE,
     by: Annotated[str, typer.Option(help=f"By what, separated by commas: {', '.join(_DIMENSIONS)}.")] = "strategy,served_model",
     start: Start = "",
     end: End = "",
@@ -78,7 +78,6 @@ def summarize_decisions(
     """Counts decisions of the last 30 days, or between two moments."""
     from farthing.router.v1 import router_pb2, router_pb2_grpc
     from farthing_core.money import usd_text
-    from rich.console import Console
     from rich.table import Table
 
     from farthing_runtime.settings import SettingsInvalid
@@ -111,7 +110,7 @@ def summarize_decisions(
             usd_text(each.mean_cost_usd_nanos),
             usd_text(each.cost_usd_nanos, digits=4),
         )
-    Console().print(table)
+    show(table, nothing='No decisions in this time. Each request that a model is asked for becomes one: farthing call "…"')
 
 
 def _cells(each: Any) -> list[str]:

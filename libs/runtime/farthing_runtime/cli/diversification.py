@@ -7,11 +7,12 @@ from typing import Annotated
 import typer
 
 from farthing_runtime.cli.asking import MOMENT, ask, moment_of
-from farthing_runtime.cli.host import DEFAULT_ADDRESS, Address
+from farthing_runtime.cli.host import DEFAULT_ADDRESS, DEFAULT_SCOPE, Address
+from farthing_runtime.cli.printing import show
 
 
 def diversification(
-    scope: Annotated[str, typer.Option(help="Whose calls.")] = "organizations/default",
+    scope: Annotated[str, typer.Option(help="Whose calls.")] = DEFAULT_SCOPE,
     start: Annotated[str, typer.Option("--from", help=f"From when; 30 days ago when empty. {MOMENT}")] = "",
     end: Annotated[str, typer.Option("--to", help=f"Until before when; now when empty. {MOMENT}")] = "",
     address: Address = DEFAULT_ADDRESS,
@@ -19,7 +20,6 @@ def diversification(
     """Prints dependence on providers, and what to move so that there is less of it."""
     from farthing.router.v1 import router_pb2, router_pb2_grpc
     from farthing_core.money import usd_text
-    from rich.console import Console
     from rich.table import Table
 
     request = router_pb2.AnalyzeDiversificationRequest(scope=scope, start_time=moment_of(start), end_time=moment_of(end))
@@ -32,12 +32,14 @@ def diversification(
     for each in answer.shares:
         figures = (each.cost_share, each.attempts_share, each.unavailability, each.irreplaceable_share)
         shares.add_row(each.provider, *(f"{figure:.2%}" for figure in figures))
-    risk = f"requests that fail because providers are away: {answer.risk:.4%} now, {answer.risk_after_advice:.4%} after all of this"
-    moves = Table("advice", caption=risk)
+    risk = f"requests that fail because providers are away: {answer.risk:.4%} now"
+    moves = Table("advice", caption=f"{risk}, {answer.risk_after_advice:.4%} after all of this")
     for heading in ("concentration", "risk", "quality", "cost"):
         moves.add_column(heading, justify="right")
     for move in answer.advice:
         quality = f"{move.quality_change:+.3f}" if move.HasField("quality_change") else "–"
         cost = usd_text(move.cost_usd_nanos_change, digits=4)
         moves.add_row(move.advice, f"−{move.hhi_reduction:,.0f}", f"−{move.risk_reduction:.4%}", quality, cost)
-    Console().print(shares, moves)
+    show(shares, nothing='No calls in this time. Send requests (farthing call "…"); they are counted within seconds.')
+    if shares.row_count:
+        show(moves, nothing=f"No move would lessen the dependence; {risk}.")

@@ -11,7 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from farthing_runtime.cli.asking import ask, enum_number, moment_of
-from farthing_runtime.cli.host import DEFAULT_ADDRESS, Address
+from farthing_runtime.cli.host import DEFAULT_ADDRESS, DEFAULT_SCOPE, Address
+from farthing_runtime.cli.printing import show
 
 experiments_app = typer.Typer(no_args_is_help=True)
 Scope = Annotated[str, typer.Option(help="Whose: organizations/acme, or a scope below.")]
@@ -21,13 +22,12 @@ _NANOS_PER_USD = 10**9
 
 @experiments_app.command("list")
 def list_experiments(
-    scope: Scope,
+    scope: Scope = DEFAULT_SCOPE,
     state: Annotated[str, typer.Option(help=f"Only those that are {', '.join(_STATES)}.")] = "",
     address: Address = DEFAULT_ADDRESS,
 ) -> None:
     """Lists the experiments of a scope and all below it, newest first."""
     from farthing.router.v1 import router_pb2
-    from rich.console import Console
     from rich.table import Table
 
     table, token = Table("experiment", "name", "scope", "task", "kind", "metric", "arms", "state", "winner", "since"), ""
@@ -53,12 +53,17 @@ def list_experiments(
         token = page.next_page_token
         if not token:
             break
-    Console().print(table)
+    show(
+        table,
+        nothing="No experiment here. Start one: farthing experiments create --file FILE (services/router/README.md shows one)",
+    )
 
 
 @experiments_app.command("show")
 def show_experiment(
-    experiment_id: Annotated[str, typer.Argument(help="The experiment.")], scope: Scope, address: Address = DEFAULT_ADDRESS
+    experiment_id: Annotated[str, typer.Argument(help="The experiment.")],
+    scope: Scope = DEFAULT_SCOPE,
+    address: Address = DEFAULT_ADDRESS,
 ) -> None:
     """Shows how the arms of an experiment do."""
     from farthing.router.v1 import router_pb2
@@ -92,7 +97,7 @@ def create_experiment(
 @experiments_app.command("stop")
 def stop_experiment(
     experiment_id: Annotated[str, typer.Argument(help="The experiment.")],
-    scope: Scope,
+    scope: Scope = DEFAULT_SCOPE,
     reason: Annotated[str, typer.Option(help="Why, for people.")] = "",
     address: Address = DEFAULT_ADDRESS,
 ) -> None:
@@ -155,7 +160,6 @@ def _word(message: Any, field: str) -> str:
 
 
 def _print(experiment: Any) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     title = f"{experiment.display_name or experiment.experiment_id}: {_word(experiment, 'kind')} on {experiment.task or 'all tasks'}"
@@ -177,7 +181,7 @@ def _print(experiment: Any) -> None:
     table.caption = (
         f"{_word(experiment, 'state')}{': ' if experiment.state_reason else ''}{experiment.state_reason}\n{confidence}"
     )
-    Console().print(table)
+    show(table)
 
 
 def _interval(given: Any) -> str:

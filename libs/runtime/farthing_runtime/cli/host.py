@@ -7,7 +7,10 @@ from typing import Annotated
 
 import typer
 
+from farthing_runtime.cli.printing import show
+
 DEFAULT_ADDRESS = "127.0.0.1:50051"
+DEFAULT_SCOPE = "organizations/default"
 Address = Annotated[str, typer.Option(envvar="FARTHING_ADDRESS", help="Where a suite serves gRPC.")]
 
 
@@ -38,14 +41,13 @@ def health(
     timeout_s: Annotated[float, typer.Option(help="How long to wait for an answer.")] = 3.0,
 ) -> None:
     """Asks a running host how each of its services is. Exit status 1 when one does not serve."""
-    from rich.console import Console
     from rich.table import Table
 
     states = asyncio.run(_health(address, timeout_s))
     table = Table("service", "state")
     for name, state in states.items():
         table.add_row(name, state)
-    Console().print(table)
+    show(table, nothing=f"{address} serves nothing of Farthing.")
     if not states or any(state != "SERVING" for state in states.values()):
         raise typer.Exit(1)
 
@@ -75,7 +77,6 @@ def config(
     every: Annotated[bool, typer.Option("--all", help="Also what is at its default.")] = False,
 ) -> None:
     """Prints the settings that differ from their defaults, and where they come from."""
-    from rich.console import Console
     from rich.table import Table
 
     from farthing_runtime.catalog import CATALOG
@@ -84,7 +85,6 @@ def config(
 
     host = load(HostSettings)
     table = Table("variable", "value", "default", "meaning", show_lines=False)
-    shown = 0
     for kind in (HostSettings, *(target.settings_type() for target in CATALOG.values())):
         settings = host if kind is HostSettings else load(kind)
         changed = differences(settings)
@@ -94,11 +94,9 @@ def config(
             default = info.get_default(call_default_factory=True, validated_data={})
             variable = f"{kind.model_config.get('env_prefix')}{name.upper()}"
             table.add_row(variable, str(blank_password(getattr(settings, name))), str(default), info.description or "")
-            shown += 1
-    console = Console()
-    console.print(table if shown else "Every setting is at its default.")
+    show(table, nothing="Every setting is at its default.")
     sections = load_config(host.config_file)
-    console.print(f"farthing.yaml: {host.config_file or 'none'}" + (f" ({', '.join(sections)})" if sections else ""))
+    typer.echo(f"farthing.yaml: {host.config_file or 'none'}" + (f" ({', '.join(sections)})" if sections else ""))
 
 
 def migrate() -> None:

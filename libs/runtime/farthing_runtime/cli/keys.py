@@ -8,6 +8,7 @@ import typer
 
 from farthing_runtime.cli.asking import ask
 from farthing_runtime.cli.host import DEFAULT_ADDRESS, Address
+from farthing_runtime.cli.printing import show
 
 keys_app = typer.Typer(no_args_is_help=True)
 Scope = Annotated[str, typer.Option(help="The scope, such as organizations/acme/workspaces/search.")]
@@ -32,7 +33,6 @@ def create(
 def list_keys(scope: Scope, address: Address = DEFAULT_ADDRESS) -> None:
     """Lists the keys at and below a scope."""
     from farthing.gateway.v1 import access_pb2
-    from rich.console import Console
     from rich.table import Table
 
     table, token = Table("key", "scope", "name", "secret", "made", "state"), ""
@@ -44,7 +44,7 @@ def list_keys(scope: Scope, address: Address = DEFAULT_ADDRESS) -> None:
         token = page.next_page_token
         if not token:
             break
-    Console().print(table)
+    show(table, nothing="No key yet: farthing keys create --scope organizations/NAME makes one.")
 
 
 @keys_app.command("revoke")

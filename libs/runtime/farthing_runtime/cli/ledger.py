@@ -9,6 +9,7 @@ import typer
 
 from farthing_runtime.cli.asking import ask
 from farthing_runtime.cli.host import DEFAULT_ADDRESS, Address
+from farthing_runtime.cli.printing import show
 
 ledger_app = typer.Typer(no_args_is_help=True)
 _PROOF_S = 1_200.0
@@ -48,7 +49,6 @@ def entries(
     """Lists entries of the journal, the newest first."""
     from farthing.budget.v1 import budget_pb2
     from farthing_core.money import usd_text
-    from rich.console import Console
     from rich.table import Table
 
     table, shown, token = Table("written", "kind", "request", "scope", "held", "spent", "note"), 0, ""
@@ -65,7 +65,7 @@ def entries(
         shown, token = shown + len(page.entries), page.next_page_token
         if not token:
             break
-    Console().print(table)
+    show(table, nothing="The journal is empty for this scope.")
 
 
 def _organizations(address: str) -> Iterator[str]:

@@ -9,6 +9,7 @@ import typer
 
 from farthing_runtime.cli.asking import ask
 from farthing_runtime.cli.host import DEFAULT_ADDRESS, Address
+from farthing_runtime.cli.printing import show
 
 limits_app = typer.Typer(no_args_is_help=True)
 Scope = Annotated[str, typer.Option(help="The scope, such as organizations/acme/workspaces/search.")]
@@ -43,7 +44,6 @@ def create(
 def list_limits(scope: Scope, address: Address = DEFAULT_ADDRESS) -> None:
     """Lists the rate limits at and below a scope."""
     from farthing.budget.v1 import budget_pb2
-    from rich.console import Console
     from rich.table import Table
 
     table, token = Table("limit", "scope", "model", "requests/min", "tokens/min", "at a time", "burst"), ""
@@ -56,7 +56,7 @@ def list_limits(scope: Scope, address: Address = DEFAULT_ADDRESS) -> None:
         token = page.next_page_token
         if not token:
             break
-    Console().print(table)
+    show(table, nothing="No limit yet: farthing limits create --help says how to make one.")
 
 
 @limits_app.command("delete")

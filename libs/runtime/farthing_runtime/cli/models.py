@@ -9,6 +9,7 @@ import typer
 
 from farthing_runtime.cli.asking import ask
 from farthing_runtime.cli.host import DEFAULT_ADDRESS, Address
+from farthing_runtime.cli.printing import show
 
 models_app = typer.Typer(no_args_is_help=True)
 Scope = Annotated[str, typer.Option(help="Whose prices: organizations/acme. Nobody's in particular when empty.")]
@@ -19,7 +20,6 @@ _NANOS_PER_USD = 1_000_000_000
 def list_models(scope: Scope = "", address: Address = DEFAULT_ADDRESS) -> None:
     """Lists the models of the catalog."""
     from farthing.router.v1 import router_pb2
-    from rich.console import Console
     from rich.table import Table
 
     names = ("model", "tier", "provider", "deployments", "window", "answer", "input", "output", "can")
@@ -34,7 +34,7 @@ def list_models(scope: Scope = "", address: Address = DEFAULT_ADDRESS) -> None:
         token = page.next_page_token
         if not token:
             break
-    Console().print(table)
+    show(table, nothing="No models: name providers and models in farthing.yaml, as services/router/README.md shows.")
 
 
 @models_app.command("show")
@@ -48,7 +48,7 @@ def show_model(
     from rich.console import Console
 
     found = _ask(address, "GetModel", router_pb2.GetModelRequest(model=model, scope=scope))
-    Console().print(_deployments(found.model.model, found.deployments))
+    show(_deployments(found.model.model, found.deployments))
     if found.fallbacks:
         Console().print(f"when it fails: {', '.join(found.fallbacks)}")
 
@@ -66,7 +66,6 @@ def update_deployment(
     """Changes a deployment's weight, or takes it out of use or back; every replica follows."""
     from farthing.router.v1 import router_pb2
     from google.protobuf.field_mask_pb2 import FieldMask
-    from rich.console import Console
 
     from farthing_runtime.settings import SettingsInvalid
 
@@ -78,7 +77,7 @@ def update_deployment(
         request_id=request_id or str(uuid.uuid4()), deployment=wished, update_mask=FieldMask(paths=paths)
     )
     changed = _ask(address, "UpdateDeployment", request).deployment
-    Console().print(_deployments(changed.model, [changed]))
+    show(_deployments(changed.model, [changed]))
 
 
 def _deployments(model: str, deployments: Any) -> Any:

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from farthing_runtime.cli.asking import MOMENT, ask, moment_of
-from farthing_runtime.cli.host import DEFAULT_ADDRESS, Address
+from farthing_runtime.cli.host import DEFAULT_ADDRESS, DEFAULT_SCOPE, Address
+from farthing_runtime.cli.printing import show
 
 _DIMENSIONS = ("provider", "model", "deployment", "task")
 _HEADINGS = ("calls", "failed", "p50", "p90", "p99", "first token", "tokens/s", "cost", "per 1k tokens", "quality", "per point")
@@ -17,7 +18,7 @@ Only = Annotated[str, typer.Option(help="Only this one.")]
 
 
 def performance(
-    scope: Annotated[str, typer.Option(help="Whose calls; everybody's when empty.")] = "organizations/default",
+    scope: Annotated[str, typer.Option(help="Whose calls; everybody's when empty.")] = DEFAULT_SCOPE,
     by: Annotated[str, typer.Option(help=f"By what, separated by commas: {', '.join(_DIMENSIONS)}.")] = "provider,model",
     start: Annotated[str, typer.Option("--from", help=f"From when; the last {_WINDOW_H} hours when empty. {MOMENT}")] = "",
     end: Annotated[str, typer.Option("--to", help=f"Until before when; now when empty. {MOMENT}")] = "",
@@ -28,7 +29,6 @@ def performance(
     address: Address = DEFAULT_ADDRESS,
 ) -> None:
     """Prints latency, errors, cost and quality of calls."""
-    from rich.console import Console
     from rich.table import Table
 
     names = _names(by)
@@ -44,7 +44,7 @@ def performance(
     for began, each in lines:
         labels = [getattr(each, name) or "–" for name in names]
         table.add_row(*((began,) if step_h and start else ()), *labels, *_cells(each))
-    Console().print(table)
+    show(table, nothing='No calls in this time. Send requests (farthing call "…"); they are counted within seconds.')
 
 
 def _names(by: str) -> list[str]:

@@ -12,6 +12,7 @@ import typer
 
 from farthing_runtime.cli.asking import MOMENT, ask, moment_of
 from farthing_runtime.cli.host import DEFAULT_ADDRESS, Address
+from farthing_runtime.cli.printing import show
 
 prices_app = typer.Typer(no_args_is_help=True)
 Model = Annotated[str, typer.Option(help="A model, as users name it.")]
@@ -30,7 +31,6 @@ def list_prices(
 ) -> None:
     """Lists prices: those in force, or all that were written down."""
     from farthing.router.v1 import router_pb2
-    from rich.console import Console
     from rich.table import Table
 
     names = ("model", "provider", "input", "cached", "output", "more", "from", "until", "source")
@@ -45,7 +45,7 @@ def list_prices(
         token = page.next_page_token
         if not token:
             break
-    Console().print(table)
+    show(table, nothing="No price is known here: farthing prices set --help says how to write one down.")
 
 
 @prices_app.command("set")

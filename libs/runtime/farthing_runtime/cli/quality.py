@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from farthing_runtime.cli.asking import MOMENT, ask, moment_of
-from farthing_runtime.cli.host import DEFAULT_ADDRESS, Address
+from farthing_runtime.cli.host import DEFAULT_ADDRESS, DEFAULT_SCOPE, Address
+from farthing_runtime.cli.printing import show
 
 Scope = Annotated[str, typer.Option(help="The scope, with everything below it: organizations/acme.")]
 Start = Annotated[str, typer.Option("--from", help=f"From when; the last 30 days when empty. {MOMENT}")]
@@ -17,7 +18,7 @@ End = Annotated[str, typer.Option("--to", help=f"Until before when; now when emp
 
 def feedback(
     answered_request_id: Annotated[str, typer.Argument(metavar="REQUEST_ID", help="The id of the request that was answered.")],
-    scope: Scope,
+    scope: Scope = DEFAULT_SCOPE,
     score: Annotated[float | None, typer.Option(help="From 0 (useless) to 1 (perfect).", min=0.0, max=1.0)] = None,
     thumb: Annotated[str, typer.Option(help="up or down.")] = "",
     correction: Annotated[str, typer.Option(help="What the answer should have been. Only compared, not kept.")] = "",
@@ -39,7 +40,10 @@ def feedback(
         "model": router_pb2.FEEDBACK_SOURCE_MODEL,
     }
     if thumb not in thumbs or source not in sources:
-        raise SettingsInvalid(field="--thumb" if thumb not in thumbs else "--source", problem="is not one of those named")
+        field, given, known = (
+            ("--thumb", thumb, "up, down") if thumb not in thumbs else ("--source", source, ", ".join(sources))
+        )
+        raise SettingsInvalid(field=field, problem=f"{given!r} is none of {known}")
     request = router_pb2.RecordFeedbackRequest(
         request_id=request_id or str(uuid.uuid4()),
         scope=scope,
@@ -57,7 +61,7 @@ def feedback(
 
 
 def quality(
-    scope: Scope,
+    scope: Scope = DEFAULT_SCOPE,
     model: Annotated[str, typer.Option(help="Of this model only.")] = "",
     task: Annotated[str, typer.Option(help="Of this task only.")] = "",
     start: Start = "",
@@ -66,20 +70,22 @@ def quality(
 ) -> None:
     """Quality by model and task, its trend, and how far automatic scores agree with opinions."""
     from farthing.router.v1 import router_pb2
-    from rich.console import Console
     from rich.table import Table
 
     request = router_pb2.GetQualityReportRequest(
         scope=scope, model=model, task=task, start_time=moment_of(start), end_time=moment_of(end)
     )
     report = _ask(address, "GetQualityReport", request)
-    table = Table("model", "task", "quality", "95 %", "answers", "opinions", "in 30 days")
+    table = Table("model", "task", "quality", "95 %", "answers", "opinions", "trend in 30 days")
     for each in report.models:
         change = f"{each.trend_per_30_days:+.3f}" if each.trend_significant else "no change"
         interval = f"{each.quality_lower:.3f} – {each.quality_upper:.3f}"
         counts = (str(each.answers), str(each.opinions))
         table.add_row(each.model, each.task, f"{each.quality:.3f}", interval, *counts, change)
-    Console().print(table)
+    show(
+        table,
+        nothing='No answers in this time. Send requests (farthing call "…") and rate them: farthing feedback REQUEST_ID --thumb up',
+    )
     if report.HasField("correlation"):
         typer.echo(
             f"automatic scores and opinions on the same {report.correlated_answers} answers: correlation {report.correlation:.2f}, "
@@ -88,7 +94,7 @@ def quality(
 
 
 def recommendations(
-    scope: Scope,
+    scope: Scope = DEFAULT_SCOPE,
     quality_loss_max: Annotated[float, typer.Option(help="The most quality that may be lost.", min=0.0, max=1.0)] = 0.02,
     start: Start = "",
     end: End = "",
@@ -96,7 +102,6 @@ def recommendations(
 ) -> None:
     """Cheaper models by workload, with the saving and the loss of quality to expect."""
     from farthing.router.v1 import router_pb2
-    from rich.console import Console
     from rich.table import Table
 
     request = router_pb2.RecommendModelsRequest(
@@ -112,7 +117,7 @@ def recommendations(
         table.add_row(
             *names, usd, f"{lower} – {upper}", f"{each.quality_loss:+.3f}", loss, f"{each.confidence:.0%}", each.reason
         )
-    Console().print(table)
+    show(table, nothing="No cheaper model is known to be good enough yet; scores and opinions tell: farthing feedback --help")
     for line in answer.passed_over:
         typer.echo(line)
 

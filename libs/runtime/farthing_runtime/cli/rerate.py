@@ -12,6 +12,7 @@ from farthing.chat.v1 import chat_pb2
 from farthing.router.v1 import router_pb2, router_pb2_grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from farthing_runtime.cli.printing import show
 from farthing_runtime.mesh import network_channel
 from farthing_runtime.rerating import Attempt, Rating, Report, Row, corrections_of, read_rows, rerate
 from farthing_runtime.status import peer_failure
@@ -117,7 +118,6 @@ async def _rate(router: Any, address: str, attempt: Attempt) -> Rating:
 def print_report(report: Report, *, apply: bool) -> None:
     """A line for every day and model that differs, and the sum of all."""
     from farthing_core.money import usd_text
-    from rich.console import Console
     from rich.table import Table
 
     table = Table("day", "model", "attempts", "differ", "booked", "rated", "difference")
@@ -126,7 +126,7 @@ def print_report(report: Report, *, apply: bool) -> None:
             money = (found.booked_usd_nanos, found.rated_usd_nanos, found.difference_usd_nanos)
             table.add_row(day, model, str(found.attempts), str(found.changed), *(usd_text(each, digits=9) for each in money))
     if table.row_count:
-        Console().print(table)
+        show(table)
     attempts = sum(found.attempts for found in report.sums.values())
     difference = sum(found.difference_usd_nanos for found in report.sums.values())
     typer.echo(f"{attempts} attempts rated, difference {usd_text(difference, digits=9)}")

@@ -10,7 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from farthing_runtime.cli.asking import ask, enum_number
-from farthing_runtime.cli.host import DEFAULT_ADDRESS, Address
+from farthing_runtime.cli.host import DEFAULT_ADDRESS, DEFAULT_SCOPE, Address
+from farthing_runtime.cli.printing import show
 
 rules_app = typer.Typer(no_args_is_help=True)
 route_app = typer.Typer(no_args_is_help=True)
@@ -21,19 +22,23 @@ _NANOS_PER_USD = 10**9
 
 
 @rules_app.command("list")
-def list_rules(scope: Scope, address: Address = DEFAULT_ADDRESS) -> None:
+def list_rules(scope: Scope = DEFAULT_SCOPE, address: Address = DEFAULT_ADDRESS) -> None:
     """Lists the rules that apply on a scope, in the order in which they are tried."""
     from farthing.router.v1 import router_pb2
 
-    _print(scope, address, lambda token: router_pb2.ListRulesRequest(scope=scope, page_token=token))
+    nothing = (
+        "No rule applies here. Keep one: farthing rules set --file FILE; services/router/README.md shows how it is written."
+    )
+    _print(scope, address, lambda token: router_pb2.ListRulesRequest(scope=scope, page_token=token), nothing)
 
 
 @rules_app.command("show")
-def show_rule(rule_id: RuleId, scope: Scope, address: Address = DEFAULT_ADDRESS) -> None:
+def show_rule(rule_id: RuleId, scope: Scope = DEFAULT_SCOPE, address: Address = DEFAULT_ADDRESS) -> None:
     """Shows a rule with all that it ever was, newest first."""
     from farthing.router.v1 import router_pb2
 
-    _print(scope, address, lambda token: router_pb2.ListRulesRequest(scope=scope, rule_id=rule_id, page_token=token))
+    nothing = f"There is no rule {rule_id!r} on {scope}. Those that are there: farthing rules list --scope {scope}"
+    _print(scope, address, lambda token: router_pb2.ListRulesRequest(scope=scope, rule_id=rule_id, page_token=token), nothing)
 
 
 @rules_app.command("set")
@@ -63,7 +68,7 @@ def set_rule(
 @rules_app.command("delete")
 def delete_rule(
     rule_id: RuleId,
-    scope: Scope,
+    scope: Scope = DEFAULT_SCOPE,
     version: Annotated[int, typer.Option(help="Only while this is its newest version; whatever it is when 0.")] = 0,
     request_id: RequestId = "",
     address: Address = DEFAULT_ADDRESS,
@@ -80,7 +85,7 @@ def delete_rule(
 @route_app.command("explain")
 def explain_route(
     prompt: Annotated[str, typer.Argument(help="What would be asked.")],
-    scope: Scope,
+    scope: Scope = DEFAULT_SCOPE,
     model: Annotated[str, typer.Option(help="A model, or farthing/auto.")] = "",
     task: Annotated[str, typer.Option(help="What for.")] = "chat",
     tier: Annotated[str, typer.Option(help="The tier of the user; the highest when empty.")] = "",
@@ -90,7 +95,6 @@ def explain_route(
     """Says whom the router would ask and why, with every model of the catalog. Calls nobody."""
     from farthing.chat.v1 import chat_pb2
     from farthing.router.v1 import router_pb2
-    from rich.console import Console
     from rich.table import Table
 
     wish: Any = enum_number(router_pb2.OptimizeFor, "OPTIMIZE_FOR", optimize_for, "--optimize-for") if optimize_for else 0
@@ -121,7 +125,7 @@ def explain_route(
         else "no rule"
     )
     table.caption = f"{rule}; complexity {said.complexity:.2f}: {', '.join(said.complexity_reasons)}"
-    Console().print(table)
+    show(table)
 
 
 def _ask(address: str, method: str, request: Any) -> Any:
@@ -130,9 +134,8 @@ def _ask(address: str, method: str, request: Any) -> Any:
     return ask(router_pb2_grpc.RouterServiceStub, method, request, address=address)
 
 
-def _print(scope: str, address: str, page_of: Any) -> None:
+def _print(scope: str, address: str, page_of: Any, nothing: str) -> None:
     from google.protobuf.json_format import MessageToDict
-    from rich.console import Console
     from rich.table import Table
 
     table, token = Table("rule", "version", "scope", "priority", "name", "for", "does", "state", title=scope), ""
@@ -153,7 +156,7 @@ def _print(scope: str, address: str, page_of: Any) -> None:
         token = page.next_page_token
         if not token:
             break
-    Console().print(table)
+    show(table, nothing=nothing)
 
 
 def _words(given: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ import typer
 
 from farthing_runtime.cli.asking import MOMENT, ask, moment_of
 from farthing_runtime.cli.host import DEFAULT_ADDRESS, Address
+from farthing_runtime.cli.printing import show
 
 _GROUPS = (
     "model",
@@ -105,7 +106,6 @@ async def _export(request: Any, path: Path, address: str) -> int:
 def _print(request: Any, groups: list[str], top: int, address: str) -> None:
     from farthing.budget.v1 import budget_pb2, budget_pb2_grpc
     from farthing_core.money import usd_text
-    from rich.console import Console
     from rich.table import Table
 
     request.group_by.extend(getattr(budget_pb2, f"USAGE_GROUP_{name.upper()}") for name in groups)
@@ -122,4 +122,4 @@ def _print(request: Any, groups: list[str], top: int, address: str) -> None:
         keys = [getattr(row, "key_id" if name == "key" else name) or "–" for name in groups]
         counts = [f"{getattr(row, name):,}" for name in figures]
         table.add_row(*keys, *counts, usd_text(row.cost_usd_nanos), usd_text(saved))
-    Console().print(table)
+    show(table, nothing="Nothing was used in this time.")

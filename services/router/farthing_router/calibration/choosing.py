@@ -37,8 +37,16 @@ def candidates(examples: Sequence[Example], dear: Sequence[str]) -> list[str]:
         if len(rows) >= EXAMPLES_MIN and cost < full:
             worth[model] = loss - cost / max(full, 1e-12)
     if not worth:
-        raise ModelMissing(model=strong, problem=f"no cheaper model has {EXAMPLES_MIN} labelled answers beside its")
+        raise ModelMissing(model=strong, problem=_shortage({model: len(rows) for model, rows in counts.items()}))
     return sorted(worth, key=lambda model: -worth[model])[:_MODELS_MAX]
+
+
+def _shortage(counts: dict[str, int]) -> str:
+    """Why no model could open, with what would be enough."""
+    most = max(counts.values(), default=0)
+    if most >= EXAMPLES_MIN:
+        return "no model of the data is cheaper"
+    return f"{most} examples have its answer and one of a cheaper model, {EXAMPLES_MIN} are the least"
 
 
 def opened(examples: Sequence[Example], spec: FitSpec, *, seed: int) -> tuple[FitSpec, str]:

@@ -86,7 +86,7 @@ class Recommendations:
         if model is None:
             return None, "it is not in the catalog any more"
         if sums.requests < _REQUESTS_MIN:
-            return None, f"only {sums.requests} requests, {_REQUESTS_MIN} are the least that is looked at"
+            return None, f"{sums.requests} of the {_REQUESTS_MIN} requests that are the least to go by"
         if not sums.cost_usd_nanos:
             return None, "it costs nothing"
         able = [other for other in self._catalog.models.values() if other is not model and _can(other, model, sums)]
