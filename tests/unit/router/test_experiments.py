@@ -135,6 +135,15 @@ def test_what_requests_stick_to_decides_what_keeps_its_arm(sticky: Any, moves: b
     assert (len(sessions) > 1) == (sticky == "session")
 
 
+@pytest.mark.parametrize("sticky", ["user", "session"])
+def test_requests_of_a_scope_without_users_are_split_one_by_one_or_by_session(sticky: Any) -> None:
+    given, project = experiment(sticky=sticky), f"{SCOPE}/projects/p"
+    alone = [serving_arm(given, place_of(given, replace(wish(1, request=each), scope=project))) for each in range(1, 2_001)]
+    assert alone.count(1) == pytest.approx(1_000, abs=120)
+    together = {place_of(given, replace(wish(1, request=each, session="s"), scope=project)) for each in range(1, 30)}
+    assert len(together) == 1
+
+
 def test_a_shadow_serves_everybody_with_the_first_arm_and_asks_the_others_on_their_share() -> None:
     given = experiment(Kind.SHADOW, sticky="request")
     given = replace(given, arms=(*given.arms, Arm("third", model="third", share=0.1)))

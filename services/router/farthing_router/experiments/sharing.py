@@ -17,8 +17,11 @@ def uniform(organization: str, experiment_id: str, unit: str) -> float:
 
 
 def place_of(experiment: Experiment, wish: Wish) -> float:
-    """Where a request stands from 0 to below 1: by its user (the scope), its session, or itself."""
-    unit = {"user": wish.scope, "session": wish.session or wish.scope}.get(experiment.sticky, wish.request_id.lower())
+    """Where a request stands from 0 to below 1: by its user (a scope that ends in one), its session, or itself. What names neither user
+    nor session stands by itself: a whole project in one arm would compare nothing.
+    """
+    user, request = (wish.scope if "/users/" in wish.scope else ""), wish.request_id.lower()
+    unit = {"user": user or wish.session or request, "session": wish.session or user or request}.get(experiment.sticky, request)
     return uniform(experiment.organization, experiment.experiment_id, unit)
 
 

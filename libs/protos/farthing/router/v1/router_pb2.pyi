@@ -5398,7 +5398,9 @@ class Experiment(_message.Message):
     requests_max: _builtins.int
     """Ends after so many requests; 100,000 when 0. A canary that serves everybody is not ended by it."""
     sticky: _builtins.str
-    """What requests stick to: "user" (the scope), "session" or "request". "user" when empty, "request" for a shadow."""
+    """What requests stick to: "user" (a scope that ends in one, else the session, else the request), "session" (else the user, else the
+    request) or "request". "user" when empty, "request" for a shadow.
+    """
     state: Global___ExperimentState.ValueType
     """Under way, or how it ended. Set by the server."""
     state_reason: _builtins.str
