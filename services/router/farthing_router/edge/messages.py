@@ -26,7 +26,7 @@ _MORE_ANSWERS = ("n", "best_of")
 
 def wish(request: Any) -> Wish:
     """What a plan is asked for."""
-    parameters = request.parameters
+    parameters, pace = request.parameters, request.budget_pace
     check_json(request.messages, parameters)
     images = sum(message.content_parts_json.count('"image_url"') for message in request.messages if message.content_parts_json)
     needs = set()
@@ -65,7 +65,7 @@ def wish(request: Any) -> Wish:
         timeout_ms=request.timeout_ms,
         prompt=prompt_text(request.messages),
         embedding=request.embedding,
-        budget_pace=_pace(request.budget_pace) if request.HasField("budget_pace") else None,
+        budget_pace=BudgetPace(pace.used_share, pace.elapsed_share) if request.HasField("budget_pace") else None,
         calls_max=request.calls_max,
         cost_usd_nanos_max=request.cost_usd_nanos_max,
         session=request.session,
@@ -80,10 +80,6 @@ _OPTIMIZE_FOR = {
     router_pb2.OPTIMIZE_FOR_QUALITY: "quality",
     router_pb2.OPTIMIZE_FOR_BALANCED: "balanced",
 }
-
-
-def _pace(given: Any) -> BudgetPace:
-    return BudgetPace(given.used_share, given.elapsed_share)
 
 
 def prompt_text(messages: Any) -> str:
