@@ -16,7 +16,7 @@ from farthing_router.deployments.cooldowns import Cooldowns
 from farthing_router.pricing.price_book import PriceBook
 from farthing_router.routing.calling import Caller
 from farthing_router.routing.cascade import Cascade
-from farthing_router.routing.errands import AllAttemptsFailed, AttemptOutcome, Errand, StreamBroken
+from farthing_router.routing.errands import AllAttemptsFailed, Attempt, AttemptOutcome, Errand, StreamBroken
 from farthing_router.routing.judges import Judges
 from farthing_router.routing.lengths import OutputLengths
 from farthing_router.routing.routes import Candidate, Role, Route
@@ -436,3 +436,42 @@ async def test_no_call_is_made_that_could_be_charged_more_than_the_route_holds()
     with pytest.raises(AllAttemptsFailed, match="m: another call could cost more than is held"):
         await stage.cascade.run(errand)
     assert [each.cost_usd_nanos for each in errand.failures] == [10 * 1_000 + 50 * 2_000] * 2
+
+
+async def test_whoever_leaves_a_stream_is_told_before_it_speaks_what_was_lost_on_the_way() -> None:
+    stage = Stage(only="a", retries=2)
+    begun = 0
+
+    async def late(call: Call) -> AsyncGenerator[Any, None]:
+        nonlocal begun
+        begun += 1
+        if begun == 1:
+            raise UpstreamFailed(what="gone", retryable=True, may_be_billed=True, kind=FailureKind.SERVER_ERROR)
+        yield UpstreamPiece("forty", "")
+        yield GOOD
+
+    stage.upstream.streams["a"] = late
+    stream = stage.cascade.stream(stage.errand())
+    lost, piece = await anext(stream), await anext(stream)
+    await stream.aclose()
+    assert isinstance(lost, Attempt)
+    assert (lost.outcome, lost.cost_usd_nanos) == (AttemptOutcome.FAILED, 10 * 1_000 + 50 * 2_000)
+    assert isinstance(piece, UpstreamPiece)
+
+
+async def test_whoever_leaves_a_stream_while_answers_are_judged_is_told_what_was_bought() -> None:
+    stage = Stage(only="a")
+    errand = stage.errand(spare=True)
+    first, spare = errand.route.candidates
+    last = replace(spare, role=Role.ESCALATION)
+
+    async def doubts(call: Call) -> UpstreamAnswer:
+        return replace(GOOD, content="I'm not sure.")
+
+    stage.upstream.scripts |= {"a": doubts, "d": hangs}
+    errand.route = replace(errand.route, candidates=(first, last, last), accept_confidence=0.99)
+    stream = stage.cascade.stream(errand)
+    bought = await anext(stream)
+    assert isinstance(bought, Attempt)
+    assert (bought.model, bought.cost_usd_nanos > 0) == ("m", True)
+    await stream.aclose()

@@ -73,14 +73,19 @@ class Cascade:
                     yield item
 
     async def _streamed(self, errand: Errand) -> AsyncGenerator[UpstreamPiece | Attempt | Finished, None]:
-        ruling = await self._judged_part(errand)
-        for attempt in (*(bought.attempt for bought in errand.bought if bought is not ruling.served), *errand.failures):
-            yield attempt
+        ruling, told = Ruling(), list[Attempt]()
+        async with aclosing(self._rulings(errand)) as rulings:
+            async for ruling in rulings:
+                for attempt in _untold(errand, told, but=ruling.served):
+                    yield attempt
         for candidate in self._unjudged_part(errand, ruling):
             live = Live()
             errand.tried.add(candidate.model)
             async with aclosing(self._caller.speak(errand, candidate, live)) as pieces:
                 async for piece in pieces:
+                    if len(told) < len(errand.bought) + len(errand.failures):
+                        for attempt in _untold(errand, told):
+                            yield attempt
                     yield piece
             if live.bought is not None or live.broken is not None:
                 yield self._finish(errand, live.bought or live.partial, ruling)
@@ -105,6 +110,10 @@ class Cascade:
                 observer.ended(errand, watch.finished, error)
 
     async def _judged_part(self, errand: Errand) -> Ruling:
+        """The last ruling."""
+        return [ruling async for ruling in self._rulings(errand)][-1]
+
+    async def _rulings(self, errand: Errand) -> AsyncGenerator[Ruling, None]:
         """Asks the models whose answers are judged, until one is to be served or the last are to be asked."""
         judge = self._judge(errand)
         await asyncio.gather(*(self._buy(errand, candidate) for candidate in judge.opening()))
@@ -117,8 +126,9 @@ class Cascade:
                 _failed(errand, error)
                 judge = Untrained(errand)
                 continue
+            yield ruling
             if ruling.served is not None or ruling.ask is None:
-                return ruling
+                return
             await self._buy(errand, ruling.ask)
 
     def _judge(self, errand: Errand) -> Judge:
@@ -163,6 +173,14 @@ class Cascade:
             confidence=served.opinion.confidence if served.opinion is not None else None,
             reason=reason,
         )
+
+
+def _untold(errand: Errand, told: list[Attempt], *, but: Bought | None = None) -> list[Attempt]:
+    """The attempts that ended since, and were not told yet: whoever leaves early owes them."""
+    ended = (*(each.attempt for each in errand.bought if each is not but), *errand.failures)
+    found = [attempt for attempt in ended if not any(attempt is each for each in told)]
+    told += found
+    return found
 
 
 def _with_opinion(bought: Bought, outcome: AttemptOutcome) -> Attempt:
