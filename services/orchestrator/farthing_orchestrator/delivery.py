@@ -42,31 +42,36 @@ class Delivery:
         return Piece(text, "", self.model) if text else None
 
     def lines(self, output_tokens: int, outcome: str) -> tuple[Line, ...]:
-        """What is owed when the answer ends before it is whole: attempts that ended, and what was delivered of the one under way.
+        """What is owed when the answer ends before it is whole: attempts that ended, and what was delivered of those under way.
 
         Of one that has not spoken yet its prompt is owed; of one that answers in one piece, likely its whole answer.
         """
-        offer, tokens = self._under_way(output_tokens)
-        tokens = min(tokens, offer.output_tokens_max)
-        line = Line(
-            model=offer.model,
-            provider=offer.provider,
-            deployment="",
-            input_tokens=offer.input_tokens,
-            cached_input_tokens=0,
-            output_tokens=tokens,
-            cost_usd_nanos=offer.cost_usd_nanos(tokens),
-            outcome=outcome,
-            estimated=True,
-            tokens_source="estimated",
-            price_source=offer.price_source,
-            price_unknown=offer.price_unknown,
-        )
-        return (*self.ended, line)
+        return (*self.ended, *(_owed(offer, tokens, outcome) for offer, tokens in self._under_way(output_tokens)))
 
-    def _under_way(self, output_tokens: int) -> tuple[Offer, int]:
+    def _under_way(self, output_tokens: int) -> list[tuple[Offer, int]]:
         for offer in self._offers:
             if offer.model == self.model:
-                return offer, output_tokens
-        first, live = self._offers[0], next((offer for offer in self._offers if offer.streams), None)
-        return (live, 0) if live is not None and (self.ended or first.streams) else (first, first.output_tokens_likely)
+                whole = any(line.model == self.model and line.outcome == "rejected" for line in self.ended)
+                return [] if whole and not offer.streams else [(offer, output_tokens)]
+        ended = {line.model for line in self.ended}
+        left = [offer for offer in self._offers if offer.model not in ended] or [*self._offers[-1:]]
+        opening = [] if ended else [offer for offer in left if offer.opens and not offer.streams]
+        return [(offer, 0 if offer.streams else offer.output_tokens_likely) for offer in opening or left[:1]]
+
+
+def _owed(offer: Offer, output_tokens: int, outcome: str) -> Line:
+    tokens = min(output_tokens, offer.output_tokens_max)
+    return Line(
+        model=offer.model,
+        provider=offer.provider,
+        deployment="",
+        input_tokens=offer.input_tokens,
+        cached_input_tokens=0,
+        output_tokens=tokens,
+        cost_usd_nanos=offer.cost_usd_nanos(tokens),
+        outcome=outcome,
+        estimated=True,
+        tokens_source="estimated",
+        price_source=offer.price_source,
+        price_unknown=offer.price_unknown,
+    )

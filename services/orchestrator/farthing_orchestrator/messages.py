@@ -243,6 +243,7 @@ def _planned(
                 rate=each.output_usd_nanos_per_million_tokens,
                 price_source=each.price_source,
                 price_unknown=each.price_unknown,
+                opens=each.role in (router_pb2.CANDIDATE_ROLE_FIRST, router_pb2.CANDIDATE_ROLE_PEER),
             )
             for each in route.candidates
         ),

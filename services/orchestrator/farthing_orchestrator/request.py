@@ -148,7 +148,8 @@ class Shaped:
 @dataclass(frozen=True, slots=True)
 class Offer:
     """A model of a route that may be asked. `streams` is whether its answer, if it is asked, is delivered as it comes: then it can be
-    stopped. `rate` is the dearest price of its answer, in nanodollars per million tokens; `input_tokens` is its own count of the prompt.
+    stopped; `opens` whether it is asked at once, side by side with the others that open. `rate` is the dearest price of its answer, in
+    nanodollars per million tokens; `input_tokens` is its own count of the prompt.
     """
 
     model: str
@@ -162,6 +163,7 @@ class Offer:
     rate: int
     price_source: str = ""
     price_unknown: bool = False
+    opens: bool = False
 
     @property
     def prompt_usd_nanos(self) -> int:
