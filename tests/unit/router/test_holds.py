@@ -8,11 +8,14 @@ from random import Random
 from typing import Any
 
 import pytest
+from farthing.chat.v1 import chat_pb2
+from farthing.router.v1 import router_pb2
 from farthing_core.clock import ManualClock
 from farthing_core.errors import FarthingError
 from farthing_router.catalog import Catalog, parse_catalog
 from farthing_router.deployments.balancing import Balancer
 from farthing_router.deployments.cooldowns import Cooldowns
+from farthing_router.edge import messages
 from farthing_router.routing.calling import Caller
 from farthing_router.routing.cascade import Cascade
 from farthing_router.routing.errands import Errand
@@ -101,3 +104,18 @@ async def test_whatever_providers_do_no_more_is_charged_than_is_held_and_the_hol
         assert charged <= route.worst_case_usd_nanos
         assert len(errand.failures) + len(errand.bought) <= route.calls_max
         assert not any("is held" in why for why in errand.unasked)
+
+
+@pytest.mark.parametrize("where", ["message", "parameters", "tools", "part", "nowhere"])
+def test_wherever_a_request_asks_for_caching_its_dearest_rates_are_held(where: str) -> None:
+    said = '{"cache_control": {"type": "ephemeral", "ttl": "1h"}}'
+    asked = router_pb2.PlanRouteRequest(messages=[chat_pb2.ChatMessage(role="user", content="hi")])
+    if where == "message":
+        asked.messages[0].extra_json = said
+    elif where == "part":
+        asked.messages[0].content_parts_json = f"[{said}]"
+    elif where == "parameters":
+        asked.parameters.extra_json = said
+    elif where == "tools":
+        asked.parameters.tools_json = f"[{said}]"
+    assert messages.wish(asked).cache_writes is (where != "nowhere")

@@ -54,7 +54,10 @@ def wish(request: Any) -> Wish:
         baseline_model=request.baseline_model,
         baseline_input_tokens=dict(request.baseline_input_tokens),
         service_tier=asked_tier(parameters),
-        cache_writes=any('"cache_control"' in text for text in (*parts, parameters.tools_json)),
+        cache_writes=any(
+            '"cache_control"' in text
+            for text in (*parts, parameters.tools_json, parameters.extra_json, *(each.extra_json for each in request.messages))
+        ),
         audio=audio,
         scope=request.scope,
         request_id=request.request_id,
