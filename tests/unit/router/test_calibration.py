@@ -14,7 +14,7 @@ from farthing_router.calibration.answers import BoughtAnswer
 from farthing_router.calibration.examples import Example, ExampleAnswer, example, read_examples
 from farthing_router.calibration.fitting import FitSpec, Fitted, TargetUnreachable, fit
 from farthing_router.calibration.labelled import DataTooSmall, ModelMissing
-from farthing_router.calibration.policy import FittedPolicy, PolicyUnreadable
+from farthing_router.calibration.policy import FORMAT, FittedPolicy, PolicyUnreadable
 
 SPEC = FitSpec(opening=("small", "other"), strong=("big",), saving_min=0.45)
 
@@ -93,6 +93,14 @@ def test_a_policy_is_the_same_after_it_was_kept(fitted: Fitted) -> None:
 def test_what_is_no_policy_is_refused_by_name(broken: str) -> None:
     with pytest.raises(PolicyUnreadable):
         FittedPolicy.from_json(broken)
+
+
+def test_a_policy_of_another_format_says_to_fit_it_again(fitted: Fitted) -> None:
+    other = orjson.dumps({**orjson.loads(fitted.policy.to_json()), "format": FORMAT - 1})
+    with pytest.raises(
+        PolicyUnreadable, match=f"format {FORMAT - 1} instead of {FORMAT}: fit it again with farthing calibrate"
+    ):
+        FittedPolicy.from_json(other)
 
 
 def test_a_policy_with_a_missing_or_damaged_part_is_refused(fitted: Fitted) -> None:

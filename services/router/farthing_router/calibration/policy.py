@@ -14,7 +14,7 @@ from farthing_router.calibration.forest import Floats
 from farthing_router.calibration.frontier import RATIO_MAX, RATIO_MIN
 from farthing_router.calibration.scorer import Chooser, Scorer
 
-FORMAT = 2
+FORMAT = 3
 """The version of the artefact; another one is refused."""
 _TOLD_FACTOR = 3.0
 
@@ -191,7 +191,9 @@ class FittedPolicy:
         try:
             data: dict[str, Any] = orjson.loads(artefact)
             if data["format"] != FORMAT:
-                raise PolicyUnreadable(problem=f"format {data['format']!r} instead of {FORMAT}")
+                raise PolicyUnreadable(
+                    problem=f"format {data['format']!r} instead of {FORMAT}: fit it again with farthing calibrate"
+                )
             return cls(
                 opening=tuple(data["opening"]),
                 strong=tuple(data["strong"]),
