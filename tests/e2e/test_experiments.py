@@ -46,6 +46,7 @@ def test_an_experiment_is_begun_from_a_file_listed_shown_and_stopped(serve: Any,
     shown = farthing(served, "show", name, *SCOPE).stdout
     assert re.search(r"usual .* 99% .* 0 ", shown)
     assert re.search(r"rule .* 1% .* 0 ", shown)
+    assert "0.000000" not in shown
     stopped = farthing(served, "stop", name, *SCOPE, "--reason", "the launch").stdout
     assert "stopped by hand: the launch" in stopped
     assert name not in farthing(served, "list", *SCOPE, "--state", "running").stdout

@@ -61,7 +61,11 @@ app.add_typer(ledger_app, name="ledger", help="The journal, and the proof that t
 app.add_typer(limits_app, name="limits", help="Rate limits.")
 app.add_typer(models_app, name="models", help="Models, where they run and how that is going.")
 app.add_typer(prices_app, name="prices", help="The price book.")
-app.add_typer(calibrate_app, name="calibrate", help="Cascades fitted on labelled answers, with what they promise.")
+app.add_typer(
+    calibrate_app,
+    name="calibrate",
+    help="Fits cascades on labelled answers (--data, --strong, --keep …), says what they promise, puts them in force.",
+)
 app.add_typer(rules_app, name="rules", help="Rules by which the router chooses.")
 app.add_typer(route_app, name="route", help="Whom the router would ask, and why.")
 app.add_typer(experiments_app, name="experiments", help="Comparisons between models, calibrations and rules' actions.")

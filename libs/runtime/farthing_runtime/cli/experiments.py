@@ -172,8 +172,8 @@ def _print(experiment: Any) -> None:
             f"{arm.requests:,}",
             f"{arm.failures:,}",
             _interval(arm.quality) if arm.quality_answers else "",
-            f"{arm.mean_cost_usd_nanos / _NANOS_PER_USD:.6f}",
-            f"{arm.mean_latency_ms:,}",
+            f"{arm.mean_cost_usd_nanos / _NANOS_PER_USD:.6f}" if arm.requests else "",
+            f"{arm.mean_latency_ms:,}" if arm.requests else "",
             _interval(arm.difference) if arm.HasField("difference") else "",
             f"{arm.p_value:.2g}" if arm.HasField("difference") else "",
         )
