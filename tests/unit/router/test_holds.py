@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from random import Random
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from farthing.chat.v1 import chat_pb2
 from farthing.router.v1 import router_pb2
 from farthing_core.clock import ManualClock
-from farthing_core.errors import FarthingError
+from farthing_core.errors import FarthingError, FieldInvalid
 from farthing_router.catalog import Catalog, parse_catalog
 from farthing_router.deployments.balancing import Balancer
 from farthing_router.deployments.cooldowns import Cooldowns
 from farthing_router.edge import messages
+from farthing_router.edge.routes import RouteRpcs
 from farthing_router.routing.calling import Caller
 from farthing_router.routing.cascade import Cascade
 from farthing_router.routing.errands import Errand
@@ -119,3 +121,21 @@ def test_wherever_a_request_asks_for_caching_its_dearest_rates_are_held(where: s
     elif where == "tools":
         asked.parameters.tools_json = f"[{said}]"
     assert messages.wish(asked).cache_writes is (where != "nowhere")
+
+
+async def test_no_deployment_is_called_whose_price_nobody_knows(book_of: Any) -> None:
+    places = [{"provider": "p", "name": "priced", "price": price(1, 1)}, {"provider": "q", "name": "unpriced"}]
+    providers = {name: {"base_url": f"http://{name}", "api_key_optional": True} for name in "pq"}
+    config = {"providers": providers, "models": {"m": {"deployments": places}}}
+    found = parse_catalog(config, key_of=lambda _: None, list_price=lambda *_: None)
+    rpcs: Any = RouteRpcs(
+        book=await book_of(found),
+        planner=None,
+        cascade=None,
+        clock=ManualClock(),
+        generate_timeout_s=9.0,  # type: ignore[arg-type]
+    )
+    first = router_pb2.Candidate(model="m", role=router_pb2.CANDIDATE_ROLE_FIRST, output_tokens_max=9)
+    asked = router_pb2.GenerateRequest(scope="organizations/acme", route=router_pb2.Route(candidates=[first], calls_max=1))
+    with pytest.raises(FieldInvalid, match="have no price"):
+        await rpcs.Generate(asked, SimpleNamespace(time_remaining=lambda: None))

@@ -93,5 +93,8 @@ class RouteRpcs:
             known = self._catalog.models.get(candidate.model)
             if known is None or not prices.knows(known):
                 raise FieldInvalid(field=f"route.candidates[{number}].model", problem="is not in the catalog, or has no price")
-            if not permitted(known, candidate.deployments, batch=candidate.service_tier == "batch"):
+            places = permitted(known, candidate.deployments, batch=candidate.service_tier == "batch")
+            if not places:
                 raise FieldInvalid(field=f"route.candidates[{number}].deployments", problem="are not in the catalog")
+            if not all(prices.knows(known, each) for each in places):  # what is called must be charged
+                raise FieldInvalid(field=f"route.candidates[{number}].deployments", problem="have no price, or not all of them")
