@@ -475,3 +475,16 @@ async def test_whoever_leaves_a_stream_while_answers_are_judged_is_told_what_was
     assert isinstance(bought, Attempt)
     assert (bought.model, bought.cost_usd_nanos > 0) == ("m", True)
     await stream.aclose()
+
+
+async def test_an_answer_that_used_what_has_no_rate_is_delivered_and_charged_as_much_as_was_held_for_it() -> None:
+    stage = Stage(only="a")
+
+    async def draws(call: Call) -> UpstreamAnswer:
+        return replace(GOOD, usage=Reported(10, 3, images=1))
+
+    stage.upstream.scripts["a"] = draws
+    errand = stage.errand()
+    (attempt,) = (await stage.cascade.run(errand)).attempts
+    assert (attempt.cost_usd_nanos, attempt.price_unknown) == (errand.route.candidates[0].worst_case_usd_nanos, True)
+    assert stage.balancer.places["a"].load.in_flight == 0

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from farthing_core.money import NANOS_MAX
+from farthing_core.money import NANOS_MAX, Nanos
 
 from farthing_router.catalog import Catalog
 from farthing_router.deployments.places import Place, Ticket
+from farthing_router.pricing.prices import Price, Rated
+from farthing_router.pricing.rates import RateMissing
 from farthing_router.pricing.tokens import Tokens, TokensSource
 from farthing_router.routing.errands import Attempt, AttemptOutcome, Bought, Errand
 from farthing_router.routing.lengths import OutputLengths
@@ -116,8 +118,7 @@ class Attempts:
     def _priced(self, tried: Try, tokens: Tokens, tier: str, **facts: Any) -> Attempt:
         deployment = tried.place.deployment
         price = tried.errand.prices.of(self._catalog.model(tried.candidate.model), deployment)
-        used = tokens.source is not TokensSource.MISSING
-        rated = price.rate(tokens, tier) if used else None
+        rated = None if tokens.source is TokensSource.MISSING else _rated(price, tokens, tier, otherwise=tried.candidate)
         return Attempt(
             model=tried.candidate.model,
             provider=deployment.provider,
@@ -132,6 +133,14 @@ class Attempts:
             hedge=tried.hedge,
             **facts,
         )
+
+
+def _rated(price: Price, tokens: Tokens, tier: str, *, otherwise: Candidate) -> Rated:
+    """What a call costs; as much as was held for it where it used what the price names no rate for: it is billed all the same."""
+    try:
+        return price.rate(tokens, tier)
+    except RateMissing:
+        return Rated(Nanos(otherwise.worst_case_usd_nanos), True, tier, 0)
 
 
 def _likely(tried: Try) -> Tokens:
