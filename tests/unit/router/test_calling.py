@@ -227,7 +227,8 @@ async def test_while_one_call_tries_a_deployment_again_the_others_look_rarely_wh
     probe = place.begin(stage.clock.monotonic_s(), tokens=1, given_s=60.0)
     with pytest.raises(AllAttemptsFailed, match="its circuit is open"):
         await stage.cascade.run(stage.errand(timeout_s=30.0))
-    assert 20 < len(stage.slept) < 60
+    assert 4 < len(stage.slept) < 12
+    assert sum(stage.slept) < 7, "whoever calls one that is broken hears of it soon"
     assert stage.upstream.asked == []
     place.left(probe)
     assert (await stage.cascade.run(stage.errand())).answer is GOOD

@@ -16,11 +16,15 @@ _SLOT_S = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Rest:
-    """Why a deployment takes no call, and from when on it may. `foreseen`: it would likely refuse, though it has not yet."""
+    """Why a deployment takes no call, and from when on it may. `foreseen`: it would likely refuse, though it has not yet.
+
+    `broken`: it failed too often, and nobody knows whether it will be back by then.
+    """
 
     reason: str
     until_s: float
     foreseen: bool = False
+    broken: bool = False
 
 
 class Bucket:

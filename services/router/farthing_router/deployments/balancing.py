@@ -29,11 +29,15 @@ _FAR_MORE = 4.0
 
 @dataclass(frozen=True, slots=True)
 class Resting:
-    """No deployment takes the call now: from when on one may, and why each does not. `foreseen`: one might take it all the same."""
+    """No deployment takes the call now: from when on one may, and why each does not. `foreseen`: one might take it all the same.
+
+    `broken`: all of them failed too often.
+    """
 
     until_s: float
     why: str
     foreseen: Place | None = None
+    broken: bool = False
 
 
 class Balancer:
@@ -115,7 +119,8 @@ def _resting(resting: Iterable[tuple[Place, Rest]]) -> Resting:
     pairs = list(resting)
     why = "; ".join(f"{place.deployment.name} {rest.reason}" for place, rest in pairs)
     foreseen = next((place for place, rest in pairs if rest.foreseen), None)
-    return Resting(min((rest.until_s for _, rest in pairs), default=float("inf")), why, foreseen)
+    until_s = min((rest.until_s for _, rest in pairs), default=float("inf"))
+    return Resting(until_s, why, foreseen, broken=all(rest.broken for _, rest in pairs))
 
 
 def _affinity(session: str, deployment: str, weight: float) -> float:

@@ -85,7 +85,7 @@ class Place:
         if (cooling := self._cooldowns.rest(self.deployment.name, now_s)) is not None:
             return Rest(f"cools down ({cooling[1]})", cooling[0])
         if not self.circuit.lets_through(now_s):
-            return Rest(f"its circuit is open ({self.circuit.reason})", self.circuit.again_at_s(now_s))
+            return Rest(f"its circuit is open ({self.circuit.reason})", self.circuit.again_at_s(now_s), broken=True)
         return self._allowance.rest(now_s, tokens=tokens, in_flight=self.load.in_flight)
 
     def begin(self, now_s: float, *, tokens: int, given_s: float) -> Ticket:

@@ -21,6 +21,8 @@ _BACKOFF_S_MAX = 8.0
 _LOOK_S, _LOOK_S_MAX = 0.025, 1.0
 _PATIENCE_S = 2.0
 """How long somebody is waited for where another model could be asked instead."""
+_PATIENCE_BROKEN_S = 5.0
+"""How long a caller waits in all for deployments that fail too often: they may not be back for long, and callers must not pile up."""
 
 Sleep = Callable[[float], Awaitable[None]]
 
@@ -38,6 +40,7 @@ class Quest:
         self.again: list[Place] = []
         self.rounds = 0
         self.waits = 0
+        self.waited_s = 0.0
         self.backs_off = False
         self._tries: dict[str, int] = {}
 
@@ -114,9 +117,11 @@ class Seeker:
             if wait_s > _PATIENCE_S and found.foreseen is not None and not quest.others:
                 return found.foreseen  # it would likely refuse; but nobody else is there, and it has not refused yet
             errand.note(f"{quest.candidate.model}: {found.why}")
-            if wait_s >= (min(_PATIENCE_S, self.left_s(errand)) if quest.others else self.left_s(errand)):
+            if wait_s >= self._patience_s(quest, found):
                 return None
-            await self._sleep(self._wait_s(quest, wait_s))
+            pause_s = self._wait_s(quest, wait_s)
+            quest.waited_s += pause_s
+            await self._sleep(pause_s)
         return None
 
     def hedge(self, quest: Quest) -> Place | None:
@@ -143,6 +148,13 @@ class Seeker:
                 quest.errand.note(f"{found.deployment.name}: too many retries already")
                 group.remove(found)
         return resting
+
+    def _patience_s(self, quest: Quest, found: Resting) -> float:
+        """How much longer somebody may be waited for."""
+        left_s = self.left_s(quest.errand)
+        if found.broken:
+            left_s = min(left_s, _PATIENCE_BROKEN_S - quest.waited_s)
+        return min(_PATIENCE_S, left_s) if quest.others else left_s
 
     def _wait_s(self, quest: Quest, wait_s: float) -> float:
         """Callers who wait for the same moment come one by one; nobody knows when a probe ends, so it is looked rarely."""
