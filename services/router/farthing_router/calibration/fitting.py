@@ -222,7 +222,8 @@ def choose(outcomes: Outcomes, spec: FitSpec) -> tuple[float, Guarantee | None]:
         ]
         if not needs:
             raise TargetUnreachable(best=max((point.quality_ratio for point in points if point.cost_share < 1), default=0.0))
-        raise DataTooSmall(examples=len(outcomes.value), examples_needed=max(min(needs), len(outcomes.value) + 1))
+        # The estimate is the luckiest threshold's: where it says there are enough, it is too low, and half as many again are named.
+        raise DataTooSmall(examples=len(outcomes.value), examples_needed=max(min(needs), -(-3 * len(outcomes.value) // 2)))
     bound = floor + tested.bound / float(outcomes.strong.mean())
     return float(thresholds[tested.passed]), Guarantee(floor, spec.confidence, bound)
 
