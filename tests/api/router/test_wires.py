@@ -35,7 +35,13 @@ async def router(api: Any, tmp_path: Path) -> AsyncIterator[Any]:
             url = f"http://127.0.0.1:{provider.port}{path}"
             providers[wire] = {"wire": wire, "base_url": url, "api_key_optional": True, "retries": 0}
             for behaviour in ("good", "tools", "error-401", "too-long"):
-                models[f"{wire}-{behaviour}"] = {"provider": wire, "upstream_model": behaviour, "price": price}
+                window = 8192 if behaviour == "too-long" else 128_000
+                models[f"{wire}-{behaviour}"] = {
+                    "provider": wire,
+                    "upstream_model": behaviour,
+                    "price": price,
+                    "context_window_tokens": window,
+                }
         written = tmp_path / "farthing.yaml"
         written.write_text(json.dumps({"version": 1, "providers": providers, "models": models}))
         channel_of = await stack.enter_async_context(api("router", config_file=written))
@@ -52,6 +58,7 @@ async def asked(stub: Any, model: str, *others: str) -> Any:
         candidate.model, candidate.role = other, router_pb2.CANDIDATE_ROLE_FALLBACK
         candidate.ClearField("deployments")
         route.calls_max += 1
+        route.worst_case_usd_nanos += candidate.worst_case_usd_nanos
     return {"request_id": ID, "scope": SCOPE, "route": route, "messages": messages}
 
 
