@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from farthing_core.auto_models import AUTO_MODEL, AUTO_MODELS
 from farthing_core.clock import Clock
 
 from farthing_orchestrator.accounting import Account
@@ -24,7 +25,7 @@ from farthing_orchestrator.request import (
     StepOutcome,
 )
 from farthing_orchestrator.unmasking import Unmasker
-from farthing_orchestrator.wanting import AUTO_MODEL, AUTO_MODELS, Wanted
+from farthing_orchestrator.wanting import Wanted
 
 
 @dataclass(frozen=True, slots=True)

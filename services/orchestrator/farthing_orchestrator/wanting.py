@@ -4,22 +4,11 @@ from __future__ import annotations
 
 from dataclasses import astuple, dataclass
 
+from farthing_core.auto_models import AUTO_MODELS
 from farthing_core.errors import FieldInvalid
 
 from farthing_orchestrator.policy import RoutingPolicy
 from farthing_orchestrator.request import Overrides
-
-AUTO_MODEL = "farthing/auto"
-"""The model name that lets the router choose."""
-AUTO_MODELS = {
-    "": "",
-    AUTO_MODEL: "",
-    f"{AUTO_MODEL}:cheap": "cost",
-    f"{AUTO_MODEL}:fast": "latency",
-    f"{AUTO_MODEL}:quality": "quality",
-    f"{AUTO_MODEL}:balanced": "balanced",
-}
-"""The names that let the router choose, and what each says matters most."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from farthing_core.auto_models import AUTO_MODEL, AUTO_MODELS
 from farthing_core.errors import FarthingError, FieldInvalid, misread
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -23,16 +24,6 @@ from farthing_router.pricing.price_entries import PriceEntry
 from farthing_router.routing.rule_entries import RULES_MAX, RuleEntry
 from farthing_router.routing.rules import Rule
 
-AUTO_MODEL = "farthing/auto"
-AUTO_MODELS = {
-    "": "",
-    AUTO_MODEL: "",
-    f"{AUTO_MODEL}:cheap": "cost",
-    f"{AUTO_MODEL}:fast": "latency",
-    f"{AUTO_MODEL}:quality": "quality",
-    f"{AUTO_MODEL}:balanced": "balanced",
-}
-"""The names that let the router choose, and what each says matters most."""
 # What of a model a provider's listing may fill in.
 _LISTED = frozenset({"context_window_tokens", "output_tokens_max", "capabilities"})
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from farthing_core.errors import FieldInvalid
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
@@ -62,6 +62,15 @@ class Wire:
     developer_role: str = "developer"
     json_schema: str = "native"
     batch: BatchEntry | None = None
+
+    def adapt(self, body: dict[str, Any]) -> dict[str, Any]:
+        """A request's body without the fields that the provider does not take, and with its own names for others."""
+        for name in self.omit:
+            body.pop(name, None)
+        for name, theirs in self.rename.items():
+            if name in body:
+                body[theirs] = body.pop(name)
+        return body
 
 
 def wire_of(entry: WireEntry, *, name: str, upstream_model: str, key_of: Callable[[str], str | None]) -> Wire:

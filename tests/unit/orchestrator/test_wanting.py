@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from farthing_core.auto_models import AUTO_MODELS
 from farthing_core.errors import FieldInvalid
 from farthing_orchestrator.policy import Policy, RoutingPolicy
 from farthing_orchestrator.request import Overrides
-from farthing_orchestrator.wanting import AUTO_MODELS, Wanted, wanted
+from farthing_orchestrator.wanting import Wanted, wanted
 
 
 def wants(policy: dict[str, Any] | None = None, model: str = "", **overrides: Any) -> Wanted:

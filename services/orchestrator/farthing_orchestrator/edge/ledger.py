@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from farthing.budget.v1 import budget_pb2, budget_pb2_grpc
+from farthing_core.auto_models import AUTO_MODELS
 from farthing_runtime.registration import Mesh
 
 from farthing_orchestrator import messages
@@ -13,7 +14,6 @@ from farthing_orchestrator.holds import Held, Wish
 from farthing_orchestrator.ports import Admitted, Checked, Refused, RequestIdReused, Usage
 from farthing_orchestrator.request import Ask
 from farthing_orchestrator.settings import Settings
-from farthing_orchestrator.wanting import AUTO_MODELS
 
 _PEER = "budget"
 _VERDICTS = {

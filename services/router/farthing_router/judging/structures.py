@@ -96,14 +96,15 @@ def code_fault(text: str) -> str | None:
         left -= len(code)
         if left < 0:
             return None
-        if language in ("python", "py", "python3") and not _is_python(code):
+        if language in ("python", "py", "python3") and not is_python(code):
             return "Python that does not parse"
         if language == "json" and "..." not in code and "//" not in code and _parsed(code) is None and code.strip() != "null":
             return "JSON that does not parse"
     return None
 
 
-def _is_python(code: str) -> bool:
+def is_python(code: str) -> bool:
+    """Whether code parses as Python; True where nobody can tell: an excerpt of a session, or nested too deeply to try."""
     if any(line.lstrip().startswith((">>>", "...", "%", "!", "$")) for line in code.splitlines()):
         return True  # an excerpt of a session or a notebook, which nobody parses
     depth = deepest = 0

@@ -5,7 +5,6 @@ Everything is linear in the texts, of which a bounded part is read.
 
 from __future__ import annotations
 
-import ast
 import math
 import re
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from farthing_router.calibration.answers import ANSWER_CHARACTERS_MAX, PROMPT_CH
 from farthing_router.calibration.forest import Floats
 from farthing_router.judging.answers import agree, final_answer, overlap
 from farthing_router.judging.opinions import HEDGES, REFUSALS, is_json
+from farthing_router.judging.structures import is_python
 
 _WORD = re.compile(r"[^\W_]{3,}")
 _FENCE = re.compile(r"```(\w*)\n(.{0,4000}?)```", re.DOTALL)
@@ -173,16 +173,8 @@ def _code(text: str) -> Metric | None:
     blocks = [block for language, block in _FENCE.findall(text) if language.lower() in ("python", "py", "python3")]
     if not blocks:
         return None
-    sound = sum(_parses(block) for block in blocks)
+    sound = sum(is_python(block) for block in blocks)
     return Metric("code", sound / len(blocks), f"{sound} of {len(blocks)} blocks parse")
-
-
-def _parses(block: str) -> bool:
-    try:
-        ast.parse(block)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return False
-    return True
 
 
 def _logprobs(mean_logprob: float | None) -> Metric | None:

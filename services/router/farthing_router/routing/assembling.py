@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from farthing_core.auto_models import AUTO_MODEL
 from farthing_core.money import NANOS_MAX
 
-from farthing_router.catalog import AUTO_MODEL, Cascade, Catalog
+from farthing_router.catalog import Cascade, Catalog
 from farthing_router.pricing.prices import PriceUnknown
 from farthing_router.routing.costing import BATCH, Costs, tries
 from farthing_router.routing.deciding import Intent

@@ -16,8 +16,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from farthing_core.auto_models import AUTO_MODELS
+
 from farthing_router.calibration.complexity import Complexity, complexity
-from farthing_router.catalog import AUTO_MODELS, Catalog
+from farthing_router.catalog import Catalog
 from farthing_router.routing.advisers import Advisers
 from farthing_router.routing.ports import Assignment
 from farthing_router.routing.routes import Wish

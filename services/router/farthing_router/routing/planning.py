@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
+from farthing_core.auto_models import AUTO_MODELS
 from farthing_core.errors import FarthingError
 
-from farthing_router.catalog import AUTO_MODELS, Cascade, Catalog
+from farthing_router.catalog import Cascade, Catalog
 from farthing_router.pricing.price_book import Prices
 from farthing_router.routing.advisers import Advisers, asked
 from farthing_router.routing.assembling import Assembler, Plan

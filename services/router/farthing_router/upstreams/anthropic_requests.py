@@ -47,12 +47,7 @@ def request_fields(call: Call, *, stream: bool) -> dict[str, Any]:
         body["system"] = systems[0]["text"] if len(systems) == 1 and len(systems[0]) == 2 else systems
     if stream:
         body["stream"] = True
-    for name in wire.omit:
-        body.pop(name, None)
-    for name, theirs in wire.rename.items():
-        if name in body:
-            body[theirs] = body.pop(name)
-    return body
+    return wire.adapt(body)
 
 
 def _take_over(body: dict[str, Any], asked: dict[str, Any]) -> None:

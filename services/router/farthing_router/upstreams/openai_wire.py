@@ -105,12 +105,7 @@ def request_fields(call: Call, *, stream: bool) -> dict[str, Any]:
         body["stream_options"] = {**(body.get("stream_options") or {}), "include_usage": True}
     else:
         body.pop("stream_options", None)
-    for name in wire.omit:
-        body.pop(name, None)
-    for name, theirs in wire.rename.items():
-        if name in body:
-            body[theirs] = body.pop(name)
-    return body
+    return wire.adapt(body)
 
 
 def _message(given: Any, developer_role: str) -> dict[str, Any]:
