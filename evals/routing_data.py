@@ -76,7 +76,7 @@ def _rows(folder: Path, name: str) -> Iterator[dict[str, Any]]:
 
 def embeddings_of(prompts: list[str], models_dir: Path) -> np.ndarray[Any, np.dtype[np.float64]]:
     """The unit vectors of prompts, as the cache makes them."""
-    from farthing_cache.minilm import MiniLM
+    from farthing_cache.embedding.minilm import MiniLM
 
     encoder = MiniLM.load(models_dir, threads=1)
     order = sorted(range(len(prompts)), key=lambda place: len(prompts[place]))

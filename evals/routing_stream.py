@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from farthing_cache.minilm import MiniLM
+from farthing_cache.embedding.minilm import MiniLM
 from farthing_router.learning.contexts import context_of
 from farthing_runtime.replay.routing_data import read_mmlupro, read_zeroeval
 

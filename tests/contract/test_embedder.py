@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from farthing_cache.embedding import Embedder
-from farthing_cache.minilm import DIMENSIONS, MiniLM, built
+from farthing_cache.embedding.embedder import Embedder
+from farthing_cache.embedding.minilm import DIMENSIONS, MiniLM, built
 
 TEXTS = [
     "How do I reset my password?",

@@ -15,9 +15,11 @@ from farthing_runtime.beside import beside
 from farthing_runtime.postgres import open_pool, unreachable_errors
 from farthing_runtime.registration import AppIterator, Mesh, Registration, ServiceBinding
 
-from farthing_cache.embedding import Embedder
-from farthing_cache.minilm import MiniLM, built
-from farthing_cache.remembering import AnswerCache, SemanticRule
+from farthing_cache.answers.answering import AnswerCache, SemanticRule
+from farthing_cache.edge.answers import AnswerRpcs
+from farthing_cache.edge.entries import EntryRpcs
+from farthing_cache.embedding.embedder import Embedder
+from farthing_cache.embedding.minilm import MiniLM, built
 from farthing_cache.servicer import CacheServicer
 from farthing_cache.settings import Settings
 from farthing_cache.status import STATUS_TABLE
@@ -66,7 +68,10 @@ async def app(settings: Settings, mesh: Mesh) -> AppIterator:
             _repeating(lambda: entries.sweep(count_max=_SWEPT_MAX), interval_s=settings.sweep_interval_s)
         )
         await stack.enter_async_context(_listening(settings.database_url, cache))
-        servicer = CacheServicer(cache, clock=clock, ttl_s_default=settings.ttl_s_default)
+        servicer = CacheServicer(  # type: ignore[abstract]
+            AnswerRpcs(cache, clock=clock, ttl_s_default=settings.ttl_s_default),
+            EntryRpcs(cache),
+        )
         binding = ServiceBinding("farthing.cache.v1.CacheService", add_CacheServiceServicer_to_server, servicer, STATUS_TABLE)
         yield Registration((binding,))
 

@@ -29,7 +29,7 @@ async def app(settings: Settings, mesh: Mesh) -> AppIterator:
                 executor=executor,
                 clock=SystemClock(),
             )
-            servicer = PrivacyServicer(statistics, executor=executor, inline_characters_max=settings.inline_characters_max)
+            servicer = PrivacyServicer(statistics, executor=executor, inline_characters_max=settings.inline_characters_max)  # type: ignore[abstract]
             yield Registration(
                 (
                     ServiceBinding(

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from farthing_cache.canonical import Question, Turn, address, parameters_that_matter
-from farthing_cache.verifying import verify
+from farthing_cache.verifying.vetoes import verify
 from farthing_core.scopes import parse_scope
 
 SCOPE = "organizations/acme/workspaces/search/projects/ranker/users/ann"

@@ -9,8 +9,9 @@ from uuid import UUID
 from farthing.router.v1 import router_pb2
 from farthing_core.clock import Clock
 from farthing_core.errors import FieldInvalid
+from farthing_runtime import pages
 
-from farthing_router.edge import messages, pages, ranges
+from farthing_router.edge import messages, ranges
 from farthing_router.performance.decision_log import DecisionLog
 from farthing_router.performance.decisions import Decision, DecisionsAsked, DecisionStore, DecisionSums, SummaryAsked
 

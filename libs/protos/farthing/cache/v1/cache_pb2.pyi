@@ -87,6 +87,8 @@ class _LookupOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LookupO
     """The same request."""
     LOOKUP_OUTCOME_HIT_SEMANTIC: _LookupOutcome.ValueType  # 3
     """A request that means the same."""
+    LOOKUP_OUTCOME_HIT_ADAPTED: _LookupOutcome.ValueType  # 4
+    """A request that is the same but for slots (names, numbers, dates) which the answer copies verbatim; they were filled again."""
 
 class LookupOutcome(_LookupOutcome, metaclass=_LookupOutcomeEnumTypeWrapper):
     """What a look-up found."""
@@ -99,7 +101,89 @@ LOOKUP_OUTCOME_HIT_EXACT: LookupOutcome.ValueType  # 2
 """The same request."""
 LOOKUP_OUTCOME_HIT_SEMANTIC: LookupOutcome.ValueType  # 3
 """A request that means the same."""
+LOOKUP_OUTCOME_HIT_ADAPTED: LookupOutcome.ValueType  # 4
+"""A request that is the same but for slots (names, numbers, dates) which the answer copies verbatim; they were filled again."""
 Global___LookupOutcome: _TypeAlias = LookupOutcome  # noqa: Y015
+
+class _HitVerdict:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _HitVerdictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_HitVerdict.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    HIT_VERDICT_UNSPECIFIED: _HitVerdict.ValueType  # 0
+    """Nothing yet."""
+    HIT_VERDICT_RIGHT: _HitVerdict.ValueType  # 1
+    """The answer served the question."""
+    HIT_VERDICT_WRONG: _HitVerdict.ValueType  # 2
+    """It did not."""
+
+class HitVerdict(_HitVerdict, metaclass=_HitVerdictEnumTypeWrapper):
+    """What is known of a served hit."""
+
+HIT_VERDICT_UNSPECIFIED: HitVerdict.ValueType  # 0
+"""Nothing yet."""
+HIT_VERDICT_RIGHT: HitVerdict.ValueType  # 1
+"""The answer served the question."""
+HIT_VERDICT_WRONG: HitVerdict.ValueType  # 2
+"""It did not."""
+Global___HitVerdict: _TypeAlias = HitVerdict  # noqa: Y015
+
+class _VerdictSource:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _VerdictSourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_VerdictSource.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    VERDICT_SOURCE_UNSPECIFIED: _VerdictSource.ValueType  # 0
+    """As USER."""
+    VERDICT_SOURCE_USER: _VerdictSource.ValueType  # 1
+    """Somebody who read the answer."""
+    VERDICT_SOURCE_CHECK: _VerdictSource.ValueType  # 2
+    """A fresh answer was compared with the one that was served."""
+    VERDICT_SOURCE_FEEDBACK: _VerdictSource.ValueType  # 3
+    """Feedback on the answer as a whole: weaker than a report, since it may be about the answer and not about the hit."""
+
+class VerdictSource(_VerdictSource, metaclass=_VerdictSourceEnumTypeWrapper):
+    """Who says so."""
+
+VERDICT_SOURCE_UNSPECIFIED: VerdictSource.ValueType  # 0
+"""As USER."""
+VERDICT_SOURCE_USER: VerdictSource.ValueType  # 1
+"""Somebody who read the answer."""
+VERDICT_SOURCE_CHECK: VerdictSource.ValueType  # 2
+"""A fresh answer was compared with the one that was served."""
+VERDICT_SOURCE_FEEDBACK: VerdictSource.ValueType  # 3
+"""Feedback on the answer as a whole: weaker than a report, since it may be about the answer and not about the hit."""
+Global___VerdictSource: _TypeAlias = VerdictSource  # noqa: Y015
+
+class _EntryOrder:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _EntryOrderEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EntryOrder.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ENTRY_ORDER_UNSPECIFIED: _EntryOrder.ValueType  # 0
+    """As NEWEST."""
+    ENTRY_ORDER_NEWEST: _EntryOrder.ValueType  # 1
+    """Newest first."""
+    ENTRY_ORDER_SAVED: _EntryOrder.ValueType  # 2
+    """What saved most first."""
+    ENTRY_ORDER_VALUE: _EntryOrder.ValueType  # 3
+    """What will be evicted next first."""
+
+class EntryOrder(_EntryOrder, metaclass=_EntryOrderEnumTypeWrapper):
+    """Orders of entries."""
+
+ENTRY_ORDER_UNSPECIFIED: EntryOrder.ValueType  # 0
+"""As NEWEST."""
+ENTRY_ORDER_NEWEST: EntryOrder.ValueType  # 1
+"""Newest first."""
+ENTRY_ORDER_SAVED: EntryOrder.ValueType  # 2
+"""What saved most first."""
+ENTRY_ORDER_VALUE: EntryOrder.ValueType  # 3
+"""What will be evicted next first."""
+Global___EntryOrder: _TypeAlias = EntryOrder  # noqa: Y015
 
 @_typing.final
 class CacheRequest(_message.Message):
@@ -112,12 +196,15 @@ class CacheRequest(_message.Message):
     MESSAGES_FIELD_NUMBER: _builtins.int
     PARAMETERS_FIELD_NUMBER: _builtins.int
     SHARING_FIELD_NUMBER: _builtins.int
+    PERSONAL_FIELD_NUMBER: _builtins.int
     scope: _builtins.str
     """Who asks."""
     model_policy: _builtins.str
     """The model or model policy that is to answer: answers of one are never served for another."""
     sharing: Global___SharingScope.ValueType
     """Who may share the entry."""
+    personal: _builtins.bool
+    """The content is personal: sharing narrows to USER, whatever else is asked. Mask tokens in the messages have the same effect."""
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_chat_pb2.ChatMessage]:
         """The conversation as the caller sent it (masked, not shortened)."""
@@ -134,10 +221,11 @@ class CacheRequest(_message.Message):
         messages: _abc.Iterable[_chat_pb2.ChatMessage] | None = ...,
         parameters: _chat_pb2.Parameters | None = ...,
         sharing: Global___SharingScope.ValueType = ...,
+        personal: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["parameters", b"parameters"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["messages", b"messages", "model_policy", b"model_policy", "parameters", b"parameters", "scope", b"scope", "sharing", b"sharing"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["messages", b"messages", "model_policy", b"model_policy", "parameters", b"parameters", "personal", b"personal", "scope", b"scope", "sharing", b"sharing"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -157,6 +245,7 @@ class Entry(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     TAGS_FIELD_NUMBER: _builtins.int
+    STALE_TIME_FIELD_NUMBER: _builtins.int
     key: _builtins.str
     """Its key: hexadecimal, the same in every process for ever."""
     model: _builtins.str
@@ -183,6 +272,10 @@ class Entry(_message.Message):
     def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Tags for invalidation."""
 
+    @_builtins.property
+    def stale_time(self) -> _timestamp_pb2.Timestamp:
+        """Until when it may be served stale after its expire_time, while somebody fetches a fresh one."""
+
     def __init__(
         self,
         *,
@@ -194,14 +287,87 @@ class Entry(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
         tags: _abc.Iterable[_builtins.str] | None = ...,
+        stale_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "create_time", b"create_time", "expire_time", b"expire_time", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "create_time", b"create_time", "expire_time", b"expire_time", "stale_time", b"stale_time", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "cost_usd_nanos", b"cost_usd_nanos", "create_time", b"create_time", "expire_time", b"expire_time", "key", b"key", "model", b"model", "tags", b"tags", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "cost_usd_nanos", b"cost_usd_nanos", "create_time", b"create_time", "expire_time", b"expire_time", "key", b"key", "model", b"model", "stale_time", b"stale_time", "tags", b"tags", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Entry: _TypeAlias = Entry  # noqa: Y015
+
+@_typing.final
+class Slot(_message.Message):
+    """What was filled into a cached answer again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CACHED_FIELD_NUMBER: _builtins.int
+    ASKED_FIELD_NUMBER: _builtins.int
+    cached: _builtins.str
+    """What the cached question and answer had."""
+    asked: _builtins.str
+    """What the asked question has, and the served answer now."""
+    def __init__(
+        self,
+        *,
+        cached: _builtins.str = ...,
+        asked: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asked", b"asked", "cached", b"cached"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Slot: _TypeAlias = Slot  # noqa: Y015
+
+@_typing.final
+class Certificate(_message.Message):
+    """Why a hit by meaning may be trusted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROBABILITY_FIELD_NUMBER: _builtins.int
+    PROBABILITY_MIN_FIELD_NUMBER: _builtins.int
+    ERROR_BUDGET_PPM_FIELD_NUMBER: _builtins.int
+    WRONG_UPPER_PPM_FIELD_NUMBER: _builtins.int
+    EVIDENCE_FIELD_NUMBER: _builtins.int
+    CATEGORY_FIELD_NUMBER: _builtins.int
+    VERIFIER_ID_FIELD_NUMBER: _builtins.int
+    probability: _builtins.float
+    """How probable it is that the answer serves the question, by the verifier."""
+    probability_min: _builtins.float
+    """What the probability had to reach."""
+    error_budget_ppm: _builtins.int
+    """The error budget that the threshold keeps: wrong answers per million look-ups."""
+    wrong_upper_ppm: _builtins.int
+    """Upper bound (95 %) of the wrong answers per million look-ups, from everything that is known so far."""
+    evidence: _builtins.str
+    """Which evidence the threshold is from: "default", "fitted", "global", "category", "entry"."""
+    category: _builtins.str
+    """Its category: what the question is about, as far as thresholds differ by it."""
+    verifier_id: _builtins.str
+    """The verifier that judged; empty for the one that ships."""
+    def __init__(
+        self,
+        *,
+        probability: _builtins.float = ...,
+        probability_min: _builtins.float = ...,
+        error_budget_ppm: _builtins.int = ...,
+        wrong_upper_ppm: _builtins.int = ...,
+        evidence: _builtins.str = ...,
+        category: _builtins.str = ...,
+        verifier_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["category", b"category", "error_budget_ppm", b"error_budget_ppm", "evidence", b"evidence", "probability", b"probability", "probability_min", b"probability_min", "verifier_id", b"verifier_id", "wrong_upper_ppm", b"wrong_upper_ppm"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Certificate: _TypeAlias = Certificate  # noqa: Y015
 
 @_typing.final
 class LookUpAnswerRequest(_message.Message):
@@ -211,8 +377,31 @@ class LookUpAnswerRequest(_message.Message):
 
     REQUEST_FIELD_NUMBER: _builtins.int
     MODE_FIELD_NUMBER: _builtins.int
+    ERROR_BUDGET_PPM_FIELD_NUMBER: _builtins.int
+    FLIGHT_WAIT_MS_FIELD_NUMBER: _builtins.int
+    AGE_S_MAX_FIELD_NUMBER: _builtins.int
+    ALLOW_STALE_FIELD_NUMBER: _builtins.int
+    ALLOW_ADAPTED_FIELD_NUMBER: _builtins.int
+    ALLOW_CHECK_FIELD_NUMBER: _builtins.int
+    DRY_RUN_FIELD_NUMBER: _builtins.int
     mode: Global___LookupMode.ValueType
     """How far to go."""
+    error_budget_ppm: _builtins.int
+    """Wrong answers per million look-ups that may be served; FARTHING_CACHE_ERROR_BUDGET_PPM (10,000: 1 %) when 0. It can only be tightened below that."""
+    flight_wait_ms: _builtins.int
+    """How long to wait for an identical request that is under way, in milliseconds; 0 not to join flights at all. Whoever is told of a flight_id must end it
+    with StoreAnswer or EndFlight.
+    """
+    age_s_max: _builtins.int
+    """How old an answer may be, in seconds; any age when 0."""
+    allow_stale: _builtins.bool
+    """Whether a stale answer may be served while a fresh one is fetched."""
+    allow_adapted: _builtins.bool
+    """Whether answers may be adapted: see LOOKUP_OUTCOME_HIT_ADAPTED."""
+    allow_check: _builtins.bool
+    """Whether hits by meaning of this look-up may be chosen for a check against a fresh answer (which somebody has to buy)."""
+    dry_run: _builtins.bool
+    """A dry run: nothing is counted, learned, joined or refreshed."""
     @_builtins.property
     def request(self) -> Global___CacheRequest:
         """The request."""
@@ -222,10 +411,17 @@ class LookUpAnswerRequest(_message.Message):
         *,
         request: Global___CacheRequest | None = ...,
         mode: Global___LookupMode.ValueType = ...,
+        error_budget_ppm: _builtins.int = ...,
+        flight_wait_ms: _builtins.int = ...,
+        age_s_max: _builtins.int = ...,
+        allow_stale: _builtins.bool = ...,
+        allow_adapted: _builtins.bool = ...,
+        allow_check: _builtins.bool = ...,
+        dry_run: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["mode", b"mode", "request", b"request"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["age_s_max", b"age_s_max", "allow_adapted", b"allow_adapted", "allow_check", b"allow_check", "allow_stale", b"allow_stale", "dry_run", b"dry_run", "error_budget_ppm", b"error_budget_ppm", "flight_wait_ms", b"flight_wait_ms", "mode", b"mode", "request", b"request"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -243,6 +439,14 @@ class LookUpAnswerResponse(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     KEY_FIELD_NUMBER: _builtins.int
     EMBEDDING_FIELD_NUMBER: _builtins.int
+    HIT_ID_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_FIELD_NUMBER: _builtins.int
+    SLOTS_FIELD_NUMBER: _builtins.int
+    STALE_FIELD_NUMBER: _builtins.int
+    FLIGHT_ID_FIELD_NUMBER: _builtins.int
+    FLIGHT_EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    JOINED_FIELD_NUMBER: _builtins.int
+    CHECK_FIELD_NUMBER: _builtins.int
     outcome: Global___LookupOutcome.ValueType
     """Hit or miss."""
     similarity: _builtins.float
@@ -253,9 +457,31 @@ class LookUpAnswerResponse(_message.Message):
     """The key the request has itself."""
     embedding: _builtins.bytes
     """The embedding of the last user turn, where one was computed: 384 float16, little-endian."""
+    hit_id: _builtins.str
+    """Names a hit by meaning for ReportHit; empty on others."""
+    stale: _builtins.bool
+    """The entry is past its time. Whoever is told so and has a flight_id fetches a fresh answer beside."""
+    flight_id: _builtins.str
+    """Whoever has it leads: identical requests wait for its StoreAnswer or EndFlight."""
+    joined: _builtins.bool
+    """The answer was bought by an identical request that was under way."""
+    check: _builtins.bool
+    """This hit was chosen for a check: buy a fresh answer beside and hand it to ReportHit."""
     @_builtins.property
     def entry(self) -> Global___Entry:
         """The entry, on a hit."""
+
+    @_builtins.property
+    def certificate(self) -> Global___Certificate:
+        """Why a hit by meaning may be trusted; also set on a miss where a candidate was judged."""
+
+    @_builtins.property
+    def slots(self) -> _containers.RepeatedCompositeFieldContainer[Global___Slot]:
+        """What was filled in again, on an adapted hit."""
+
+    @_builtins.property
+    def flight_expire_time(self) -> _timestamp_pb2.Timestamp:
+        """Until when the flight is its own without a sign of life; later another one may lead."""
 
     def __init__(
         self,
@@ -266,10 +492,18 @@ class LookUpAnswerResponse(_message.Message):
         reason: _builtins.str = ...,
         key: _builtins.str = ...,
         embedding: _builtins.bytes = ...,
+        hit_id: _builtins.str = ...,
+        certificate: Global___Certificate | None = ...,
+        slots: _abc.Iterable[Global___Slot] | None = ...,
+        stale: _builtins.bool = ...,
+        flight_id: _builtins.str = ...,
+        flight_expire_time: _timestamp_pb2.Timestamp | None = ...,
+        joined: _builtins.bool = ...,
+        check: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_similarity", b"_similarity", "entry", b"entry", "similarity", b"similarity"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_similarity", b"_similarity", "certificate", b"certificate", "entry", b"entry", "flight_expire_time", b"flight_expire_time", "similarity", b"similarity"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_similarity", b"_similarity", "embedding", b"embedding", "entry", b"entry", "key", b"key", "outcome", b"outcome", "reason", b"reason", "similarity", b"similarity"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_similarity", b"_similarity", "certificate", b"certificate", "check", b"check", "embedding", b"embedding", "entry", b"entry", "flight_expire_time", b"flight_expire_time", "flight_id", b"flight_id", "hit_id", b"hit_id", "joined", b"joined", "key", b"key", "outcome", b"outcome", "reason", b"reason", "similarity", b"similarity", "slots", b"slots", "stale", b"stale"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__similarity: _TypeAlias = _typing.Literal["similarity"]  # noqa: Y015
     _WhichOneofArgType__similarity: _TypeAlias = _typing.Literal["_similarity", b"_similarity"]  # noqa: Y015
@@ -291,14 +525,19 @@ class StoreAnswerRequest(_message.Message):
     TTL_S_FIELD_NUMBER: _builtins.int
     TAGS_FIELD_NUMBER: _builtins.int
     SEMANTIC_FIELD_NUMBER: _builtins.int
+    FLIGHT_ID_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """The model that gave it."""
     cost_usd_nanos: _builtins.int
     """What it cost, in nanodollars."""
     ttl_s: _builtins.int
-    """Seconds until it is forgotten; 86,400 when 0, at most 31,536,000."""
+    """Seconds until it expires, at most 31,536,000. When 0 the cache decides: 86,400 (FARTHING_CACHE_TTL_S_DEFAULT) at most, less where the question asks for what
+    changes with time.
+    """
     semantic: _builtins.bool
     """Whether it may also be found by meaning."""
+    flight_id: _builtins.str
+    """The flight that it ends: see LookUpAnswerResponse."""
     @_builtins.property
     def request(self) -> Global___CacheRequest:
         """The request it answers."""
@@ -326,10 +565,11 @@ class StoreAnswerRequest(_message.Message):
         ttl_s: _builtins.int = ...,
         tags: _abc.Iterable[_builtins.str] | None = ...,
         semantic: _builtins.bool = ...,
+        flight_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "request", b"request", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "cost_usd_nanos", b"cost_usd_nanos", "model", b"model", "request", b"request", "semantic", b"semantic", "tags", b"tags", "ttl_s", b"ttl_s", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "cost_usd_nanos", b"cost_usd_nanos", "flight_id", b"flight_id", "model", b"model", "request", b"request", "semantic", b"semantic", "tags", b"tags", "ttl_s", b"ttl_s", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -337,25 +577,437 @@ Global___StoreAnswerRequest: _TypeAlias = StoreAnswerRequest  # noqa: Y015
 
 @_typing.final
 class StoreAnswerResponse(_message.Message):
-    """It is remembered."""
+    """It is remembered, or not worth it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     KEY_FIELD_NUMBER: _builtins.int
+    STORED_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     key: _builtins.str
     """The entry's key."""
+    stored: _builtins.bool
+    """Whether it was kept. Whoever waited for its flight was answered either way."""
+    reason: _builtins.str
+    """Why not, or why for so long: "time-sensitive", "worth less than what would have to go", "broken answer" …"""
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """When it expires."""
+
     def __init__(
         self,
         *,
         key: _builtins.str = ...,
+        stored: _builtins.bool = ...,
+        reason: _builtins.str = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "key", b"key", "reason", b"reason", "stored", b"stored"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StoreAnswerResponse: _TypeAlias = StoreAnswerResponse  # noqa: Y015
+
+@_typing.final
+class EndFlightRequest(_message.Message):
+    """Gives a flight up."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_FIELD_NUMBER: _builtins.int
+    FLIGHT_ID_FIELD_NUMBER: _builtins.int
+    flight_id: _builtins.str
+    """From LookUpAnswerResponse."""
+    @_builtins.property
+    def request(self) -> Global___CacheRequest:
+        """The request, as it was looked up."""
+
+    def __init__(
+        self,
+        *,
+        request: Global___CacheRequest | None = ...,
+        flight_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["flight_id", b"flight_id", "request", b"request"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EndFlightRequest: _TypeAlias = EndFlightRequest  # noqa: Y015
+
+@_typing.final
+class EndFlightResponse(_message.Message):
+    """It is given up."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EndFlightResponse: _TypeAlias = EndFlightResponse  # noqa: Y015
+
+@_typing.final
+class ReportHitRequest(_message.Message):
+    """Says what became of a hit."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    HIT_ID_FIELD_NUMBER: _builtins.int
+    ENTRY_KEY_FIELD_NUMBER: _builtins.int
+    VERDICT_FIELD_NUMBER: _builtins.int
+    FRESH_ANSWER_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """A UUID that makes the call safe to repeat."""
+    scope: _builtins.str
+    """Who was answered, or any scope above."""
+    hit_id: _builtins.str
+    """A hit by meaning: LookUpAnswerResponse.hit_id."""
+    entry_key: _builtins.str
+    """An entry, by its key: its answer is wrong in itself, whoever asks."""
+    verdict: Global___HitVerdict.ValueType
+    """A verdict."""
+    source: Global___VerdictSource.ValueType
+    """Who says so."""
+    reason: _builtins.str
+    """In words, for those who read it later."""
+    @_builtins.property
+    def fresh_answer(self) -> _chat_pb2.Answer:
+        """A fresh answer to the question that was asked; it is compared with the one that was served."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        scope: _builtins.str = ...,
+        hit_id: _builtins.str = ...,
+        entry_key: _builtins.str = ...,
+        verdict: Global___HitVerdict.ValueType = ...,
+        fresh_answer: _chat_pb2.Answer | None = ...,
+        source: Global___VerdictSource.ValueType = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["entry_key", b"entry_key", "fresh_answer", b"fresh_answer", "hit", b"hit", "hit_id", b"hit_id", "known", b"known", "verdict", b"verdict"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entry_key", b"entry_key", "fresh_answer", b"fresh_answer", "hit", b"hit", "hit_id", b"hit_id", "known", b"known", "reason", b"reason", "request_id", b"request_id", "scope", b"scope", "source", b"source", "verdict", b"verdict"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_hit: _TypeAlias = _typing.Literal["hit_id", "entry_key"]  # noqa: Y015
+    _WhichOneofArgType_hit: _TypeAlias = _typing.Literal["hit", b"hit"]  # noqa: Y015
+    _WhichOneofReturnType_known: _TypeAlias = _typing.Literal["verdict", "fresh_answer"]  # noqa: Y015
+    _WhichOneofArgType_known: _TypeAlias = _typing.Literal["known", b"known"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_hit) -> _WhichOneofReturnType_hit | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_known) -> _WhichOneofReturnType_known | None: ...
+
+Global___ReportHitRequest: _TypeAlias = ReportHitRequest  # noqa: Y015
+
+@_typing.final
+class ReportHitResponse(_message.Message):
+    """What was made of it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERDICT_FIELD_NUMBER: _builtins.int
+    EVICTED_FIELD_NUMBER: _builtins.int
+    AGREEMENT_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_FIELD_NUMBER: _builtins.int
+    verdict: Global___HitVerdict.ValueType
+    """What is believed of the hit now."""
+    evicted: _builtins.bool
+    """Whether the entry was evicted."""
+    agreement: _builtins.float
+    """How alike the fresh and the served answer are, 0 to 1; absent where none were compared."""
+    @_builtins.property
+    def certificate(self) -> Global___Certificate:
+        """The hit's certificate as it would read now."""
+
+    def __init__(
+        self,
+        *,
+        verdict: Global___HitVerdict.ValueType = ...,
+        evicted: _builtins.bool = ...,
+        agreement: _builtins.float | None = ...,
+        certificate: Global___Certificate | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_agreement", b"_agreement", "agreement", b"agreement", "certificate", b"certificate"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_agreement", b"_agreement", "agreement", b"agreement", "certificate", b"certificate", "evicted", b"evicted", "verdict", b"verdict"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__agreement: _TypeAlias = _typing.Literal["agreement"]  # noqa: Y015
+    _WhichOneofArgType__agreement: _TypeAlias = _typing.Literal["_agreement", b"_agreement"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__agreement) -> _WhichOneofReturnType__agreement | None: ...
+
+Global___ReportHitResponse: _TypeAlias = ReportHitResponse  # noqa: Y015
+
+@_typing.final
+class ListHitsRequest(_message.Message):
+    """Asks for hits."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCOPE_FIELD_NUMBER: _builtins.int
+    VERDICT_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    scope: _builtins.str
+    """The organisation, or a scope in it."""
+    verdict: Global___HitVerdict.ValueType
+    """Only those of this verdict; all when not set."""
+    page_size: _builtins.int
+    """At most this many, 1 to 1000; 100 when 0."""
+    page_token: _builtins.str
+    """From the previous page."""
+    def __init__(
+        self,
+        *,
+        scope: _builtins.str = ...,
+        verdict: Global___HitVerdict.ValueType | None = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_verdict", b"_verdict", "verdict", b"verdict"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_verdict", b"_verdict", "page_size", b"page_size", "page_token", b"page_token", "scope", b"scope", "verdict", b"verdict"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__verdict: _TypeAlias = _typing.Literal["verdict"]  # noqa: Y015
+    _WhichOneofArgType__verdict: _TypeAlias = _typing.Literal["_verdict", b"_verdict"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__verdict) -> _WhichOneofReturnType__verdict | None: ...
+
+Global___ListHitsRequest: _TypeAlias = ListHitsRequest  # noqa: Y015
+
+@_typing.final
+class Hit(_message.Message):
+    """One hit by meaning."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HIT_ID_FIELD_NUMBER: _builtins.int
+    HIT_TIME_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    ASKED_FIELD_NUMBER: _builtins.int
+    CACHED_FIELD_NUMBER: _builtins.int
+    ENTRY_KEY_FIELD_NUMBER: _builtins.int
+    SIMILARITY_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_FIELD_NUMBER: _builtins.int
+    VERDICT_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    AGREEMENT_FIELD_NUMBER: _builtins.int
+    ADAPTED_FIELD_NUMBER: _builtins.int
+    hit_id: _builtins.str
+    """Its name."""
+    scope: _builtins.str
+    """Who was answered."""
+    asked: _builtins.str
+    """What was asked; empty where it cannot be read (its key is gone)."""
+    cached: _builtins.str
+    """What the entry's answer was bought for."""
+    entry_key: _builtins.str
+    """The entry."""
+    similarity: _builtins.float
+    """Cosine similarity."""
+    verdict: Global___HitVerdict.ValueType
+    """What is known of it."""
+    source: Global___VerdictSource.ValueType
+    """Who said so."""
+    agreement: _builtins.float
+    """How alike a fresh answer was; absent where none was compared."""
+    adapted: _builtins.bool
+    """Whether it was adapted."""
+    @_builtins.property
+    def hit_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was served."""
+
+    @_builtins.property
+    def certificate(self) -> Global___Certificate:
+        """Why it was trusted."""
+
+    def __init__(
+        self,
+        *,
+        hit_id: _builtins.str = ...,
+        hit_time: _timestamp_pb2.Timestamp | None = ...,
+        scope: _builtins.str = ...,
+        asked: _builtins.str = ...,
+        cached: _builtins.str = ...,
+        entry_key: _builtins.str = ...,
+        similarity: _builtins.float = ...,
+        certificate: Global___Certificate | None = ...,
+        verdict: Global___HitVerdict.ValueType = ...,
+        source: Global___VerdictSource.ValueType = ...,
+        agreement: _builtins.float | None = ...,
+        adapted: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_agreement", b"_agreement", "agreement", b"agreement", "certificate", b"certificate", "hit_time", b"hit_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_agreement", b"_agreement", "adapted", b"adapted", "agreement", b"agreement", "asked", b"asked", "cached", b"cached", "certificate", b"certificate", "entry_key", b"entry_key", "hit_id", b"hit_id", "hit_time", b"hit_time", "scope", b"scope", "similarity", b"similarity", "source", b"source", "verdict", b"verdict"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__agreement: _TypeAlias = _typing.Literal["agreement"]  # noqa: Y015
+    _WhichOneofArgType__agreement: _TypeAlias = _typing.Literal["_agreement", b"_agreement"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__agreement) -> _WhichOneofReturnType__agreement | None: ...
+
+Global___Hit: _TypeAlias = Hit  # noqa: Y015
+
+@_typing.final
+class ListHitsResponse(_message.Message):
+    """A page of hits."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HITS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """For the next page; empty on the last."""
+    @_builtins.property
+    def hits(self) -> _containers.RepeatedCompositeFieldContainer[Global___Hit]:
+        """Newest first."""
+
+    def __init__(
+        self,
+        *,
+        hits: _abc.Iterable[Global___Hit] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hits", b"hits", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListHitsResponse: _TypeAlias = ListHitsResponse  # noqa: Y015
+
+@_typing.final
+class GetErrorBudgetRequest(_message.Message):
+    """Asks for the error budget."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCOPE_FIELD_NUMBER: _builtins.int
+    scope: _builtins.str
+    """The organisation."""
+    def __init__(
+        self,
+        *,
+        scope: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["scope", b"scope"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetErrorBudgetRequest: _TypeAlias = GetErrorBudgetRequest  # noqa: Y015
+
+@_typing.final
+class ErrorBudgetRow(_message.Message):
+    """Thresholds and evidence of one category, or of all together."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CATEGORY_FIELD_NUMBER: _builtins.int
+    PROBABILITY_MIN_FIELD_NUMBER: _builtins.int
+    EVIDENCE_FIELD_NUMBER: _builtins.int
+    LOOKUPS_FIELD_NUMBER: _builtins.int
+    HITS_FIELD_NUMBER: _builtins.int
+    JUDGED_FIELD_NUMBER: _builtins.int
+    WRONG_FIELD_NUMBER: _builtins.int
+    WRONG_PPM_FIELD_NUMBER: _builtins.int
+    WRONG_LOWER_PPM_FIELD_NUMBER: _builtins.int
+    WRONG_UPPER_PPM_FIELD_NUMBER: _builtins.int
+    SUSPENDED_FIELD_NUMBER: _builtins.int
+    category: _builtins.str
+    """The category; empty for all together."""
+    probability_min: _builtins.float
+    """The threshold in force, on the verifier's probability."""
+    evidence: _builtins.str
+    """Which evidence it is from: "default", "fitted", "global", "category"."""
+    lookups: _builtins.int
+    """Look-ups that went as far as a candidate or further."""
+    hits: _builtins.int
+    """Hits by meaning."""
+    judged: _builtins.int
+    """Hits of which something is known."""
+    wrong: _builtins.int
+    """Of those, wrong ones."""
+    wrong_ppm: _builtins.int
+    """Estimated wrong answers per million look-ups."""
+    wrong_lower_ppm: _builtins.int
+    """Its 95 % interval, lower end."""
+    wrong_upper_ppm: _builtins.int
+    """Its 95 % interval, upper end."""
+    suspended: _builtins.bool
+    """Whether hits by meaning are suspended because the bound is over the budget."""
+    def __init__(
+        self,
+        *,
+        category: _builtins.str = ...,
+        probability_min: _builtins.float = ...,
+        evidence: _builtins.str = ...,
+        lookups: _builtins.int = ...,
+        hits: _builtins.int = ...,
+        judged: _builtins.int = ...,
+        wrong: _builtins.int = ...,
+        wrong_ppm: _builtins.int = ...,
+        wrong_lower_ppm: _builtins.int = ...,
+        wrong_upper_ppm: _builtins.int = ...,
+        suspended: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["category", b"category", "evidence", b"evidence", "hits", b"hits", "judged", b"judged", "lookups", b"lookups", "probability_min", b"probability_min", "suspended", b"suspended", "wrong", b"wrong", "wrong_lower_ppm", b"wrong_lower_ppm", "wrong_ppm", b"wrong_ppm", "wrong_upper_ppm", b"wrong_upper_ppm"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ErrorBudgetRow: _TypeAlias = ErrorBudgetRow  # noqa: Y015
+
+@_typing.final
+class GetErrorBudgetResponse(_message.Message):
+    """The error budget."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ERROR_BUDGET_PPM_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    VERIFIER_ID_FIELD_NUMBER: _builtins.int
+    CHECK_PPM_FIELD_NUMBER: _builtins.int
+    error_budget_ppm: _builtins.int
+    """What is promised: wrong answers per million look-ups."""
+    verifier_id: _builtins.str
+    """The verifier in force; empty for the one that ships."""
+    check_ppm: _builtins.int
+    """Share of hits that are checked against a fresh answer now, in millionths."""
+    @_builtins.property
+    def rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___ErrorBudgetRow]:
+        """All together first, then by category."""
+
+    def __init__(
+        self,
+        *,
+        error_budget_ppm: _builtins.int = ...,
+        rows: _abc.Iterable[Global___ErrorBudgetRow] | None = ...,
+        verifier_id: _builtins.str = ...,
+        check_ppm: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["check_ppm", b"check_ppm", "error_budget_ppm", b"error_budget_ppm", "rows", b"rows", "verifier_id", b"verifier_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetErrorBudgetResponse: _TypeAlias = GetErrorBudgetResponse  # noqa: Y015
 
 @_typing.final
 class InvalidateEntriesRequest(_message.Message):
@@ -369,6 +1021,12 @@ class InvalidateEntriesRequest(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     ALL_FIELD_NUMBER: _builtins.int
     DRY_RUN_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_BEFORE_FIELD_NUMBER: _builtins.int
+    NEAR_TEXT_FIELD_NUMBER: _builtins.int
+    NEAR_SIMILARITY_MIN_FIELD_NUMBER: _builtins.int
+    RAISE_EPOCH_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
     scope: _builtins.str
     """The organisation, or a scope in it: only entries stored at or below it."""
     model: _builtins.str
@@ -377,6 +1035,16 @@ class InvalidateEntriesRequest(_message.Message):
     """Every entry of the scope."""
     dry_run: _builtins.bool
     """Only count what would be forgotten."""
+    near_text: _builtins.str
+    """By meaning: entries whose question is near this text."""
+    near_similarity_min: _builtins.float
+    """How near: cosine similarity, 0.8 when 0."""
+    raise_epoch: _builtins.bool
+    """Raises the scope's epoch: everything stored at or below it until now cannot be found any more, at once, however much it is. Nothing else may be set."""
+    actor: _builtins.str
+    """Who asks, for the audit row."""
+    reason: _builtins.str
+    """Why, for the audit row."""
     @_builtins.property
     def keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """By key."""
@@ -384,6 +1052,10 @@ class InvalidateEntriesRequest(_message.Message):
     @_builtins.property
     def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """By tag: entries that carry any of these."""
+
+    @_builtins.property
+    def create_time_before(self) -> _timestamp_pb2.Timestamp:
+        """By age: entries stored before this moment."""
 
     def __init__(
         self,
@@ -394,10 +1066,16 @@ class InvalidateEntriesRequest(_message.Message):
         model: _builtins.str = ...,
         all: _builtins.bool = ...,
         dry_run: _builtins.bool = ...,
+        create_time_before: _timestamp_pb2.Timestamp | None = ...,
+        near_text: _builtins.str = ...,
+        near_similarity_min: _builtins.float = ...,
+        raise_epoch: _builtins.bool = ...,
+        actor: _builtins.str = ...,
+        reason: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time_before", b"create_time_before"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["all", b"all", "dry_run", b"dry_run", "keys", b"keys", "model", b"model", "scope", b"scope", "tags", b"tags"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "all", b"all", "create_time_before", b"create_time_before", "dry_run", b"dry_run", "keys", b"keys", "model", b"model", "near_similarity_min", b"near_similarity_min", "near_text", b"near_text", "raise_epoch", b"raise_epoch", "reason", b"reason", "scope", b"scope", "tags", b"tags"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -410,20 +1088,276 @@ class InvalidateEntriesResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ENTRIES_FIELD_NUMBER: _builtins.int
+    PAYLOAD_BYTES_FIELD_NUMBER: _builtins.int
+    INVALIDATION_ID_FIELD_NUMBER: _builtins.int
+    SAMPLE_KEYS_FIELD_NUMBER: _builtins.int
     entries: _builtins.int
     """How many entries."""
+    payload_bytes: _builtins.int
+    """Bytes of their answers."""
+    invalidation_id: _builtins.str
+    """Names the audit row; empty on a dry run."""
+    @_builtins.property
+    def sample_keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """A few of them, up to ten."""
+
     def __init__(
         self,
         *,
         entries: _builtins.int = ...,
+        payload_bytes: _builtins.int = ...,
+        invalidation_id: _builtins.str = ...,
+        sample_keys: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries", "invalidation_id", b"invalidation_id", "payload_bytes", b"payload_bytes", "sample_keys", b"sample_keys"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___InvalidateEntriesResponse: _TypeAlias = InvalidateEntriesResponse  # noqa: Y015
+
+@_typing.final
+class ListInvalidationsRequest(_message.Message):
+    """Asks for invalidations."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCOPE_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    scope: _builtins.str
+    """The organisation, or a scope in it."""
+    page_size: _builtins.int
+    """At most this many, 1 to 1000; 100 when 0."""
+    page_token: _builtins.str
+    """From the previous page."""
+    def __init__(
+        self,
+        *,
+        scope: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "scope", b"scope"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListInvalidationsRequest: _TypeAlias = ListInvalidationsRequest  # noqa: Y015
+
+@_typing.final
+class Invalidation(_message.Message):
+    """One invalidation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INVALIDATION_ID_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    CHOSEN_FIELD_NUMBER: _builtins.int
+    ENTRIES_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    invalidation_id: _builtins.str
+    """Its name."""
+    scope: _builtins.str
+    """On which scope."""
+    chosen: _builtins.str
+    """What was chosen, in words: "tag faq", "older than 2026-11-01", "epoch", "reported wrong" …"""
+    entries: _builtins.int
+    """How many entries went."""
+    actor: _builtins.str
+    """Who asked."""
+    reason: _builtins.str
+    """Why."""
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    def __init__(
+        self,
+        *,
+        invalidation_id: _builtins.str = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        scope: _builtins.str = ...,
+        chosen: _builtins.str = ...,
+        entries: _builtins.int = ...,
+        actor: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "chosen", b"chosen", "create_time", b"create_time", "entries", b"entries", "invalidation_id", b"invalidation_id", "reason", b"reason", "scope", b"scope"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Invalidation: _TypeAlias = Invalidation  # noqa: Y015
+
+@_typing.final
+class ListInvalidationsResponse(_message.Message):
+    """A page of invalidations."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INVALIDATIONS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """For the next page; empty on the last."""
+    @_builtins.property
+    def invalidations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Invalidation]:
+        """Newest first."""
+
+    def __init__(
+        self,
+        *,
+        invalidations: _abc.Iterable[Global___Invalidation] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["invalidations", b"invalidations", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListInvalidationsResponse: _TypeAlias = ListInvalidationsResponse  # noqa: Y015
+
+@_typing.final
+class ListEntriesRequest(_message.Message):
+    """Asks for entries."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCOPE_FIELD_NUMBER: _builtins.int
+    TAG_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    ORDER_FIELD_NUMBER: _builtins.int
+    WITH_TEXTS_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    scope: _builtins.str
+    """The organisation, or a scope in it: entries stored at or below it."""
+    tag: _builtins.str
+    """Only entries that carry this tag."""
+    model: _builtins.str
+    """Only entries that this model answered."""
+    key: _builtins.str
+    """Only this entry."""
+    order: Global___EntryOrder.ValueType
+    """The order."""
+    with_texts: _builtins.bool
+    """Whether to show questions and answers."""
+    page_size: _builtins.int
+    """At most this many, 1 to 1000; 100 when 0."""
+    page_token: _builtins.str
+    """From the previous page."""
+    def __init__(
+        self,
+        *,
+        scope: _builtins.str = ...,
+        tag: _builtins.str = ...,
+        model: _builtins.str = ...,
+        key: _builtins.str = ...,
+        order: Global___EntryOrder.ValueType = ...,
+        with_texts: _builtins.bool = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "model", b"model", "order", b"order", "page_size", b"page_size", "page_token", b"page_token", "scope", b"scope", "tag", b"tag", "with_texts", b"with_texts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListEntriesRequest: _TypeAlias = ListEntriesRequest  # noqa: Y015
+
+@_typing.final
+class ListedEntry(_message.Message):
+    """An entry with how it did."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTRY_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    QUESTION_FIELD_NUMBER: _builtins.int
+    SEMANTIC_FIELD_NUMBER: _builtins.int
+    HITS_FIELD_NUMBER: _builtins.int
+    HIT_TIME_FIELD_NUMBER: _builtins.int
+    SAVED_USD_NANOS_FIELD_NUMBER: _builtins.int
+    PAYLOAD_BYTES_FIELD_NUMBER: _builtins.int
+    VALUE_USD_NANOS_FIELD_NUMBER: _builtins.int
+    scope: _builtins.str
+    """The scope that shares it."""
+    question: _builtins.str
+    """The question it is found by; empty where it is only found exactly, cannot be read, or was not asked for."""
+    semantic: _builtins.bool
+    """Whether it can be found by meaning."""
+    hits: _builtins.int
+    """How often it was served."""
+    saved_usd_nanos: _builtins.int
+    """What its hits saved, in nanodollars."""
+    payload_bytes: _builtins.int
+    """Bytes of its answer as kept."""
+    value_usd_nanos: _builtins.int
+    """Expected saving of keeping it, in nanodollars: what is worth least goes first when an organisation's room is full."""
+    @_builtins.property
+    def entry(self) -> Global___Entry:
+        """The entry; its answer is left out unless asked for."""
+
+    @_builtins.property
+    def hit_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was served last."""
+
+    def __init__(
+        self,
+        *,
+        entry: Global___Entry | None = ...,
+        scope: _builtins.str = ...,
+        question: _builtins.str = ...,
+        semantic: _builtins.bool = ...,
+        hits: _builtins.int = ...,
+        hit_time: _timestamp_pb2.Timestamp | None = ...,
+        saved_usd_nanos: _builtins.int = ...,
+        payload_bytes: _builtins.int = ...,
+        value_usd_nanos: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["entry", b"entry", "hit_time", b"hit_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entry", b"entry", "hit_time", b"hit_time", "hits", b"hits", "payload_bytes", b"payload_bytes", "question", b"question", "saved_usd_nanos", b"saved_usd_nanos", "scope", b"scope", "semantic", b"semantic", "value_usd_nanos", b"value_usd_nanos"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListedEntry: _TypeAlias = ListedEntry  # noqa: Y015
+
+@_typing.final
+class ListEntriesResponse(_message.Message):
+    """A page of entries."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTRIES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """For the next page; empty on the last."""
+    @_builtins.property
+    def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___ListedEntry]:
+        """The entries."""
+
+    def __init__(
+        self,
+        *,
+        entries: _abc.Iterable[Global___ListedEntry] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListEntriesResponse: _TypeAlias = ListEntriesResponse  # noqa: Y015
 
 @_typing.final
 class GetCacheStatsRequest(_message.Message):
@@ -432,8 +1366,472 @@ class GetCacheStatsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SCOPE_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    BY_SCOPE_FIELD_NUMBER: _builtins.int
     scope: _builtins.str
     """The organisation, or a scope in it."""
+    by_scope: _builtins.bool
+    """Also row by row for the scopes right below."""
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """From when, to the hour; since the beginning when not set."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """Until when, to the hour, exclusive; now when not set."""
+
+    def __init__(
+        self,
+        *,
+        scope: _builtins.str = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        by_scope: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by_scope", b"by_scope", "end_time", b"end_time", "scope", b"scope", "start_time", b"start_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetCacheStatsRequest: _TypeAlias = GetCacheStatsRequest  # noqa: Y015
+
+@_typing.final
+class GetCacheStatsResponse(_message.Message):
+    """Statistics of a scope, summed over replicas as they report."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTRIES_FIELD_NUMBER: _builtins.int
+    PAYLOAD_BYTES_FIELD_NUMBER: _builtins.int
+    LOOKUPS_FIELD_NUMBER: _builtins.int
+    HITS_EXACT_FIELD_NUMBER: _builtins.int
+    HITS_SEMANTIC_FIELD_NUMBER: _builtins.int
+    MISSES_FIELD_NUMBER: _builtins.int
+    AVOIDED_USD_NANOS_FIELD_NUMBER: _builtins.int
+    HITS_ADAPTED_FIELD_NUMBER: _builtins.int
+    HITS_STALE_FIELD_NUMBER: _builtins.int
+    HITS_JOINED_FIELD_NUMBER: _builtins.int
+    MISSES_UNAVAILABLE_FIELD_NUMBER: _builtins.int
+    LATENCIES_FIELD_NUMBER: _builtins.int
+    FALSE_HITS_FIELD_NUMBER: _builtins.int
+    SCOPES_FIELD_NUMBER: _builtins.int
+    EVICTED_FIELD_NUMBER: _builtins.int
+    NOT_ADMITTED_FIELD_NUMBER: _builtins.int
+    PAYLOAD_BYTES_MAX_FIELD_NUMBER: _builtins.int
+    entries: _builtins.int
+    """Entries that have not expired."""
+    payload_bytes: _builtins.int
+    """Bytes of their answers."""
+    lookups: _builtins.int
+    """Look-ups."""
+    hits_exact: _builtins.int
+    """Exact hits, joined flights among them."""
+    hits_semantic: _builtins.int
+    """Semantic hits."""
+    misses: _builtins.int
+    """Misses."""
+    avoided_usd_nanos: _builtins.int
+    """What the hits' answers had cost when they were bought, in nanodollars."""
+    hits_adapted: _builtins.int
+    """Adapted hits."""
+    hits_stale: _builtins.int
+    """Hits that were served stale; counted in their kind, too."""
+    hits_joined: _builtins.int
+    """Hits whose answer an identical request under way had bought; counted among the exact ones."""
+    misses_unavailable: _builtins.int
+    """Misses because a store was out of reach; counted among the misses."""
+    evicted: _builtins.int
+    """Entries evicted to make room."""
+    not_admitted: _builtins.int
+    """Answers that were not worth keeping."""
+    payload_bytes_max: _builtins.int
+    """The room of the organisation, in bytes."""
+    @_builtins.property
+    def latencies(self) -> _containers.RepeatedCompositeFieldContainer[Global___LookupLatency]:
+        """Latency of look-ups by how they ended."""
+
+    @_builtins.property
+    def false_hits(self) -> Global___FalseHitRate:
+        """The measured rate of wrong hits by meaning."""
+
+    @_builtins.property
+    def scopes(self) -> _containers.RepeatedCompositeFieldContainer[Global___ScopeStats]:
+        """By the scopes right below, where asked; at most 1,000, most look-ups first."""
+
+    def __init__(
+        self,
+        *,
+        entries: _builtins.int = ...,
+        payload_bytes: _builtins.int = ...,
+        lookups: _builtins.int = ...,
+        hits_exact: _builtins.int = ...,
+        hits_semantic: _builtins.int = ...,
+        misses: _builtins.int = ...,
+        avoided_usd_nanos: _builtins.int = ...,
+        hits_adapted: _builtins.int = ...,
+        hits_stale: _builtins.int = ...,
+        hits_joined: _builtins.int = ...,
+        misses_unavailable: _builtins.int = ...,
+        latencies: _abc.Iterable[Global___LookupLatency] | None = ...,
+        false_hits: Global___FalseHitRate | None = ...,
+        scopes: _abc.Iterable[Global___ScopeStats] | None = ...,
+        evicted: _builtins.int = ...,
+        not_admitted: _builtins.int = ...,
+        payload_bytes_max: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["false_hits", b"false_hits"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["avoided_usd_nanos", b"avoided_usd_nanos", "entries", b"entries", "evicted", b"evicted", "false_hits", b"false_hits", "hits_adapted", b"hits_adapted", "hits_exact", b"hits_exact", "hits_joined", b"hits_joined", "hits_semantic", b"hits_semantic", "hits_stale", b"hits_stale", "latencies", b"latencies", "lookups", b"lookups", "misses", b"misses", "misses_unavailable", b"misses_unavailable", "not_admitted", b"not_admitted", "payload_bytes", b"payload_bytes", "payload_bytes_max", b"payload_bytes_max", "scopes", b"scopes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetCacheStatsResponse: _TypeAlias = GetCacheStatsResponse  # noqa: Y015
+
+@_typing.final
+class LookupLatency(_message.Message):
+    """How long look-ups took in the service."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    LOOKUPS_FIELD_NUMBER: _builtins.int
+    P50_US_FIELD_NUMBER: _builtins.int
+    P99_US_FIELD_NUMBER: _builtins.int
+    outcome: Global___LookupOutcome.ValueType
+    """How they ended."""
+    lookups: _builtins.int
+    """How many."""
+    p50_us: _builtins.int
+    """Median, in microseconds."""
+    p99_us: _builtins.int
+    """99th percentile, in microseconds."""
+    def __init__(
+        self,
+        *,
+        outcome: Global___LookupOutcome.ValueType = ...,
+        lookups: _builtins.int = ...,
+        p50_us: _builtins.int = ...,
+        p99_us: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lookups", b"lookups", "outcome", b"outcome", "p50_us", b"p50_us", "p99_us", b"p99_us"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LookupLatency: _TypeAlias = LookupLatency  # noqa: Y015
+
+@_typing.final
+class FalseHitRate(_message.Message):
+    """How many hits by meaning were wrong, as far as is known."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JUDGED_FIELD_NUMBER: _builtins.int
+    WRONG_FIELD_NUMBER: _builtins.int
+    WRONG_PPM_FIELD_NUMBER: _builtins.int
+    WRONG_LOWER_PPM_FIELD_NUMBER: _builtins.int
+    WRONG_UPPER_PPM_FIELD_NUMBER: _builtins.int
+    judged: _builtins.int
+    """Hits by meaning of which something is known."""
+    wrong: _builtins.int
+    """Wrong ones among them."""
+    wrong_ppm: _builtins.int
+    """Estimated share of wrong ones among hits by meaning, in millionths, weighted by how each came to be judged."""
+    wrong_lower_ppm: _builtins.int
+    """Its 95 % interval, lower end."""
+    wrong_upper_ppm: _builtins.int
+    """Its 95 % interval, upper end."""
+    def __init__(
+        self,
+        *,
+        judged: _builtins.int = ...,
+        wrong: _builtins.int = ...,
+        wrong_ppm: _builtins.int = ...,
+        wrong_lower_ppm: _builtins.int = ...,
+        wrong_upper_ppm: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["judged", b"judged", "wrong", b"wrong", "wrong_lower_ppm", b"wrong_lower_ppm", "wrong_ppm", b"wrong_ppm", "wrong_upper_ppm", b"wrong_upper_ppm"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FalseHitRate: _TypeAlias = FalseHitRate  # noqa: Y015
+
+@_typing.final
+class ScopeStats(_message.Message):
+    """Look-ups of one scope."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCOPE_FIELD_NUMBER: _builtins.int
+    LOOKUPS_FIELD_NUMBER: _builtins.int
+    HITS_EXACT_FIELD_NUMBER: _builtins.int
+    HITS_SEMANTIC_FIELD_NUMBER: _builtins.int
+    HITS_ADAPTED_FIELD_NUMBER: _builtins.int
+    AVOIDED_USD_NANOS_FIELD_NUMBER: _builtins.int
+    scope: _builtins.str
+    """The scope."""
+    lookups: _builtins.int
+    """Look-ups."""
+    hits_exact: _builtins.int
+    """Exact hits."""
+    hits_semantic: _builtins.int
+    """Semantic hits."""
+    hits_adapted: _builtins.int
+    """Adapted hits."""
+    avoided_usd_nanos: _builtins.int
+    """What the hits' answers had cost when they were bought, in nanodollars."""
+    def __init__(
+        self,
+        *,
+        scope: _builtins.str = ...,
+        lookups: _builtins.int = ...,
+        hits_exact: _builtins.int = ...,
+        hits_semantic: _builtins.int = ...,
+        hits_adapted: _builtins.int = ...,
+        avoided_usd_nanos: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["avoided_usd_nanos", b"avoided_usd_nanos", "hits_adapted", b"hits_adapted", "hits_exact", b"hits_exact", "hits_semantic", b"hits_semantic", "lookups", b"lookups", "scope", b"scope"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ScopeStats: _TypeAlias = ScopeStats  # noqa: Y015
+
+@_typing.final
+class FitVerifierRequest(_message.Message):
+    """Fits a verifier."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPECIFICATION_FIELD_NUMBER: _builtins.int
+    PAIRS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def specification(self) -> Global___VerifierSpecification:
+        """What to fit."""
+
+    @_builtins.property
+    def pairs(self) -> Global___LabelledPairs:
+        """Labelled pairs."""
+
+    def __init__(
+        self,
+        *,
+        specification: Global___VerifierSpecification | None = ...,
+        pairs: Global___LabelledPairs | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["pairs", b"pairs", "part", b"part", "specification", b"specification"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["pairs", b"pairs", "part", b"part", "specification", b"specification"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_part: _TypeAlias = _typing.Literal["specification", "pairs"]  # noqa: Y015
+    _WhichOneofArgType_part: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_part) -> _WhichOneofReturnType_part | None: ...
+
+Global___FitVerifierRequest: _TypeAlias = FitVerifierRequest  # noqa: Y015
+
+@_typing.final
+class VerifierSpecification(_message.Message):
+    """What to fit."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    WITH_JUDGED_HITS_FIELD_NUMBER: _builtins.int
+    ACTIVATE_FIELD_NUMBER: _builtins.int
+    ERROR_BUDGET_PPM_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """A UUID that makes the call safe to repeat."""
+    scope: _builtins.str
+    """The organisation."""
+    name: _builtins.str
+    """What to call it."""
+    with_judged_hits: _builtins.bool
+    """Also learn from the judged hits that this cache has kept."""
+    activate: _builtins.bool
+    """Put it in force at once."""
+    error_budget_ppm: _builtins.int
+    """The error budget to reckon its threshold for; the service's own when 0."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        scope: _builtins.str = ...,
+        name: _builtins.str = ...,
+        with_judged_hits: _builtins.bool = ...,
+        activate: _builtins.bool = ...,
+        error_budget_ppm: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activate", b"activate", "error_budget_ppm", b"error_budget_ppm", "name", b"name", "request_id", b"request_id", "scope", b"scope", "with_judged_hits", b"with_judged_hits"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VerifierSpecification: _TypeAlias = VerifierSpecification  # noqa: Y015
+
+@_typing.final
+class LabelledPairs(_message.Message):
+    """Pairs of questions of which it is known whether one answer serves both."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAIRS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def pairs(self) -> _containers.RepeatedCompositeFieldContainer[Global___LabelledPair]:
+        """The pairs."""
+
+    def __init__(
+        self,
+        *,
+        pairs: _abc.Iterable[Global___LabelledPair] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["pairs", b"pairs"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LabelledPairs: _TypeAlias = LabelledPairs  # noqa: Y015
+
+@_typing.final
+class LabelledPair(_message.Message):
+    """One pair."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUESTION_FIELD_NUMBER: _builtins.int
+    OTHER_FIELD_NUMBER: _builtins.int
+    SAME_FIELD_NUMBER: _builtins.int
+    question: _builtins.str
+    """A question."""
+    other: _builtins.str
+    """Another one."""
+    same: _builtins.bool
+    """Whether one answer serves both."""
+    def __init__(
+        self,
+        *,
+        question: _builtins.str = ...,
+        other: _builtins.str = ...,
+        same: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["other", b"other", "question", b"question", "same", b"same"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LabelledPair: _TypeAlias = LabelledPair  # noqa: Y015
+
+@_typing.final
+class Verifier(_message.Message):
+    """A verifier."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERIFIER_ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    ACTIVE_FIELD_NUMBER: _builtins.int
+    PAIRS_FIELD_NUMBER: _builtins.int
+    ERROR_BUDGET_PPM_FIELD_NUMBER: _builtins.int
+    PROBABILITY_MIN_FIELD_NUMBER: _builtins.int
+    HITS_PPM_FIELD_NUMBER: _builtins.int
+    WRONG_PPM_FIELD_NUMBER: _builtins.int
+    WRONG_UPPER_PPM_FIELD_NUMBER: _builtins.int
+    COSINE_HITS_PPM_FIELD_NUMBER: _builtins.int
+    verifier_id: _builtins.str
+    """Its name; empty for the one that ships."""
+    name: _builtins.str
+    """What it is called."""
+    scope: _builtins.str
+    """The organisation."""
+    active: _builtins.bool
+    """Whether it is in force."""
+    pairs: _builtins.int
+    """Pairs it was fitted on."""
+    error_budget_ppm: _builtins.int
+    """The error budget it was fitted for."""
+    probability_min: _builtins.float
+    """Its threshold for that."""
+    hits_ppm: _builtins.int
+    """Hits out of fold at that threshold, in millionths of look-ups."""
+    wrong_ppm: _builtins.int
+    """Wrong hits out of fold, in millionths of look-ups."""
+    wrong_upper_ppm: _builtins.int
+    """Their upper bound (95 %)."""
+    cosine_hits_ppm: _builtins.int
+    """Hits of a cosine threshold at the same error, for comparison."""
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was fitted."""
+
+    def __init__(
+        self,
+        *,
+        verifier_id: _builtins.str = ...,
+        name: _builtins.str = ...,
+        scope: _builtins.str = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        active: _builtins.bool = ...,
+        pairs: _builtins.int = ...,
+        error_budget_ppm: _builtins.int = ...,
+        probability_min: _builtins.float = ...,
+        hits_ppm: _builtins.int = ...,
+        wrong_ppm: _builtins.int = ...,
+        wrong_upper_ppm: _builtins.int = ...,
+        cosine_hits_ppm: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "cosine_hits_ppm", b"cosine_hits_ppm", "create_time", b"create_time", "error_budget_ppm", b"error_budget_ppm", "hits_ppm", b"hits_ppm", "name", b"name", "pairs", b"pairs", "probability_min", b"probability_min", "scope", b"scope", "verifier_id", b"verifier_id", "wrong_ppm", b"wrong_ppm", "wrong_upper_ppm", b"wrong_upper_ppm"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Verifier: _TypeAlias = Verifier  # noqa: Y015
+
+@_typing.final
+class FitVerifierResponse(_message.Message):
+    """It is fitted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERIFIER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def verifier(self) -> Global___Verifier:
+        """The verifier."""
+
+    def __init__(
+        self,
+        *,
+        verifier: Global___Verifier | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["verifier", b"verifier"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["verifier", b"verifier"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FitVerifierResponse: _TypeAlias = FitVerifierResponse  # noqa: Y015
+
+@_typing.final
+class ListVerifiersRequest(_message.Message):
+    """Asks for verifiers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCOPE_FIELD_NUMBER: _builtins.int
+    scope: _builtins.str
+    """The organisation."""
     def __init__(
         self,
         *,
@@ -445,50 +1843,745 @@ class GetCacheStatsRequest(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetCacheStatsRequest: _TypeAlias = GetCacheStatsRequest  # noqa: Y015
+Global___ListVerifiersRequest: _TypeAlias = ListVerifiersRequest  # noqa: Y015
 
 @_typing.final
-class GetCacheStatsResponse(_message.Message):
-    """Statistics of a scope. Look-up counts are of this organisation since it first asked, summed over replicas as they report."""
+class ListVerifiersResponse(_message.Message):
+    """All verifiers of an organisation (at most 100 are kept), newest first, the one that ships last."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERIFIERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def verifiers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Verifier]:
+        """The verifiers."""
+
+    def __init__(
+        self,
+        *,
+        verifiers: _abc.Iterable[Global___Verifier] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["verifiers", b"verifiers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListVerifiersResponse: _TypeAlias = ListVerifiersResponse  # noqa: Y015
+
+@_typing.final
+class ActivateVerifierRequest(_message.Message):
+    """Puts a verifier in force."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCOPE_FIELD_NUMBER: _builtins.int
+    VERIFIER_ID_FIELD_NUMBER: _builtins.int
+    scope: _builtins.str
+    """The organisation."""
+    verifier_id: _builtins.str
+    """Which; empty for the one that ships."""
+    def __init__(
+        self,
+        *,
+        scope: _builtins.str = ...,
+        verifier_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["scope", b"scope", "verifier_id", b"verifier_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ActivateVerifierRequest: _TypeAlias = ActivateVerifierRequest  # noqa: Y015
+
+@_typing.final
+class ActivateVerifierResponse(_message.Message):
+    """It is in force."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERIFIER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def verifier(self) -> Global___Verifier:
+        """The verifier."""
+
+    def __init__(
+        self,
+        *,
+        verifier: Global___Verifier | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["verifier", b"verifier"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["verifier", b"verifier"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ActivateVerifierResponse: _TypeAlias = ActivateVerifierResponse  # noqa: Y015
+
+@_typing.final
+class LookUpEmbeddingsRequest(_message.Message):
+    """Asks for vectors."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCOPE_FIELD_NUMBER: _builtins.int
+    TEXTS_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    COMPUTE_FIELD_NUMBER: _builtins.int
+    scope: _builtins.str
+    """Who asks: vectors are kept by organisation."""
+    model: _builtins.str
+    """The model; empty for the one that is built in. What else decides its vectors (dimensions, input type) belongs in the name."""
+    compute: _builtins.bool
+    """Whether to compute what is not kept."""
+    @_builtins.property
+    def texts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The texts."""
+
+    def __init__(
+        self,
+        *,
+        scope: _builtins.str = ...,
+        texts: _abc.Iterable[_builtins.str] | None = ...,
+        model: _builtins.str = ...,
+        compute: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compute", b"compute", "model", b"model", "scope", b"scope", "texts", b"texts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LookUpEmbeddingsRequest: _TypeAlias = LookUpEmbeddingsRequest  # noqa: Y015
+
+@_typing.final
+class Embedding(_message.Message):
+    """One text's vector."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VECTOR_FIELD_NUMBER: _builtins.int
+    CACHED_FIELD_NUMBER: _builtins.int
+    TRUNCATED_FIELD_NUMBER: _builtins.int
+    vector: _builtins.bytes
+    """float32, little-endian; empty where it is not kept and was not computed."""
+    cached: _builtins.bool
+    """Whether it was kept."""
+    truncated: _builtins.bool
+    """Whether the text was longer than the model reads; its end did not count."""
+    def __init__(
+        self,
+        *,
+        vector: _builtins.bytes = ...,
+        cached: _builtins.bool = ...,
+        truncated: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached", b"cached", "truncated", b"truncated", "vector", b"vector"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Embedding: _TypeAlias = Embedding  # noqa: Y015
+
+@_typing.final
+class LookUpEmbeddingsResponse(_message.Message):
+    """Vectors, in the order of the texts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EMBEDDINGS_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    DIMENSIONS_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """The model that made them."""
+    dimensions: _builtins.int
+    """How long they are."""
+    @_builtins.property
+    def embeddings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Embedding]:
+        """The vectors."""
+
+    def __init__(
+        self,
+        *,
+        embeddings: _abc.Iterable[Global___Embedding] | None = ...,
+        model: _builtins.str = ...,
+        dimensions: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dimensions", b"dimensions", "embeddings", b"embeddings", "model", b"model"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LookUpEmbeddingsResponse: _TypeAlias = LookUpEmbeddingsResponse  # noqa: Y015
+
+@_typing.final
+class StoreEmbeddingsRequest(_message.Message):
+    """Keeps vectors."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCOPE_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    TEXTS_FIELD_NUMBER: _builtins.int
+    TTL_S_FIELD_NUMBER: _builtins.int
+    scope: _builtins.str
+    """Who asks."""
+    model: _builtins.str
+    """The model that made them."""
+    ttl_s: _builtins.int
+    """Seconds until they are forgotten; 30 days when 0."""
+    @_builtins.property
+    def texts(self) -> _containers.RepeatedCompositeFieldContainer[Global___EmbeddedText]:
+        """Texts with their vectors."""
+
+    def __init__(
+        self,
+        *,
+        scope: _builtins.str = ...,
+        model: _builtins.str = ...,
+        texts: _abc.Iterable[Global___EmbeddedText] | None = ...,
+        ttl_s: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "scope", b"scope", "texts", b"texts", "ttl_s", b"ttl_s"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StoreEmbeddingsRequest: _TypeAlias = StoreEmbeddingsRequest  # noqa: Y015
+
+@_typing.final
+class EmbeddedText(_message.Message):
+    """A text with its vector."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    VECTOR_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """The text; only its hash is kept."""
+    vector: _builtins.bytes
+    """float32, little-endian."""
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+        vector: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["text", b"text", "vector", b"vector"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EmbeddedText: _TypeAlias = EmbeddedText  # noqa: Y015
+
+@_typing.final
+class StoreEmbeddingsResponse(_message.Message):
+    """They are kept."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StoreEmbeddingsResponse: _TypeAlias = StoreEmbeddingsResponse  # noqa: Y015
+
+@_typing.final
+class ContextDependency(_message.Message):
+    """What a context was assembled from."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name: a document, a table, a prompt template …"""
+    version: _builtins.str
+    """Its version, as whoever owns it counts: a number, a hash, a time."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        version: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ContextDependency: _TypeAlias = ContextDependency  # noqa: Y015
+
+@_typing.final
+class StoreContextRequest(_message.Message):
+    """Keeps a context."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCOPE_FIELD_NUMBER: _builtins.int
+    SHARING_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    CONTENT_FIELD_NUMBER: _builtins.int
+    DEPENDENCIES_FIELD_NUMBER: _builtins.int
+    TAGS_FIELD_NUMBER: _builtins.int
+    TTL_S_FIELD_NUMBER: _builtins.int
+    scope: _builtins.str
+    """Who asks."""
+    sharing: Global___SharingScope.ValueType
+    """Who may share it."""
+    key: _builtins.str
+    """Its key, as the caller names it."""
+    content: _builtins.bytes
+    """The context."""
+    ttl_s: _builtins.int
+    """Seconds until it is forgotten; 3,600 when 0."""
+    @_builtins.property
+    def dependencies(self) -> _containers.RepeatedCompositeFieldContainer[Global___ContextDependency]:
+        """What it was assembled from."""
+
+    @_builtins.property
+    def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Tags for invalidation."""
+
+    def __init__(
+        self,
+        *,
+        scope: _builtins.str = ...,
+        sharing: Global___SharingScope.ValueType = ...,
+        key: _builtins.str = ...,
+        content: _builtins.bytes = ...,
+        dependencies: _abc.Iterable[Global___ContextDependency] | None = ...,
+        tags: _abc.Iterable[_builtins.str] | None = ...,
+        ttl_s: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "dependencies", b"dependencies", "key", b"key", "scope", b"scope", "sharing", b"sharing", "tags", b"tags", "ttl_s", b"ttl_s"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StoreContextRequest: _TypeAlias = StoreContextRequest  # noqa: Y015
+
+@_typing.final
+class StoreContextResponse(_message.Message):
+    """It is kept."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """When it expires."""
+
+    def __init__(
+        self,
+        *,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StoreContextResponse: _TypeAlias = StoreContextResponse  # noqa: Y015
+
+@_typing.final
+class LookUpContextRequest(_message.Message):
+    """Asks for a context."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCOPE_FIELD_NUMBER: _builtins.int
+    SHARING_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    DEPENDENCIES_FIELD_NUMBER: _builtins.int
+    scope: _builtins.str
+    """Who asks."""
+    sharing: Global___SharingScope.ValueType
+    """Who shares it."""
+    key: _builtins.str
+    """Its key."""
+    @_builtins.property
+    def dependencies(self) -> _containers.RepeatedCompositeFieldContainer[Global___ContextDependency]:
+        """Versions that the caller knows to be current; those that are not named are taken as unchanged."""
+
+    def __init__(
+        self,
+        *,
+        scope: _builtins.str = ...,
+        sharing: Global___SharingScope.ValueType = ...,
+        key: _builtins.str = ...,
+        dependencies: _abc.Iterable[Global___ContextDependency] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dependencies", b"dependencies", "key", b"key", "scope", b"scope", "sharing", b"sharing"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LookUpContextRequest: _TypeAlias = LookUpContextRequest  # noqa: Y015
+
+@_typing.final
+class LookUpContextResponse(_message.Message):
+    """What was found."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FOUND_FIELD_NUMBER: _builtins.int
+    CONTENT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    DEPENDENCIES_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    found: _builtins.bool
+    """Whether there is one."""
+    content: _builtins.bytes
+    """The context."""
+    reason: _builtins.str
+    """Why, or why not: "found", "nothing stored", "policy.md changed", "expired", "store unavailable" …"""
+    @_builtins.property
+    def dependencies(self) -> _containers.RepeatedCompositeFieldContainer[Global___ContextDependency]:
+        """What it was assembled from."""
+
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was stored."""
+
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """When it expires."""
+
+    def __init__(
+        self,
+        *,
+        found: _builtins.bool = ...,
+        content: _builtins.bytes = ...,
+        reason: _builtins.str = ...,
+        dependencies: _abc.Iterable[Global___ContextDependency] | None = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "create_time", b"create_time", "dependencies", b"dependencies", "expire_time", b"expire_time", "found", b"found", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LookUpContextResponse: _TypeAlias = LookUpContextResponse  # noqa: Y015
+
+@_typing.final
+class InvalidateContextsRequest(_message.Message):
+    """Names contexts. Fields that are set must all match; at least one must be set besides the scope."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCOPE_FIELD_NUMBER: _builtins.int
+    KEYS_FIELD_NUMBER: _builtins.int
+    TAGS_FIELD_NUMBER: _builtins.int
+    DEPENDENCIES_FIELD_NUMBER: _builtins.int
+    ALL_FIELD_NUMBER: _builtins.int
+    DRY_RUN_FIELD_NUMBER: _builtins.int
+    scope: _builtins.str
+    """The organisation, or a scope in it."""
+    all: _builtins.bool
+    """Every context of the scope."""
+    dry_run: _builtins.bool
+    """Only count."""
+    @_builtins.property
+    def keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """By key, with the sharing scope's own path."""
+
+    @_builtins.property
+    def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """By tag: contexts that carry any of these."""
+
+    @_builtins.property
+    def dependencies(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """By what they were assembled from: any of these names, whatever the version."""
+
+    def __init__(
+        self,
+        *,
+        scope: _builtins.str = ...,
+        keys: _abc.Iterable[_builtins.str] | None = ...,
+        tags: _abc.Iterable[_builtins.str] | None = ...,
+        dependencies: _abc.Iterable[_builtins.str] | None = ...,
+        all: _builtins.bool = ...,
+        dry_run: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all", b"all", "dependencies", b"dependencies", "dry_run", b"dry_run", "keys", b"keys", "scope", b"scope", "tags", b"tags"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___InvalidateContextsRequest: _TypeAlias = InvalidateContextsRequest  # noqa: Y015
+
+@_typing.final
+class InvalidateContextsResponse(_message.Message):
+    """What was forgotten."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTEXTS_FIELD_NUMBER: _builtins.int
+    contexts: _builtins.int
+    """How many contexts."""
+    def __init__(
+        self,
+        *,
+        contexts: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contexts", b"contexts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___InvalidateContextsResponse: _TypeAlias = InvalidateContextsResponse  # noqa: Y015
+
+@_typing.final
+class ExportEntriesRequest(_message.Message):
+    """Asks for entries to take elsewhere."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCOPE_FIELD_NUMBER: _builtins.int
+    TAG_FIELD_NUMBER: _builtins.int
+    AFTER_KEY_FIELD_NUMBER: _builtins.int
+    scope: _builtins.str
+    """The organisation, or a scope in it."""
+    tag: _builtins.str
+    """Only entries that carry this tag."""
+    after_key: _builtins.str
+    """Goes on after this key of an earlier export that broke off."""
+    def __init__(
+        self,
+        *,
+        scope: _builtins.str = ...,
+        tag: _builtins.str = ...,
+        after_key: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_key", b"after_key", "scope", b"scope", "tag", b"tag"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportEntriesRequest: _TypeAlias = ExportEntriesRequest  # noqa: Y015
+
+@_typing.final
+class ExportEntriesResponse(_message.Message):
+    """A few entries."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     ENTRIES_FIELD_NUMBER: _builtins.int
-    PAYLOAD_BYTES_FIELD_NUMBER: _builtins.int
-    LOOKUPS_FIELD_NUMBER: _builtins.int
-    HITS_EXACT_FIELD_NUMBER: _builtins.int
-    HITS_SEMANTIC_FIELD_NUMBER: _builtins.int
-    MISSES_FIELD_NUMBER: _builtins.int
-    AVOIDED_USD_NANOS_FIELD_NUMBER: _builtins.int
-    entries: _builtins.int
-    """Entries that have not expired."""
-    payload_bytes: _builtins.int
-    """Bytes of their answers."""
-    lookups: _builtins.int
-    """Look-ups."""
-    hits_exact: _builtins.int
-    """Exact hits."""
-    hits_semantic: _builtins.int
-    """Semantic hits."""
-    misses: _builtins.int
-    """Misses."""
-    avoided_usd_nanos: _builtins.int
-    """What the hits' answers had cost when they were bought, in nanodollars."""
+    @_builtins.property
+    def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExportedEntry]:
+        """The entries, by key."""
+
     def __init__(
         self,
         *,
-        entries: _builtins.int = ...,
-        payload_bytes: _builtins.int = ...,
-        lookups: _builtins.int = ...,
-        hits_exact: _builtins.int = ...,
-        hits_semantic: _builtins.int = ...,
-        misses: _builtins.int = ...,
-        avoided_usd_nanos: _builtins.int = ...,
+        entries: _abc.Iterable[Global___ExportedEntry] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["avoided_usd_nanos", b"avoided_usd_nanos", "entries", b"entries", "hits_exact", b"hits_exact", "hits_semantic", b"hits_semantic", "lookups", b"lookups", "misses", b"misses", "payload_bytes", b"payload_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetCacheStatsResponse: _TypeAlias = GetCacheStatsResponse  # noqa: Y015
+Global___ExportEntriesResponse: _TypeAlias = ExportEntriesResponse  # noqa: Y015
+
+@_typing.final
+class ExportedEntry(_message.Message):
+    """An entry as it travels. Keys hold the organisation, so it can be imported only there."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTRY_FIELD_NUMBER: _builtins.int
+    PARTITION_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    QUESTION_FIELD_NUMBER: _builtins.int
+    partition: _builtins.str
+    """Its partition: hexadecimal."""
+    scope: _builtins.str
+    """The scope that shares it."""
+    question: _builtins.str
+    """The question it is found by; empty where it is only found exactly. Its vector is computed anew."""
+    @_builtins.property
+    def entry(self) -> Global___Entry:
+        """The entry."""
+
+    def __init__(
+        self,
+        *,
+        entry: Global___Entry | None = ...,
+        partition: _builtins.str = ...,
+        scope: _builtins.str = ...,
+        question: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["entry", b"entry"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entry", b"entry", "partition", b"partition", "question", b"question", "scope", b"scope"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportedEntry: _TypeAlias = ExportedEntry  # noqa: Y015
+
+@_typing.final
+class RecordedAnswer(_message.Message):
+    """An answer that was bought elsewhere or earlier."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_FIELD_NUMBER: _builtins.int
+    ANSWER_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
+    COST_USD_NANOS_FIELD_NUMBER: _builtins.int
+    ANSWER_TIME_FIELD_NUMBER: _builtins.int
+    TAGS_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """The model that gave it."""
+    cost_usd_nanos: _builtins.int
+    """What it cost, in nanodollars."""
+    @_builtins.property
+    def request(self) -> Global___CacheRequest:
+        """The request it answers."""
+
+    @_builtins.property
+    def answer(self) -> _chat_pb2.Answer:
+        """The answer."""
+
+    @_builtins.property
+    def usage(self) -> _chat_pb2.TokenUsage:
+        """The tokens it took."""
+
+    @_builtins.property
+    def answer_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was answered; now when not set. Its time to live counts from then."""
+
+    @_builtins.property
+    def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Tags for invalidation."""
+
+    def __init__(
+        self,
+        *,
+        request: Global___CacheRequest | None = ...,
+        answer: _chat_pb2.Answer | None = ...,
+        model: _builtins.str = ...,
+        usage: _chat_pb2.TokenUsage | None = ...,
+        cost_usd_nanos: _builtins.int = ...,
+        answer_time: _timestamp_pb2.Timestamp | None = ...,
+        tags: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "answer_time", b"answer_time", "request", b"request", "usage", b"usage"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "answer_time", b"answer_time", "cost_usd_nanos", b"cost_usd_nanos", "model", b"model", "request", b"request", "tags", b"tags", "usage", b"usage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecordedAnswer: _TypeAlias = RecordedAnswer  # noqa: Y015
+
+@_typing.final
+class ImportEntriesRequest(_message.Message):
+    """Brings entries."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCOPE_FIELD_NUMBER: _builtins.int
+    ENTRIES_FIELD_NUMBER: _builtins.int
+    ANSWERS_FIELD_NUMBER: _builtins.int
+    SEMANTIC_FIELD_NUMBER: _builtins.int
+    TTL_S_FIELD_NUMBER: _builtins.int
+    scope: _builtins.str
+    """The organisation; set in the first message. Whatever belongs to another one is refused and counted."""
+    semantic: _builtins.bool
+    """Whether they may also be found by meaning; of the first message."""
+    ttl_s: _builtins.int
+    """Seconds until they expire, from when they were answered; of the first message. As StoreAnswer decides when 0."""
+    @_builtins.property
+    def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExportedEntry]:
+        """Entries that ExportEntries gave."""
+
+    @_builtins.property
+    def answers(self) -> _containers.RepeatedCompositeFieldContainer[Global___RecordedAnswer]:
+        """Answers recorded elsewhere."""
+
+    def __init__(
+        self,
+        *,
+        scope: _builtins.str = ...,
+        entries: _abc.Iterable[Global___ExportedEntry] | None = ...,
+        answers: _abc.Iterable[Global___RecordedAnswer] | None = ...,
+        semantic: _builtins.bool = ...,
+        ttl_s: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answers", b"answers", "entries", b"entries", "scope", b"scope", "semantic", b"semantic", "ttl_s", b"ttl_s"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImportEntriesRequest: _TypeAlias = ImportEntriesRequest  # noqa: Y015
+
+@_typing.final
+class ImportEntriesResponse(_message.Message):
+    """What was taken in."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class RefusedEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    STORED_FIELD_NUMBER: _builtins.int
+    REFUSED_FIELD_NUMBER: _builtins.int
+    stored: _builtins.int
+    """How many were kept."""
+    @_builtins.property
+    def refused(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """How many were not, by reason: "expired", "belongs to another organisation", "broken answer", "an older answer than the one at hand" …"""
+
+    def __init__(
+        self,
+        *,
+        stored: _builtins.int = ...,
+        refused: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["refused", b"refused", "stored", b"stored"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImportEntriesResponse: _TypeAlias = ImportEntriesResponse  # noqa: Y015

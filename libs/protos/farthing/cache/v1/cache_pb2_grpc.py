@@ -48,15 +48,95 @@ class CacheServiceStub:
                 request_serializer=farthing_dot_cache_dot_v1_dot_cache__pb2.StoreAnswerRequest.SerializeToString,
                 response_deserializer=farthing_dot_cache_dot_v1_dot_cache__pb2.StoreAnswerResponse.FromString,
                 _registered_method=True)
+        self.EndFlight = channel.unary_unary(
+                '/farthing.cache.v1.CacheService/EndFlight',
+                request_serializer=farthing_dot_cache_dot_v1_dot_cache__pb2.EndFlightRequest.SerializeToString,
+                response_deserializer=farthing_dot_cache_dot_v1_dot_cache__pb2.EndFlightResponse.FromString,
+                _registered_method=True)
+        self.ReportHit = channel.unary_unary(
+                '/farthing.cache.v1.CacheService/ReportHit',
+                request_serializer=farthing_dot_cache_dot_v1_dot_cache__pb2.ReportHitRequest.SerializeToString,
+                response_deserializer=farthing_dot_cache_dot_v1_dot_cache__pb2.ReportHitResponse.FromString,
+                _registered_method=True)
+        self.ListHits = channel.unary_unary(
+                '/farthing.cache.v1.CacheService/ListHits',
+                request_serializer=farthing_dot_cache_dot_v1_dot_cache__pb2.ListHitsRequest.SerializeToString,
+                response_deserializer=farthing_dot_cache_dot_v1_dot_cache__pb2.ListHitsResponse.FromString,
+                _registered_method=True)
+        self.GetErrorBudget = channel.unary_unary(
+                '/farthing.cache.v1.CacheService/GetErrorBudget',
+                request_serializer=farthing_dot_cache_dot_v1_dot_cache__pb2.GetErrorBudgetRequest.SerializeToString,
+                response_deserializer=farthing_dot_cache_dot_v1_dot_cache__pb2.GetErrorBudgetResponse.FromString,
+                _registered_method=True)
         self.InvalidateEntries = channel.unary_unary(
                 '/farthing.cache.v1.CacheService/InvalidateEntries',
                 request_serializer=farthing_dot_cache_dot_v1_dot_cache__pb2.InvalidateEntriesRequest.SerializeToString,
                 response_deserializer=farthing_dot_cache_dot_v1_dot_cache__pb2.InvalidateEntriesResponse.FromString,
                 _registered_method=True)
+        self.ListInvalidations = channel.unary_unary(
+                '/farthing.cache.v1.CacheService/ListInvalidations',
+                request_serializer=farthing_dot_cache_dot_v1_dot_cache__pb2.ListInvalidationsRequest.SerializeToString,
+                response_deserializer=farthing_dot_cache_dot_v1_dot_cache__pb2.ListInvalidationsResponse.FromString,
+                _registered_method=True)
+        self.ListEntries = channel.unary_unary(
+                '/farthing.cache.v1.CacheService/ListEntries',
+                request_serializer=farthing_dot_cache_dot_v1_dot_cache__pb2.ListEntriesRequest.SerializeToString,
+                response_deserializer=farthing_dot_cache_dot_v1_dot_cache__pb2.ListEntriesResponse.FromString,
+                _registered_method=True)
         self.GetCacheStats = channel.unary_unary(
                 '/farthing.cache.v1.CacheService/GetCacheStats',
                 request_serializer=farthing_dot_cache_dot_v1_dot_cache__pb2.GetCacheStatsRequest.SerializeToString,
                 response_deserializer=farthing_dot_cache_dot_v1_dot_cache__pb2.GetCacheStatsResponse.FromString,
+                _registered_method=True)
+        self.FitVerifier = channel.stream_unary(
+                '/farthing.cache.v1.CacheService/FitVerifier',
+                request_serializer=farthing_dot_cache_dot_v1_dot_cache__pb2.FitVerifierRequest.SerializeToString,
+                response_deserializer=farthing_dot_cache_dot_v1_dot_cache__pb2.FitVerifierResponse.FromString,
+                _registered_method=True)
+        self.ListVerifiers = channel.unary_unary(
+                '/farthing.cache.v1.CacheService/ListVerifiers',
+                request_serializer=farthing_dot_cache_dot_v1_dot_cache__pb2.ListVerifiersRequest.SerializeToString,
+                response_deserializer=farthing_dot_cache_dot_v1_dot_cache__pb2.ListVerifiersResponse.FromString,
+                _registered_method=True)
+        self.ActivateVerifier = channel.unary_unary(
+                '/farthing.cache.v1.CacheService/ActivateVerifier',
+                request_serializer=farthing_dot_cache_dot_v1_dot_cache__pb2.ActivateVerifierRequest.SerializeToString,
+                response_deserializer=farthing_dot_cache_dot_v1_dot_cache__pb2.ActivateVerifierResponse.FromString,
+                _registered_method=True)
+        self.LookUpEmbeddings = channel.unary_unary(
+                '/farthing.cache.v1.CacheService/LookUpEmbeddings',
+                request_serializer=farthing_dot_cache_dot_v1_dot_cache__pb2.LookUpEmbeddingsRequest.SerializeToString,
+                response_deserializer=farthing_dot_cache_dot_v1_dot_cache__pb2.LookUpEmbeddingsResponse.FromString,
+                _registered_method=True)
+        self.StoreEmbeddings = channel.unary_unary(
+                '/farthing.cache.v1.CacheService/StoreEmbeddings',
+                request_serializer=farthing_dot_cache_dot_v1_dot_cache__pb2.StoreEmbeddingsRequest.SerializeToString,
+                response_deserializer=farthing_dot_cache_dot_v1_dot_cache__pb2.StoreEmbeddingsResponse.FromString,
+                _registered_method=True)
+        self.StoreContext = channel.unary_unary(
+                '/farthing.cache.v1.CacheService/StoreContext',
+                request_serializer=farthing_dot_cache_dot_v1_dot_cache__pb2.StoreContextRequest.SerializeToString,
+                response_deserializer=farthing_dot_cache_dot_v1_dot_cache__pb2.StoreContextResponse.FromString,
+                _registered_method=True)
+        self.LookUpContext = channel.unary_unary(
+                '/farthing.cache.v1.CacheService/LookUpContext',
+                request_serializer=farthing_dot_cache_dot_v1_dot_cache__pb2.LookUpContextRequest.SerializeToString,
+                response_deserializer=farthing_dot_cache_dot_v1_dot_cache__pb2.LookUpContextResponse.FromString,
+                _registered_method=True)
+        self.InvalidateContexts = channel.unary_unary(
+                '/farthing.cache.v1.CacheService/InvalidateContexts',
+                request_serializer=farthing_dot_cache_dot_v1_dot_cache__pb2.InvalidateContextsRequest.SerializeToString,
+                response_deserializer=farthing_dot_cache_dot_v1_dot_cache__pb2.InvalidateContextsResponse.FromString,
+                _registered_method=True)
+        self.ExportEntries = channel.unary_stream(
+                '/farthing.cache.v1.CacheService/ExportEntries',
+                request_serializer=farthing_dot_cache_dot_v1_dot_cache__pb2.ExportEntriesRequest.SerializeToString,
+                response_deserializer=farthing_dot_cache_dot_v1_dot_cache__pb2.ExportEntriesResponse.FromString,
+                _registered_method=True)
+        self.ImportEntries = channel.stream_unary(
+                '/farthing.cache.v1.CacheService/ImportEntries',
+                request_serializer=farthing_dot_cache_dot_v1_dot_cache__pb2.ImportEntriesRequest.SerializeToString,
+                response_deserializer=farthing_dot_cache_dot_v1_dot_cache__pb2.ImportEntriesResponse.FromString,
                 _registered_method=True)
 
 
@@ -75,14 +155,61 @@ class CacheServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def StoreAnswer(self, request, context):
-        """Remembers an answer. Safe to retry: the same request overwrites its own entry. Statuses: UNAVAILABLE (STORE_UNAVAILABLE).
+        """Remembers an answer, and hands it to whoever waits for its flight. Safe to retry: the same request overwrites its own entry.
+        Statuses: UNAVAILABLE (STORE_UNAVAILABLE).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EndFlight(self, request, context):
+        """Ends a flight without an answer (the leader's call failed, or its answer is not to be kept): the next in line leads. Safe to retry; a flight that
+        has ended already is no error.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReportHit(self, request, context):
+        """Says what became of a served hit: right, wrong, or a fresh answer to compare it with. A wrong one is evicted, does not come back for that question, and
+        what was learned tightens the thresholds. Safe to retry with the same request_id.
+        Statuses: NOT_FOUND (HIT_UNKNOWN), INVALID_ARGUMENT (REQUEST_ID_REUSED), UNAVAILABLE (STORE_UNAVAILABLE).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListHits(self, request, context):
+        """Lists hits that were served by meaning, newest first, with what is known of them. Safe to retry. Statuses: INVALID_ARGUMENT (page_token of another list).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetErrorBudget(self, request, context):
+        """The error budget: what was promised, what was measured, which thresholds are in force and why, by category. Safe to retry.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def InvalidateEntries(self, request, context):
-        """Forgets entries by key, tag, model or scope. Safe to retry. Statuses: INVALID_ARGUMENT (FILTER_EMPTY), UNAVAILABLE (STORE_UNAVAILABLE).
+        """Forgets entries by key, tag, model, scope, age, neighbourhood, or all of a scope at once by raising its epoch. Every call that forgets leaves an audit row.
+        Safe to retry. Statuses: INVALID_ARGUMENT (FILTER_EMPTY), UNAVAILABLE (STORE_UNAVAILABLE).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListInvalidations(self, request, context):
+        """Lists what was invalidated, by whom and why, newest first. Safe to retry. Statuses: INVALID_ARGUMENT (page_token of another list).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListEntries(self, request, context):
+        """Lists entries. Answers are left out unless asked for. Safe to retry. Statuses: INVALID_ARGUMENT (page_token of another list), UNAVAILABLE (STORE_UNAVAILABLE).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -90,6 +217,82 @@ class CacheServiceServicer:
 
     def GetCacheStats(self, request, context):
         """Says how many entries there are and how look-ups went. Safe to retry. Statuses: UNAVAILABLE (STORE_UNAVAILABLE).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FitVerifier(self, request_iterator, context):
+        """Fits the verifier of semantic hits on labelled pairs of questions; the first message is the specification, the others bring pairs. It may take minutes; set a
+        deadline. Safe to retry with the same request_id. Statuses: INVALID_ARGUMENT (naming the pair and field; REQUEST_ID_REUSED), FAILED_PRECONDITION (DATA_TOO_SMALL
+        with pairs_needed), RESOURCE_EXHAUSTED (FIT_BUSY: another fit runs; TOO_MANY_PAIRS; VERIFIERS_FULL), UNAVAILABLE (STORE_UNAVAILABLE).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListVerifiers(self, request, context):
+        """Lists verifiers, newest first, the one in force marked. Safe to retry.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ActivateVerifier(self, request, context):
+        """Puts a verifier in force for an organisation; naming none goes back to the one that ships. Safe to retry. Statuses: NOT_FOUND (VERIFIER_UNKNOWN).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def LookUpEmbeddings(self, request, context):
+        """Vectors of texts: kept ones at once, the rest computed by the built-in model, or left out for a model that is not ours. Safe to retry.
+        Statuses: INVALID_ARGUMENT (MODEL_NOT_OURS: compute is set for a model that this service cannot run).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StoreEmbeddings(self, request, context):
+        """Keeps vectors that another model made. Safe to retry. Statuses: INVALID_ARGUMENT (vectors of different lengths), UNAVAILABLE (STORE_UNAVAILABLE).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StoreContext(self, request, context):
+        """Keeps an assembled context under a key, with the versions of what it was assembled from. Safe to retry. Statuses: RESOURCE_EXHAUSTED (CONTEXTS_FULL:
+        larger than an organisation's whole room), UNAVAILABLE (STORE_UNAVAILABLE).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def LookUpContext(self, request, context):
+        """An assembled context, if everything it was assembled from still has the version it had. A store that is out of reach makes a miss. Safe to retry.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def InvalidateContexts(self, request, context):
+        """Forgets contexts by key, tag, dependency or scope. Safe to retry. Statuses: INVALID_ARGUMENT (FILTER_EMPTY), UNAVAILABLE (STORE_UNAVAILABLE).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExportEntries(self, request, context):
+        """Streams entries out, oldest first, so that another installation can import them. Safe to retry from after_key.
+        Statuses: UNAVAILABLE (STORE_UNAVAILABLE).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ImportEntries(self, request_iterator, context):
+        """Takes in exported entries, or answers recorded elsewhere (a warm start). What cannot be taken in is counted with its reason, never silently dropped. Safe to
+        retry: the same entry overwrites itself. Statuses: INVALID_ARGUMENT (the first message names no scope), UNAVAILABLE (STORE_UNAVAILABLE).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -108,15 +311,95 @@ def add_CacheServiceServicer_to_server(servicer, server):
                     request_deserializer=farthing_dot_cache_dot_v1_dot_cache__pb2.StoreAnswerRequest.FromString,
                     response_serializer=farthing_dot_cache_dot_v1_dot_cache__pb2.StoreAnswerResponse.SerializeToString,
             ),
+            'EndFlight': grpc.unary_unary_rpc_method_handler(
+                    servicer.EndFlight,
+                    request_deserializer=farthing_dot_cache_dot_v1_dot_cache__pb2.EndFlightRequest.FromString,
+                    response_serializer=farthing_dot_cache_dot_v1_dot_cache__pb2.EndFlightResponse.SerializeToString,
+            ),
+            'ReportHit': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReportHit,
+                    request_deserializer=farthing_dot_cache_dot_v1_dot_cache__pb2.ReportHitRequest.FromString,
+                    response_serializer=farthing_dot_cache_dot_v1_dot_cache__pb2.ReportHitResponse.SerializeToString,
+            ),
+            'ListHits': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListHits,
+                    request_deserializer=farthing_dot_cache_dot_v1_dot_cache__pb2.ListHitsRequest.FromString,
+                    response_serializer=farthing_dot_cache_dot_v1_dot_cache__pb2.ListHitsResponse.SerializeToString,
+            ),
+            'GetErrorBudget': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetErrorBudget,
+                    request_deserializer=farthing_dot_cache_dot_v1_dot_cache__pb2.GetErrorBudgetRequest.FromString,
+                    response_serializer=farthing_dot_cache_dot_v1_dot_cache__pb2.GetErrorBudgetResponse.SerializeToString,
+            ),
             'InvalidateEntries': grpc.unary_unary_rpc_method_handler(
                     servicer.InvalidateEntries,
                     request_deserializer=farthing_dot_cache_dot_v1_dot_cache__pb2.InvalidateEntriesRequest.FromString,
                     response_serializer=farthing_dot_cache_dot_v1_dot_cache__pb2.InvalidateEntriesResponse.SerializeToString,
             ),
+            'ListInvalidations': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListInvalidations,
+                    request_deserializer=farthing_dot_cache_dot_v1_dot_cache__pb2.ListInvalidationsRequest.FromString,
+                    response_serializer=farthing_dot_cache_dot_v1_dot_cache__pb2.ListInvalidationsResponse.SerializeToString,
+            ),
+            'ListEntries': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListEntries,
+                    request_deserializer=farthing_dot_cache_dot_v1_dot_cache__pb2.ListEntriesRequest.FromString,
+                    response_serializer=farthing_dot_cache_dot_v1_dot_cache__pb2.ListEntriesResponse.SerializeToString,
+            ),
             'GetCacheStats': grpc.unary_unary_rpc_method_handler(
                     servicer.GetCacheStats,
                     request_deserializer=farthing_dot_cache_dot_v1_dot_cache__pb2.GetCacheStatsRequest.FromString,
                     response_serializer=farthing_dot_cache_dot_v1_dot_cache__pb2.GetCacheStatsResponse.SerializeToString,
+            ),
+            'FitVerifier': grpc.stream_unary_rpc_method_handler(
+                    servicer.FitVerifier,
+                    request_deserializer=farthing_dot_cache_dot_v1_dot_cache__pb2.FitVerifierRequest.FromString,
+                    response_serializer=farthing_dot_cache_dot_v1_dot_cache__pb2.FitVerifierResponse.SerializeToString,
+            ),
+            'ListVerifiers': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListVerifiers,
+                    request_deserializer=farthing_dot_cache_dot_v1_dot_cache__pb2.ListVerifiersRequest.FromString,
+                    response_serializer=farthing_dot_cache_dot_v1_dot_cache__pb2.ListVerifiersResponse.SerializeToString,
+            ),
+            'ActivateVerifier': grpc.unary_unary_rpc_method_handler(
+                    servicer.ActivateVerifier,
+                    request_deserializer=farthing_dot_cache_dot_v1_dot_cache__pb2.ActivateVerifierRequest.FromString,
+                    response_serializer=farthing_dot_cache_dot_v1_dot_cache__pb2.ActivateVerifierResponse.SerializeToString,
+            ),
+            'LookUpEmbeddings': grpc.unary_unary_rpc_method_handler(
+                    servicer.LookUpEmbeddings,
+                    request_deserializer=farthing_dot_cache_dot_v1_dot_cache__pb2.LookUpEmbeddingsRequest.FromString,
+                    response_serializer=farthing_dot_cache_dot_v1_dot_cache__pb2.LookUpEmbeddingsResponse.SerializeToString,
+            ),
+            'StoreEmbeddings': grpc.unary_unary_rpc_method_handler(
+                    servicer.StoreEmbeddings,
+                    request_deserializer=farthing_dot_cache_dot_v1_dot_cache__pb2.StoreEmbeddingsRequest.FromString,
+                    response_serializer=farthing_dot_cache_dot_v1_dot_cache__pb2.StoreEmbeddingsResponse.SerializeToString,
+            ),
+            'StoreContext': grpc.unary_unary_rpc_method_handler(
+                    servicer.StoreContext,
+                    request_deserializer=farthing_dot_cache_dot_v1_dot_cache__pb2.StoreContextRequest.FromString,
+                    response_serializer=farthing_dot_cache_dot_v1_dot_cache__pb2.StoreContextResponse.SerializeToString,
+            ),
+            'LookUpContext': grpc.unary_unary_rpc_method_handler(
+                    servicer.LookUpContext,
+                    request_deserializer=farthing_dot_cache_dot_v1_dot_cache__pb2.LookUpContextRequest.FromString,
+                    response_serializer=farthing_dot_cache_dot_v1_dot_cache__pb2.LookUpContextResponse.SerializeToString,
+            ),
+            'InvalidateContexts': grpc.unary_unary_rpc_method_handler(
+                    servicer.InvalidateContexts,
+                    request_deserializer=farthing_dot_cache_dot_v1_dot_cache__pb2.InvalidateContextsRequest.FromString,
+                    response_serializer=farthing_dot_cache_dot_v1_dot_cache__pb2.InvalidateContextsResponse.SerializeToString,
+            ),
+            'ExportEntries': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportEntries,
+                    request_deserializer=farthing_dot_cache_dot_v1_dot_cache__pb2.ExportEntriesRequest.FromString,
+                    response_serializer=farthing_dot_cache_dot_v1_dot_cache__pb2.ExportEntriesResponse.SerializeToString,
+            ),
+            'ImportEntries': grpc.stream_unary_rpc_method_handler(
+                    servicer.ImportEntries,
+                    request_deserializer=farthing_dot_cache_dot_v1_dot_cache__pb2.ImportEntriesRequest.FromString,
+                    response_serializer=farthing_dot_cache_dot_v1_dot_cache__pb2.ImportEntriesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -188,6 +471,114 @@ class CacheService:
             _registered_method=True)
 
     @staticmethod
+    def EndFlight(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/farthing.cache.v1.CacheService/EndFlight',
+            farthing_dot_cache_dot_v1_dot_cache__pb2.EndFlightRequest.SerializeToString,
+            farthing_dot_cache_dot_v1_dot_cache__pb2.EndFlightResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReportHit(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/farthing.cache.v1.CacheService/ReportHit',
+            farthing_dot_cache_dot_v1_dot_cache__pb2.ReportHitRequest.SerializeToString,
+            farthing_dot_cache_dot_v1_dot_cache__pb2.ReportHitResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListHits(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/farthing.cache.v1.CacheService/ListHits',
+            farthing_dot_cache_dot_v1_dot_cache__pb2.ListHitsRequest.SerializeToString,
+            farthing_dot_cache_dot_v1_dot_cache__pb2.ListHitsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetErrorBudget(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/farthing.cache.v1.CacheService/GetErrorBudget',
+            farthing_dot_cache_dot_v1_dot_cache__pb2.GetErrorBudgetRequest.SerializeToString,
+            farthing_dot_cache_dot_v1_dot_cache__pb2.GetErrorBudgetResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def InvalidateEntries(request,
             target,
             options=(),
@@ -215,6 +606,60 @@ class CacheService:
             _registered_method=True)
 
     @staticmethod
+    def ListInvalidations(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/farthing.cache.v1.CacheService/ListInvalidations',
+            farthing_dot_cache_dot_v1_dot_cache__pb2.ListInvalidationsRequest.SerializeToString,
+            farthing_dot_cache_dot_v1_dot_cache__pb2.ListInvalidationsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListEntries(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/farthing.cache.v1.CacheService/ListEntries',
+            farthing_dot_cache_dot_v1_dot_cache__pb2.ListEntriesRequest.SerializeToString,
+            farthing_dot_cache_dot_v1_dot_cache__pb2.ListEntriesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def GetCacheStats(request,
             target,
             options=(),
@@ -231,6 +676,276 @@ class CacheService:
             '/farthing.cache.v1.CacheService/GetCacheStats',
             farthing_dot_cache_dot_v1_dot_cache__pb2.GetCacheStatsRequest.SerializeToString,
             farthing_dot_cache_dot_v1_dot_cache__pb2.GetCacheStatsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FitVerifier(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/farthing.cache.v1.CacheService/FitVerifier',
+            farthing_dot_cache_dot_v1_dot_cache__pb2.FitVerifierRequest.SerializeToString,
+            farthing_dot_cache_dot_v1_dot_cache__pb2.FitVerifierResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListVerifiers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/farthing.cache.v1.CacheService/ListVerifiers',
+            farthing_dot_cache_dot_v1_dot_cache__pb2.ListVerifiersRequest.SerializeToString,
+            farthing_dot_cache_dot_v1_dot_cache__pb2.ListVerifiersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ActivateVerifier(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/farthing.cache.v1.CacheService/ActivateVerifier',
+            farthing_dot_cache_dot_v1_dot_cache__pb2.ActivateVerifierRequest.SerializeToString,
+            farthing_dot_cache_dot_v1_dot_cache__pb2.ActivateVerifierResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LookUpEmbeddings(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/farthing.cache.v1.CacheService/LookUpEmbeddings',
+            farthing_dot_cache_dot_v1_dot_cache__pb2.LookUpEmbeddingsRequest.SerializeToString,
+            farthing_dot_cache_dot_v1_dot_cache__pb2.LookUpEmbeddingsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StoreEmbeddings(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/farthing.cache.v1.CacheService/StoreEmbeddings',
+            farthing_dot_cache_dot_v1_dot_cache__pb2.StoreEmbeddingsRequest.SerializeToString,
+            farthing_dot_cache_dot_v1_dot_cache__pb2.StoreEmbeddingsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StoreContext(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/farthing.cache.v1.CacheService/StoreContext',
+            farthing_dot_cache_dot_v1_dot_cache__pb2.StoreContextRequest.SerializeToString,
+            farthing_dot_cache_dot_v1_dot_cache__pb2.StoreContextResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LookUpContext(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/farthing.cache.v1.CacheService/LookUpContext',
+            farthing_dot_cache_dot_v1_dot_cache__pb2.LookUpContextRequest.SerializeToString,
+            farthing_dot_cache_dot_v1_dot_cache__pb2.LookUpContextResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def InvalidateContexts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/farthing.cache.v1.CacheService/InvalidateContexts',
+            farthing_dot_cache_dot_v1_dot_cache__pb2.InvalidateContextsRequest.SerializeToString,
+            farthing_dot_cache_dot_v1_dot_cache__pb2.InvalidateContextsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportEntries(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/farthing.cache.v1.CacheService/ExportEntries',
+            farthing_dot_cache_dot_v1_dot_cache__pb2.ExportEntriesRequest.SerializeToString,
+            farthing_dot_cache_dot_v1_dot_cache__pb2.ExportEntriesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ImportEntries(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/farthing.cache.v1.CacheService/ImportEntries',
+            farthing_dot_cache_dot_v1_dot_cache__pb2.ImportEntriesRequest.SerializeToString,
+            farthing_dot_cache_dot_v1_dot_cache__pb2.ImportEntriesResponse.FromString,
             options,
             channel_credentials,
             insecure,

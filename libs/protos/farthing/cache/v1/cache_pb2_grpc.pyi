@@ -40,11 +40,63 @@ class CacheServiceStub:
     LookUpAnswer: _grpc.UnaryUnaryMultiCallable[_cache_pb2.LookUpAnswerRequest, _cache_pb2.LookUpAnswerResponse]
     """Looks for an answer, exact first, then semantic if asked. Safe to retry."""
     StoreAnswer: _grpc.UnaryUnaryMultiCallable[_cache_pb2.StoreAnswerRequest, _cache_pb2.StoreAnswerResponse]
-    """Remembers an answer. Safe to retry: the same request overwrites its own entry. Statuses: UNAVAILABLE (STORE_UNAVAILABLE)."""
+    """Remembers an answer, and hands it to whoever waits for its flight. Safe to retry: the same request overwrites its own entry.
+    Statuses: UNAVAILABLE (STORE_UNAVAILABLE).
+    """
+    EndFlight: _grpc.UnaryUnaryMultiCallable[_cache_pb2.EndFlightRequest, _cache_pb2.EndFlightResponse]
+    """Ends a flight without an answer (the leader's call failed, or its answer is not to be kept): the next in line leads. Safe to retry; a flight that
+    has ended already is no error.
+    """
+    ReportHit: _grpc.UnaryUnaryMultiCallable[_cache_pb2.ReportHitRequest, _cache_pb2.ReportHitResponse]
+    """Says what became of a served hit: right, wrong, or a fresh answer to compare it with. A wrong one is evicted, does not come back for that question, and
+    what was learned tightens the thresholds. Safe to retry with the same request_id.
+    Statuses: NOT_FOUND (HIT_UNKNOWN), INVALID_ARGUMENT (REQUEST_ID_REUSED), UNAVAILABLE (STORE_UNAVAILABLE).
+    """
+    ListHits: _grpc.UnaryUnaryMultiCallable[_cache_pb2.ListHitsRequest, _cache_pb2.ListHitsResponse]
+    """Lists hits that were served by meaning, newest first, with what is known of them. Safe to retry. Statuses: INVALID_ARGUMENT (page_token of another list)."""
+    GetErrorBudget: _grpc.UnaryUnaryMultiCallable[_cache_pb2.GetErrorBudgetRequest, _cache_pb2.GetErrorBudgetResponse]
+    """The error budget: what was promised, what was measured, which thresholds are in force and why, by category. Safe to retry."""
     InvalidateEntries: _grpc.UnaryUnaryMultiCallable[_cache_pb2.InvalidateEntriesRequest, _cache_pb2.InvalidateEntriesResponse]
-    """Forgets entries by key, tag, model or scope. Safe to retry. Statuses: INVALID_ARGUMENT (FILTER_EMPTY), UNAVAILABLE (STORE_UNAVAILABLE)."""
+    """Forgets entries by key, tag, model, scope, age, neighbourhood, or all of a scope at once by raising its epoch. Every call that forgets leaves an audit row.
+    Safe to retry. Statuses: INVALID_ARGUMENT (FILTER_EMPTY), UNAVAILABLE (STORE_UNAVAILABLE).
+    """
+    ListInvalidations: _grpc.UnaryUnaryMultiCallable[_cache_pb2.ListInvalidationsRequest, _cache_pb2.ListInvalidationsResponse]
+    """Lists what was invalidated, by whom and why, newest first. Safe to retry. Statuses: INVALID_ARGUMENT (page_token of another list)."""
+    ListEntries: _grpc.UnaryUnaryMultiCallable[_cache_pb2.ListEntriesRequest, _cache_pb2.ListEntriesResponse]
+    """Lists entries. Answers are left out unless asked for. Safe to retry. Statuses: INVALID_ARGUMENT (page_token of another list), UNAVAILABLE (STORE_UNAVAILABLE)."""
     GetCacheStats: _grpc.UnaryUnaryMultiCallable[_cache_pb2.GetCacheStatsRequest, _cache_pb2.GetCacheStatsResponse]
     """Says how many entries there are and how look-ups went. Safe to retry. Statuses: UNAVAILABLE (STORE_UNAVAILABLE)."""
+    FitVerifier: _grpc.StreamUnaryMultiCallable[_cache_pb2.FitVerifierRequest, _cache_pb2.FitVerifierResponse]
+    """Fits the verifier of semantic hits on labelled pairs of questions; the first message is the specification, the others bring pairs. It may take minutes; set a
+    deadline. Safe to retry with the same request_id. Statuses: INVALID_ARGUMENT (naming the pair and field; REQUEST_ID_REUSED), FAILED_PRECONDITION (DATA_TOO_SMALL
+    with pairs_needed), RESOURCE_EXHAUSTED (FIT_BUSY: another fit runs; TOO_MANY_PAIRS; VERIFIERS_FULL), UNAVAILABLE (STORE_UNAVAILABLE).
+    """
+    ListVerifiers: _grpc.UnaryUnaryMultiCallable[_cache_pb2.ListVerifiersRequest, _cache_pb2.ListVerifiersResponse]
+    """Lists verifiers, newest first, the one in force marked. Safe to retry."""
+    ActivateVerifier: _grpc.UnaryUnaryMultiCallable[_cache_pb2.ActivateVerifierRequest, _cache_pb2.ActivateVerifierResponse]
+    """Puts a verifier in force for an organisation; naming none goes back to the one that ships. Safe to retry. Statuses: NOT_FOUND (VERIFIER_UNKNOWN)."""
+    LookUpEmbeddings: _grpc.UnaryUnaryMultiCallable[_cache_pb2.LookUpEmbeddingsRequest, _cache_pb2.LookUpEmbeddingsResponse]
+    """Vectors of texts: kept ones at once, the rest computed by the built-in model, or left out for a model that is not ours. Safe to retry.
+    Statuses: INVALID_ARGUMENT (MODEL_NOT_OURS: compute is set for a model that this service cannot run).
+    """
+    StoreEmbeddings: _grpc.UnaryUnaryMultiCallable[_cache_pb2.StoreEmbeddingsRequest, _cache_pb2.StoreEmbeddingsResponse]
+    """Keeps vectors that another model made. Safe to retry. Statuses: INVALID_ARGUMENT (vectors of different lengths), UNAVAILABLE (STORE_UNAVAILABLE)."""
+    StoreContext: _grpc.UnaryUnaryMultiCallable[_cache_pb2.StoreContextRequest, _cache_pb2.StoreContextResponse]
+    """Keeps an assembled context under a key, with the versions of what it was assembled from. Safe to retry. Statuses: RESOURCE_EXHAUSTED (CONTEXTS_FULL:
+    larger than an organisation's whole room), UNAVAILABLE (STORE_UNAVAILABLE).
+    """
+    LookUpContext: _grpc.UnaryUnaryMultiCallable[_cache_pb2.LookUpContextRequest, _cache_pb2.LookUpContextResponse]
+    """An assembled context, if everything it was assembled from still has the version it had. A store that is out of reach makes a miss. Safe to retry."""
+    InvalidateContexts: _grpc.UnaryUnaryMultiCallable[_cache_pb2.InvalidateContextsRequest, _cache_pb2.InvalidateContextsResponse]
+    """Forgets contexts by key, tag, dependency or scope. Safe to retry. Statuses: INVALID_ARGUMENT (FILTER_EMPTY), UNAVAILABLE (STORE_UNAVAILABLE)."""
+    ExportEntries: _grpc.UnaryStreamMultiCallable[_cache_pb2.ExportEntriesRequest, _cache_pb2.ExportEntriesResponse]
+    """Streams entries out, oldest first, so that another installation can import them. Safe to retry from after_key.
+    Statuses: UNAVAILABLE (STORE_UNAVAILABLE).
+    """
+    ImportEntries: _grpc.StreamUnaryMultiCallable[_cache_pb2.ImportEntriesRequest, _cache_pb2.ImportEntriesResponse]
+    """Takes in exported entries, or answers recorded elsewhere (a warm start). What cannot be taken in is counted with its reason, never silently dropped. Safe to
+    retry: the same entry overwrites itself. Statuses: INVALID_ARGUMENT (the first message names no scope), UNAVAILABLE (STORE_UNAVAILABLE).
+    """
 
 @_typing.type_check_only
 class CacheServiceAsyncStub(CacheServiceStub):
@@ -58,11 +110,63 @@ class CacheServiceAsyncStub(CacheServiceStub):
     LookUpAnswer: _aio.UnaryUnaryMultiCallable[_cache_pb2.LookUpAnswerRequest, _cache_pb2.LookUpAnswerResponse]  # type: ignore[assignment]
     """Looks for an answer, exact first, then semantic if asked. Safe to retry."""
     StoreAnswer: _aio.UnaryUnaryMultiCallable[_cache_pb2.StoreAnswerRequest, _cache_pb2.StoreAnswerResponse]  # type: ignore[assignment]
-    """Remembers an answer. Safe to retry: the same request overwrites its own entry. Statuses: UNAVAILABLE (STORE_UNAVAILABLE)."""
+    """Remembers an answer, and hands it to whoever waits for its flight. Safe to retry: the same request overwrites its own entry.
+    Statuses: UNAVAILABLE (STORE_UNAVAILABLE).
+    """
+    EndFlight: _aio.UnaryUnaryMultiCallable[_cache_pb2.EndFlightRequest, _cache_pb2.EndFlightResponse]  # type: ignore[assignment]
+    """Ends a flight without an answer (the leader's call failed, or its answer is not to be kept): the next in line leads. Safe to retry; a flight that
+    has ended already is no error.
+    """
+    ReportHit: _aio.UnaryUnaryMultiCallable[_cache_pb2.ReportHitRequest, _cache_pb2.ReportHitResponse]  # type: ignore[assignment]
+    """Says what became of a served hit: right, wrong, or a fresh answer to compare it with. A wrong one is evicted, does not come back for that question, and
+    what was learned tightens the thresholds. Safe to retry with the same request_id.
+    Statuses: NOT_FOUND (HIT_UNKNOWN), INVALID_ARGUMENT (REQUEST_ID_REUSED), UNAVAILABLE (STORE_UNAVAILABLE).
+    """
+    ListHits: _aio.UnaryUnaryMultiCallable[_cache_pb2.ListHitsRequest, _cache_pb2.ListHitsResponse]  # type: ignore[assignment]
+    """Lists hits that were served by meaning, newest first, with what is known of them. Safe to retry. Statuses: INVALID_ARGUMENT (page_token of another list)."""
+    GetErrorBudget: _aio.UnaryUnaryMultiCallable[_cache_pb2.GetErrorBudgetRequest, _cache_pb2.GetErrorBudgetResponse]  # type: ignore[assignment]
+    """The error budget: what was promised, what was measured, which thresholds are in force and why, by category. Safe to retry."""
     InvalidateEntries: _aio.UnaryUnaryMultiCallable[_cache_pb2.InvalidateEntriesRequest, _cache_pb2.InvalidateEntriesResponse]  # type: ignore[assignment]
-    """Forgets entries by key, tag, model or scope. Safe to retry. Statuses: INVALID_ARGUMENT (FILTER_EMPTY), UNAVAILABLE (STORE_UNAVAILABLE)."""
+    """Forgets entries by key, tag, model, scope, age, neighbourhood, or all of a scope at once by raising its epoch. Every call that forgets leaves an audit row.
+    Safe to retry. Statuses: INVALID_ARGUMENT (FILTER_EMPTY), UNAVAILABLE (STORE_UNAVAILABLE).
+    """
+    ListInvalidations: _aio.UnaryUnaryMultiCallable[_cache_pb2.ListInvalidationsRequest, _cache_pb2.ListInvalidationsResponse]  # type: ignore[assignment]
+    """Lists what was invalidated, by whom and why, newest first. Safe to retry. Statuses: INVALID_ARGUMENT (page_token of another list)."""
+    ListEntries: _aio.UnaryUnaryMultiCallable[_cache_pb2.ListEntriesRequest, _cache_pb2.ListEntriesResponse]  # type: ignore[assignment]
+    """Lists entries. Answers are left out unless asked for. Safe to retry. Statuses: INVALID_ARGUMENT (page_token of another list), UNAVAILABLE (STORE_UNAVAILABLE)."""
     GetCacheStats: _aio.UnaryUnaryMultiCallable[_cache_pb2.GetCacheStatsRequest, _cache_pb2.GetCacheStatsResponse]  # type: ignore[assignment]
     """Says how many entries there are and how look-ups went. Safe to retry. Statuses: UNAVAILABLE (STORE_UNAVAILABLE)."""
+    FitVerifier: _aio.StreamUnaryMultiCallable[_cache_pb2.FitVerifierRequest, _cache_pb2.FitVerifierResponse]  # type: ignore[assignment]
+    """Fits the verifier of semantic hits on labelled pairs of questions; the first message is the specification, the others bring pairs. It may take minutes; set a
+    deadline. Safe to retry with the same request_id. Statuses: INVALID_ARGUMENT (naming the pair and field; REQUEST_ID_REUSED), FAILED_PRECONDITION (DATA_TOO_SMALL
+    with pairs_needed), RESOURCE_EXHAUSTED (FIT_BUSY: another fit runs; TOO_MANY_PAIRS; VERIFIERS_FULL), UNAVAILABLE (STORE_UNAVAILABLE).
+    """
+    ListVerifiers: _aio.UnaryUnaryMultiCallable[_cache_pb2.ListVerifiersRequest, _cache_pb2.ListVerifiersResponse]  # type: ignore[assignment]
+    """Lists verifiers, newest first, the one in force marked. Safe to retry."""
+    ActivateVerifier: _aio.UnaryUnaryMultiCallable[_cache_pb2.ActivateVerifierRequest, _cache_pb2.ActivateVerifierResponse]  # type: ignore[assignment]
+    """Puts a verifier in force for an organisation; naming none goes back to the one that ships. Safe to retry. Statuses: NOT_FOUND (VERIFIER_UNKNOWN)."""
+    LookUpEmbeddings: _aio.UnaryUnaryMultiCallable[_cache_pb2.LookUpEmbeddingsRequest, _cache_pb2.LookUpEmbeddingsResponse]  # type: ignore[assignment]
+    """Vectors of texts: kept ones at once, the rest computed by the built-in model, or left out for a model that is not ours. Safe to retry.
+    Statuses: INVALID_ARGUMENT (MODEL_NOT_OURS: compute is set for a model that this service cannot run).
+    """
+    StoreEmbeddings: _aio.UnaryUnaryMultiCallable[_cache_pb2.StoreEmbeddingsRequest, _cache_pb2.StoreEmbeddingsResponse]  # type: ignore[assignment]
+    """Keeps vectors that another model made. Safe to retry. Statuses: INVALID_ARGUMENT (vectors of different lengths), UNAVAILABLE (STORE_UNAVAILABLE)."""
+    StoreContext: _aio.UnaryUnaryMultiCallable[_cache_pb2.StoreContextRequest, _cache_pb2.StoreContextResponse]  # type: ignore[assignment]
+    """Keeps an assembled context under a key, with the versions of what it was assembled from. Safe to retry. Statuses: RESOURCE_EXHAUSTED (CONTEXTS_FULL:
+    larger than an organisation's whole room), UNAVAILABLE (STORE_UNAVAILABLE).
+    """
+    LookUpContext: _aio.UnaryUnaryMultiCallable[_cache_pb2.LookUpContextRequest, _cache_pb2.LookUpContextResponse]  # type: ignore[assignment]
+    """An assembled context, if everything it was assembled from still has the version it had. A store that is out of reach makes a miss. Safe to retry."""
+    InvalidateContexts: _aio.UnaryUnaryMultiCallable[_cache_pb2.InvalidateContextsRequest, _cache_pb2.InvalidateContextsResponse]  # type: ignore[assignment]
+    """Forgets contexts by key, tag, dependency or scope. Safe to retry. Statuses: INVALID_ARGUMENT (FILTER_EMPTY), UNAVAILABLE (STORE_UNAVAILABLE)."""
+    ExportEntries: _aio.UnaryStreamMultiCallable[_cache_pb2.ExportEntriesRequest, _cache_pb2.ExportEntriesResponse]  # type: ignore[assignment]
+    """Streams entries out, oldest first, so that another installation can import them. Safe to retry from after_key.
+    Statuses: UNAVAILABLE (STORE_UNAVAILABLE).
+    """
+    ImportEntries: _aio.StreamUnaryMultiCallable[_cache_pb2.ImportEntriesRequest, _cache_pb2.ImportEntriesResponse]  # type: ignore[assignment]
+    """Takes in exported entries, or answers recorded elsewhere (a warm start). What cannot be taken in is counted with its reason, never silently dropped. Safe to
+    retry: the same entry overwrites itself. Statuses: INVALID_ARGUMENT (the first message names no scope), UNAVAILABLE (STORE_UNAVAILABLE).
+    """
 
 class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
     """Remembers answers and gives them again where that is safe.
@@ -85,7 +189,46 @@ class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _cache_pb2.StoreAnswerRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_cache_pb2.StoreAnswerResponse, _abc.Awaitable[_cache_pb2.StoreAnswerResponse]]:
-        """Remembers an answer. Safe to retry: the same request overwrites its own entry. Statuses: UNAVAILABLE (STORE_UNAVAILABLE)."""
+        """Remembers an answer, and hands it to whoever waits for its flight. Safe to retry: the same request overwrites its own entry.
+        Statuses: UNAVAILABLE (STORE_UNAVAILABLE).
+        """
+
+    @_abc_1.abstractmethod
+    def EndFlight(
+        self,
+        request: _cache_pb2.EndFlightRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cache_pb2.EndFlightResponse, _abc.Awaitable[_cache_pb2.EndFlightResponse]]:
+        """Ends a flight without an answer (the leader's call failed, or its answer is not to be kept): the next in line leads. Safe to retry; a flight that
+        has ended already is no error.
+        """
+
+    @_abc_1.abstractmethod
+    def ReportHit(
+        self,
+        request: _cache_pb2.ReportHitRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cache_pb2.ReportHitResponse, _abc.Awaitable[_cache_pb2.ReportHitResponse]]:
+        """Says what became of a served hit: right, wrong, or a fresh answer to compare it with. A wrong one is evicted, does not come back for that question, and
+        what was learned tightens the thresholds. Safe to retry with the same request_id.
+        Statuses: NOT_FOUND (HIT_UNKNOWN), INVALID_ARGUMENT (REQUEST_ID_REUSED), UNAVAILABLE (STORE_UNAVAILABLE).
+        """
+
+    @_abc_1.abstractmethod
+    def ListHits(
+        self,
+        request: _cache_pb2.ListHitsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cache_pb2.ListHitsResponse, _abc.Awaitable[_cache_pb2.ListHitsResponse]]:
+        """Lists hits that were served by meaning, newest first, with what is known of them. Safe to retry. Statuses: INVALID_ARGUMENT (page_token of another list)."""
+
+    @_abc_1.abstractmethod
+    def GetErrorBudget(
+        self,
+        request: _cache_pb2.GetErrorBudgetRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cache_pb2.GetErrorBudgetResponse, _abc.Awaitable[_cache_pb2.GetErrorBudgetResponse]]:
+        """The error budget: what was promised, what was measured, which thresholds are in force and why, by category. Safe to retry."""
 
     @_abc_1.abstractmethod
     def InvalidateEntries(
@@ -93,7 +236,25 @@ class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _cache_pb2.InvalidateEntriesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_cache_pb2.InvalidateEntriesResponse, _abc.Awaitable[_cache_pb2.InvalidateEntriesResponse]]:
-        """Forgets entries by key, tag, model or scope. Safe to retry. Statuses: INVALID_ARGUMENT (FILTER_EMPTY), UNAVAILABLE (STORE_UNAVAILABLE)."""
+        """Forgets entries by key, tag, model, scope, age, neighbourhood, or all of a scope at once by raising its epoch. Every call that forgets leaves an audit row.
+        Safe to retry. Statuses: INVALID_ARGUMENT (FILTER_EMPTY), UNAVAILABLE (STORE_UNAVAILABLE).
+        """
+
+    @_abc_1.abstractmethod
+    def ListInvalidations(
+        self,
+        request: _cache_pb2.ListInvalidationsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cache_pb2.ListInvalidationsResponse, _abc.Awaitable[_cache_pb2.ListInvalidationsResponse]]:
+        """Lists what was invalidated, by whom and why, newest first. Safe to retry. Statuses: INVALID_ARGUMENT (page_token of another list)."""
+
+    @_abc_1.abstractmethod
+    def ListEntries(
+        self,
+        request: _cache_pb2.ListEntriesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cache_pb2.ListEntriesResponse, _abc.Awaitable[_cache_pb2.ListEntriesResponse]]:
+        """Lists entries. Answers are left out unless asked for. Safe to retry. Statuses: INVALID_ARGUMENT (page_token of another list), UNAVAILABLE (STORE_UNAVAILABLE)."""
 
     @_abc_1.abstractmethod
     def GetCacheStats(
@@ -102,5 +263,96 @@ class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_cache_pb2.GetCacheStatsResponse, _abc.Awaitable[_cache_pb2.GetCacheStatsResponse]]:
         """Says how many entries there are and how look-ups went. Safe to retry. Statuses: UNAVAILABLE (STORE_UNAVAILABLE)."""
+
+    @_abc_1.abstractmethod
+    def FitVerifier(
+        self,
+        request_iterator: _MaybeAsyncIterator[_cache_pb2.FitVerifierRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_cache_pb2.FitVerifierResponse, _abc.Awaitable[_cache_pb2.FitVerifierResponse]]:
+        """Fits the verifier of semantic hits on labelled pairs of questions; the first message is the specification, the others bring pairs. It may take minutes; set a
+        deadline. Safe to retry with the same request_id. Statuses: INVALID_ARGUMENT (naming the pair and field; REQUEST_ID_REUSED), FAILED_PRECONDITION (DATA_TOO_SMALL
+        with pairs_needed), RESOURCE_EXHAUSTED (FIT_BUSY: another fit runs; TOO_MANY_PAIRS; VERIFIERS_FULL), UNAVAILABLE (STORE_UNAVAILABLE).
+        """
+
+    @_abc_1.abstractmethod
+    def ListVerifiers(
+        self,
+        request: _cache_pb2.ListVerifiersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cache_pb2.ListVerifiersResponse, _abc.Awaitable[_cache_pb2.ListVerifiersResponse]]:
+        """Lists verifiers, newest first, the one in force marked. Safe to retry."""
+
+    @_abc_1.abstractmethod
+    def ActivateVerifier(
+        self,
+        request: _cache_pb2.ActivateVerifierRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cache_pb2.ActivateVerifierResponse, _abc.Awaitable[_cache_pb2.ActivateVerifierResponse]]:
+        """Puts a verifier in force for an organisation; naming none goes back to the one that ships. Safe to retry. Statuses: NOT_FOUND (VERIFIER_UNKNOWN)."""
+
+    @_abc_1.abstractmethod
+    def LookUpEmbeddings(
+        self,
+        request: _cache_pb2.LookUpEmbeddingsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cache_pb2.LookUpEmbeddingsResponse, _abc.Awaitable[_cache_pb2.LookUpEmbeddingsResponse]]:
+        """Vectors of texts: kept ones at once, the rest computed by the built-in model, or left out for a model that is not ours. Safe to retry.
+        Statuses: INVALID_ARGUMENT (MODEL_NOT_OURS: compute is set for a model that this service cannot run).
+        """
+
+    @_abc_1.abstractmethod
+    def StoreEmbeddings(
+        self,
+        request: _cache_pb2.StoreEmbeddingsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cache_pb2.StoreEmbeddingsResponse, _abc.Awaitable[_cache_pb2.StoreEmbeddingsResponse]]:
+        """Keeps vectors that another model made. Safe to retry. Statuses: INVALID_ARGUMENT (vectors of different lengths), UNAVAILABLE (STORE_UNAVAILABLE)."""
+
+    @_abc_1.abstractmethod
+    def StoreContext(
+        self,
+        request: _cache_pb2.StoreContextRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cache_pb2.StoreContextResponse, _abc.Awaitable[_cache_pb2.StoreContextResponse]]:
+        """Keeps an assembled context under a key, with the versions of what it was assembled from. Safe to retry. Statuses: RESOURCE_EXHAUSTED (CONTEXTS_FULL:
+        larger than an organisation's whole room), UNAVAILABLE (STORE_UNAVAILABLE).
+        """
+
+    @_abc_1.abstractmethod
+    def LookUpContext(
+        self,
+        request: _cache_pb2.LookUpContextRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cache_pb2.LookUpContextResponse, _abc.Awaitable[_cache_pb2.LookUpContextResponse]]:
+        """An assembled context, if everything it was assembled from still has the version it had. A store that is out of reach makes a miss. Safe to retry."""
+
+    @_abc_1.abstractmethod
+    def InvalidateContexts(
+        self,
+        request: _cache_pb2.InvalidateContextsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cache_pb2.InvalidateContextsResponse, _abc.Awaitable[_cache_pb2.InvalidateContextsResponse]]:
+        """Forgets contexts by key, tag, dependency or scope. Safe to retry. Statuses: INVALID_ARGUMENT (FILTER_EMPTY), UNAVAILABLE (STORE_UNAVAILABLE)."""
+
+    @_abc_1.abstractmethod
+    def ExportEntries(
+        self,
+        request: _cache_pb2.ExportEntriesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_cache_pb2.ExportEntriesResponse], _abc.AsyncIterator[_cache_pb2.ExportEntriesResponse]]:
+        """Streams entries out, oldest first, so that another installation can import them. Safe to retry from after_key.
+        Statuses: UNAVAILABLE (STORE_UNAVAILABLE).
+        """
+
+    @_abc_1.abstractmethod
+    def ImportEntries(
+        self,
+        request_iterator: _MaybeAsyncIterator[_cache_pb2.ImportEntriesRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_cache_pb2.ImportEntriesResponse, _abc.Awaitable[_cache_pb2.ImportEntriesResponse]]:
+        """Takes in exported entries, or answers recorded elsewhere (a warm start). What cannot be taken in is counted with its reason, never silently dropped. Safe to
+        retry: the same entry overwrites itself. Statuses: INVALID_ARGUMENT (the first message names no scope), UNAVAILABLE (STORE_UNAVAILABLE).
+        """
 
 def add_CacheServiceServicer_to_server(servicer: CacheServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -11,6 +11,7 @@ from farthing.optimizer.v1 import optimizer_pb2 as _optimizer_pb2
 from farthing.router.v1 import router_pb2 as _router_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
@@ -189,6 +190,9 @@ class PolicyOverrides(_message.Message):
     LATENCY_MS_MAX_FIELD_NUMBER: _builtins.int
     CALLS_MAX_FIELD_NUMBER: _builtins.int
     COST_USD_NANOS_MAX_FIELD_NUMBER: _builtins.int
+    CACHE_ERROR_BUDGET_PPM_FIELD_NUMBER: _builtins.int
+    CACHE_PERSONAL_FIELD_NUMBER: _builtins.int
+    CACHE_AGE_S_MAX_FIELD_NUMBER: _builtins.int
     cache_mode: Global___CacheMode.ValueType
     """Cache mode."""
     cache_ttl_s: _builtins.int
@@ -217,6 +221,12 @@ class PolicyOverrides(_message.Message):
     """At most this many calls to providers, and not more than the policy allows; the policy's when 0."""
     cost_usd_nanos_max: _builtins.int
     """All attempts together may cost this much, and not more than the policy allows; the policy's when 0."""
+    cache_error_budget_ppm: _builtins.int
+    """Wrong answers per million look-ups that the cache may serve, and not more than the policy allows; the policy's when 0."""
+    cache_personal: _builtins.bool
+    """The content is personal: its answer is shared with nobody but the same user."""
+    cache_age_s_max: _builtins.int
+    """How old a cached answer may be, in seconds; any age when 0."""
     @_builtins.property
     def allowed_providers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Use only these providers."""
@@ -239,10 +249,13 @@ class PolicyOverrides(_message.Message):
         latency_ms_max: _builtins.int | None = ...,
         calls_max: _builtins.int = ...,
         cost_usd_nanos_max: _builtins.int = ...,
+        cache_error_budget_ppm: _builtins.int = ...,
+        cache_personal: _builtins.bool = ...,
+        cache_age_s_max: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_latency_ms_max", b"_latency_ms_max", "_quality_min", b"_quality_min", "latency_ms_max", b"latency_ms_max", "quality_min", b"quality_min"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_latency_ms_max", b"_latency_ms_max", "_quality_min", b"_quality_min", "allowed_providers", b"allowed_providers", "cache_mode", b"cache_mode", "cache_sharing", b"cache_sharing", "cache_ttl_s", b"cache_ttl_s", "calls_max", b"calls_max", "cost_usd_nanos_max", b"cost_usd_nanos_max", "critical", b"critical", "fit_context", b"fit_context", "latency_ms_max", b"latency_ms_max", "open_models_only", b"open_models_only", "optimize_for", b"optimize_for", "prompt_level", b"prompt_level", "quality_min", b"quality_min", "quality_reference_model", b"quality_reference_model", "skip_masking", b"skip_masking"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_latency_ms_max", b"_latency_ms_max", "_quality_min", b"_quality_min", "allowed_providers", b"allowed_providers", "cache_age_s_max", b"cache_age_s_max", "cache_error_budget_ppm", b"cache_error_budget_ppm", "cache_mode", b"cache_mode", "cache_personal", b"cache_personal", "cache_sharing", b"cache_sharing", "cache_ttl_s", b"cache_ttl_s", "calls_max", b"calls_max", "cost_usd_nanos_max", b"cost_usd_nanos_max", "critical", b"critical", "fit_context", b"fit_context", "latency_ms_max", b"latency_ms_max", "open_models_only", b"open_models_only", "optimize_for", b"optimize_for", "prompt_level", b"prompt_level", "quality_min", b"quality_min", "quality_reference_model", b"quality_reference_model", "skip_masking", b"skip_masking"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__latency_ms_max: _TypeAlias = _typing.Literal["latency_ms_max"]  # noqa: Y015
     _WhichOneofArgType__latency_ms_max: _TypeAlias = _typing.Literal["_latency_ms_max", b"_latency_ms_max"]  # noqa: Y015
@@ -545,6 +558,60 @@ class Receipt(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class Caching(_message.Message):
+        """What the cache did."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        REASON_FIELD_NUMBER: _builtins.int
+        HIT_ID_FIELD_NUMBER: _builtins.int
+        CERTIFICATE_FIELD_NUMBER: _builtins.int
+        SLOTS_FIELD_NUMBER: _builtins.int
+        STALE_FIELD_NUMBER: _builtins.int
+        JOINED_FIELD_NUMBER: _builtins.int
+        CHECKED_FIELD_NUMBER: _builtins.int
+        CREATE_TIME_FIELD_NUMBER: _builtins.int
+        reason: _builtins.str
+        """Why: "exact", "similar", "numbers differ" …"""
+        hit_id: _builtins.str
+        """Names a hit by meaning, to report it when it was wrong."""
+        stale: _builtins.bool
+        """It was past its time; a fresh answer was fetched beside."""
+        joined: _builtins.bool
+        """An identical request that was under way had bought it."""
+        checked: _builtins.bool
+        """It was chosen for a check against a fresh answer, which was bought beside."""
+        @_builtins.property
+        def certificate(self) -> _cache_pb2.Certificate:
+            """Why a hit by meaning may be trusted."""
+
+        @_builtins.property
+        def slots(self) -> _containers.RepeatedCompositeFieldContainer[_cache_pb2.Slot]:
+            """What was filled in again, on an adapted hit."""
+
+        @_builtins.property
+        def create_time(self) -> _timestamp_pb2.Timestamp:
+            """When the entry was stored."""
+
+        def __init__(
+            self,
+            *,
+            reason: _builtins.str = ...,
+            hit_id: _builtins.str = ...,
+            certificate: _cache_pb2.Certificate | None = ...,
+            slots: _abc.Iterable[_cache_pb2.Slot] | None = ...,
+            stale: _builtins.bool = ...,
+            joined: _builtins.bool = ...,
+            checked: _builtins.bool = ...,
+            create_time: _timestamp_pb2.Timestamp | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "create_time", b"create_time"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "checked", b"checked", "create_time", b"create_time", "hit_id", b"hit_id", "joined", b"joined", "reason", b"reason", "slots", b"slots", "stale", b"stale"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     SCOPE_FIELD_NUMBER: _builtins.int
     TASK_FIELD_NUMBER: _builtins.int
@@ -567,6 +634,7 @@ class Receipt(_message.Message):
     POLICY_FIELD_NUMBER: _builtins.int
     DECISION_FIELD_NUMBER: _builtins.int
     ROUTING_FIELD_NUMBER: _builtins.int
+    CACHING_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """The request."""
     scope: _builtins.str
@@ -623,6 +691,10 @@ class Receipt(_message.Message):
     def routing(self) -> Global___Receipt.Routing:
         """What decided whom to ask; absent when nobody was."""
 
+    @_builtins.property
+    def caching(self) -> Global___Receipt.Caching:
+        """What the cache did beyond cache_outcome; absent where it was not asked."""
+
     def __init__(
         self,
         *,
@@ -648,10 +720,11 @@ class Receipt(_message.Message):
         policy: _builtins.str = ...,
         decision: _budget_pb2.Decision | None = ...,
         routing: Global___Receipt.Routing | None = ...,
+        caching: Global___Receipt.Caching | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_cache_similarity", b"_cache_similarity", "budget_left", b"budget_left", "cache_similarity", b"cache_similarity", "decision", b"decision", "routing", b"routing", "saving", b"saving"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cache_similarity", b"_cache_similarity", "budget_left", b"budget_left", "cache_similarity", b"cache_similarity", "caching", b"caching", "decision", b"decision", "routing", b"routing", "saving", b"saving"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cache_similarity", b"_cache_similarity", "added_latency_us", b"added_latency_us", "attempts", b"attempts", "baseline_model", b"baseline_model", "baseline_usd_nanos", b"baseline_usd_nanos", "budget_left", b"budget_left", "cache_entry_key", b"cache_entry_key", "cache_key", b"cache_key", "cache_outcome", b"cache_outcome", "cache_similarity", b"cache_similarity", "cost_usd_nanos", b"cost_usd_nanos", "decision", b"decision", "escalated", b"escalated", "input_tokens_after", b"input_tokens_after", "input_tokens_before", b"input_tokens_before", "masked_spans", b"masked_spans", "policy", b"policy", "request_id", b"request_id", "routing", b"routing", "saving", b"saving", "scope", b"scope", "steps", b"steps", "task", b"task"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cache_similarity", b"_cache_similarity", "added_latency_us", b"added_latency_us", "attempts", b"attempts", "baseline_model", b"baseline_model", "baseline_usd_nanos", b"baseline_usd_nanos", "budget_left", b"budget_left", "cache_entry_key", b"cache_entry_key", "cache_key", b"cache_key", "cache_outcome", b"cache_outcome", "cache_similarity", b"cache_similarity", "caching", b"caching", "cost_usd_nanos", b"cost_usd_nanos", "decision", b"decision", "escalated", b"escalated", "input_tokens_after", b"input_tokens_after", "input_tokens_before", b"input_tokens_before", "masked_spans", b"masked_spans", "policy", b"policy", "request_id", b"request_id", "routing", b"routing", "saving", b"saving", "scope", b"scope", "steps", b"steps", "task", b"task"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cache_similarity: _TypeAlias = _typing.Literal["cache_similarity"]  # noqa: Y015
     _WhichOneofArgType__cache_similarity: _TypeAlias = _typing.Literal["_cache_similarity", b"_cache_similarity"]  # noqa: Y015

@@ -363,3 +363,349 @@ class GetPrivacyBudgetResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetPrivacyBudgetResponse: _TypeAlias = GetPrivacyBudgetResponse  # noqa: Y015
+
+@_typing.final
+class EncryptPayloadRequest(_message.Message):
+    """Encrypts payloads."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCOPE_FIELD_NUMBER: _builtins.int
+    PURPOSE_FIELD_NUMBER: _builtins.int
+    PAYLOADS_FIELD_NUMBER: _builtins.int
+    ASSOCIATED_FIELD_NUMBER: _builtins.int
+    scope: _builtins.str
+    """The organisation."""
+    purpose: _builtins.str
+    """What they are for: "cache", "receipts" … Each purpose has keys of its own."""
+    @_builtins.property
+    def payloads(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """The payloads."""
+
+    @_builtins.property
+    def associated(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """What a payload belongs to (a row's key): it decrypts only together with the same. One for all, or one each."""
+
+    def __init__(
+        self,
+        *,
+        scope: _builtins.str = ...,
+        purpose: _builtins.str = ...,
+        payloads: _abc.Iterable[_builtins.bytes] | None = ...,
+        associated: _abc.Iterable[_builtins.bytes] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["associated", b"associated", "payloads", b"payloads", "purpose", b"purpose", "scope", b"scope"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EncryptPayloadRequest: _TypeAlias = EncryptPayloadRequest  # noqa: Y015
+
+@_typing.final
+class EncryptPayloadResponse(_message.Message):
+    """Encrypted payloads."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEALED_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def sealed(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """In the order of the payloads: key number, nonce, ciphertext and tag."""
+
+    def __init__(
+        self,
+        *,
+        sealed: _abc.Iterable[_builtins.bytes] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sealed", b"sealed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EncryptPayloadResponse: _TypeAlias = EncryptPayloadResponse  # noqa: Y015
+
+@_typing.final
+class DecryptPayloadRequest(_message.Message):
+    """Decrypts payloads."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCOPE_FIELD_NUMBER: _builtins.int
+    PURPOSE_FIELD_NUMBER: _builtins.int
+    SEALED_FIELD_NUMBER: _builtins.int
+    ASSOCIATED_FIELD_NUMBER: _builtins.int
+    scope: _builtins.str
+    """The organisation."""
+    purpose: _builtins.str
+    """What they are for."""
+    @_builtins.property
+    def sealed(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """The encrypted payloads."""
+
+    @_builtins.property
+    def associated(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """As they were encrypted."""
+
+    def __init__(
+        self,
+        *,
+        scope: _builtins.str = ...,
+        purpose: _builtins.str = ...,
+        sealed: _abc.Iterable[_builtins.bytes] | None = ...,
+        associated: _abc.Iterable[_builtins.bytes] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["associated", b"associated", "purpose", b"purpose", "scope", b"scope", "sealed", b"sealed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DecryptPayloadRequest: _TypeAlias = DecryptPayloadRequest  # noqa: Y015
+
+@_typing.final
+class OpenedPayload(_message.Message):
+    """One decrypted payload."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FOUND_FIELD_NUMBER: _builtins.int
+    PAYLOAD_FIELD_NUMBER: _builtins.int
+    found: _builtins.bool
+    """Whether it could be read."""
+    payload: _builtins.bytes
+    """The payload."""
+    def __init__(
+        self,
+        *,
+        found: _builtins.bool = ...,
+        payload: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["found", b"found", "payload", b"payload"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OpenedPayload: _TypeAlias = OpenedPayload  # noqa: Y015
+
+@_typing.final
+class DecryptPayloadResponse(_message.Message):
+    """Decrypted payloads."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAYLOADS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def payloads(self) -> _containers.RepeatedCompositeFieldContainer[Global___OpenedPayload]:
+        """In the order of the request."""
+
+    def __init__(
+        self,
+        *,
+        payloads: _abc.Iterable[Global___OpenedPayload] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["payloads", b"payloads"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DecryptPayloadResponse: _TypeAlias = DecryptPayloadResponse  # noqa: Y015
+
+@_typing.final
+class LeaseDataKeysRequest(_message.Message):
+    """Asks for keys."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCOPE_FIELD_NUMBER: _builtins.int
+    PURPOSE_FIELD_NUMBER: _builtins.int
+    scope: _builtins.str
+    """The organisation."""
+    purpose: _builtins.str
+    """What they are for."""
+    def __init__(
+        self,
+        *,
+        scope: _builtins.str = ...,
+        purpose: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["purpose", b"purpose", "scope", b"scope"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LeaseDataKeysRequest: _TypeAlias = LeaseDataKeysRequest  # noqa: Y015
+
+@_typing.final
+class DataKey(_message.Message):
+    """A data key."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    """Its number, from 1; what is encrypted names it."""
+    key: _builtins.bytes
+    """256 bits, for AES-GCM."""
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+        key: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "number", b"number"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DataKey: _TypeAlias = DataKey  # noqa: Y015
+
+@_typing.final
+class LeaseDataKeysResponse(_message.Message):
+    """Keys on loan."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEYS_FIELD_NUMBER: _builtins.int
+    LEASE_S_FIELD_NUMBER: _builtins.int
+    lease_s: _builtins.int
+    """For how many seconds they may be used."""
+    @_builtins.property
+    def keys(self) -> _containers.RepeatedCompositeFieldContainer[Global___DataKey]:
+        """Every key that still decrypts; the last one encrypts."""
+
+    def __init__(
+        self,
+        *,
+        keys: _abc.Iterable[Global___DataKey] | None = ...,
+        lease_s: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["keys", b"keys", "lease_s", b"lease_s"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LeaseDataKeysResponse: _TypeAlias = LeaseDataKeysResponse  # noqa: Y015
+
+@_typing.final
+class RotateKeysRequest(_message.Message):
+    """Makes new keys."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    PURPOSE_FIELD_NUMBER: _builtins.int
+    REWRAP_ONLY_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """A UUID that makes the call safe to repeat."""
+    scope: _builtins.str
+    """The organisation."""
+    purpose: _builtins.str
+    """What they are for; every purpose when empty."""
+    rewrap_only: _builtins.bool
+    """Only wrap the keys at hand anew, under the current master key."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        scope: _builtins.str = ...,
+        purpose: _builtins.str = ...,
+        rewrap_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["purpose", b"purpose", "request_id", b"request_id", "rewrap_only", b"rewrap_only", "scope", b"scope"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RotateKeysRequest: _TypeAlias = RotateKeysRequest  # noqa: Y015
+
+@_typing.final
+class RotateKeysResponse(_message.Message):
+    """It is done."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MADE_FIELD_NUMBER: _builtins.int
+    REWRAPPED_FIELD_NUMBER: _builtins.int
+    made: _builtins.int
+    """Keys that were made."""
+    rewrapped: _builtins.int
+    """Keys that were wrapped anew."""
+    def __init__(
+        self,
+        *,
+        made: _builtins.int = ...,
+        rewrapped: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["made", b"made", "rewrapped", b"rewrapped"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RotateKeysResponse: _TypeAlias = RotateKeysResponse  # noqa: Y015
+
+@_typing.final
+class EraseKeysRequest(_message.Message):
+    """Erases keys."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCOPE_FIELD_NUMBER: _builtins.int
+    PURPOSE_FIELD_NUMBER: _builtins.int
+    MAY_BEGIN_AGAIN_FIELD_NUMBER: _builtins.int
+    scope: _builtins.str
+    """The organisation."""
+    purpose: _builtins.str
+    """What they are for; every purpose when empty."""
+    may_begin_again: _builtins.bool
+    """Make keys again when something is to be encrypted later; otherwise it stays erased."""
+    def __init__(
+        self,
+        *,
+        scope: _builtins.str = ...,
+        purpose: _builtins.str = ...,
+        may_begin_again: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["may_begin_again", b"may_begin_again", "purpose", b"purpose", "scope", b"scope"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EraseKeysRequest: _TypeAlias = EraseKeysRequest  # noqa: Y015
+
+@_typing.final
+class EraseKeysResponse(_message.Message):
+    """They are erased."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ERASED_FIELD_NUMBER: _builtins.int
+    LEASES_END_S_FIELD_NUMBER: _builtins.int
+    erased: _builtins.int
+    """Keys that were erased."""
+    leases_end_s: _builtins.int
+    """When the last lease ends, in seconds from now."""
+    def __init__(
+        self,
+        *,
+        erased: _builtins.int = ...,
+        leases_end_s: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["erased", b"erased", "leases_end_s", b"leases_end_s"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EraseKeysResponse: _TypeAlias = EraseKeysResponse  # noqa: Y015

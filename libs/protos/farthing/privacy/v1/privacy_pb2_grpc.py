@@ -55,6 +55,31 @@ class PrivacyServiceStub:
                 request_serializer=farthing_dot_privacy_dot_v1_dot_privacy__pb2.GetPrivacyBudgetRequest.SerializeToString,
                 response_deserializer=farthing_dot_privacy_dot_v1_dot_privacy__pb2.GetPrivacyBudgetResponse.FromString,
                 _registered_method=True)
+        self.EncryptPayload = channel.unary_unary(
+                '/farthing.privacy.v1.PrivacyService/EncryptPayload',
+                request_serializer=farthing_dot_privacy_dot_v1_dot_privacy__pb2.EncryptPayloadRequest.SerializeToString,
+                response_deserializer=farthing_dot_privacy_dot_v1_dot_privacy__pb2.EncryptPayloadResponse.FromString,
+                _registered_method=True)
+        self.DecryptPayload = channel.unary_unary(
+                '/farthing.privacy.v1.PrivacyService/DecryptPayload',
+                request_serializer=farthing_dot_privacy_dot_v1_dot_privacy__pb2.DecryptPayloadRequest.SerializeToString,
+                response_deserializer=farthing_dot_privacy_dot_v1_dot_privacy__pb2.DecryptPayloadResponse.FromString,
+                _registered_method=True)
+        self.LeaseDataKeys = channel.unary_unary(
+                '/farthing.privacy.v1.PrivacyService/LeaseDataKeys',
+                request_serializer=farthing_dot_privacy_dot_v1_dot_privacy__pb2.LeaseDataKeysRequest.SerializeToString,
+                response_deserializer=farthing_dot_privacy_dot_v1_dot_privacy__pb2.LeaseDataKeysResponse.FromString,
+                _registered_method=True)
+        self.RotateKeys = channel.unary_unary(
+                '/farthing.privacy.v1.PrivacyService/RotateKeys',
+                request_serializer=farthing_dot_privacy_dot_v1_dot_privacy__pb2.RotateKeysRequest.SerializeToString,
+                response_deserializer=farthing_dot_privacy_dot_v1_dot_privacy__pb2.RotateKeysResponse.FromString,
+                _registered_method=True)
+        self.EraseKeys = channel.unary_unary(
+                '/farthing.privacy.v1.PrivacyService/EraseKeys',
+                request_serializer=farthing_dot_privacy_dot_v1_dot_privacy__pb2.EraseKeysRequest.SerializeToString,
+                response_deserializer=farthing_dot_privacy_dot_v1_dot_privacy__pb2.EraseKeysResponse.FromString,
+                _registered_method=True)
 
 
 class PrivacyServiceServicer:
@@ -92,6 +117,46 @@ class PrivacyServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def EncryptPayload(self, request, context):
+        """Encrypts payloads under an organisation's data key of a purpose; makes the key if there is none. Safe to retry.
+        Statuses: FAILED_PRECONDITION (KEYS_ERASED: the organisation's keys of this purpose were erased and are not made again), UNAVAILABLE (STORE_UNAVAILABLE).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DecryptPayload(self, request, context):
+        """Decrypts payloads. What cannot be read (another organisation's, changed, its key erased) comes back with found false; nobody learns which. Safe to retry.
+        Statuses: UNAVAILABLE (STORE_UNAVAILABLE).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def LeaseDataKeys(self, request, context):
+        """Lends a peer an organisation's data keys of a purpose, so that it can encrypt and decrypt at home; to be forgotten after lease_s. Only for services of
+        this suite. Safe to retry. Statuses: FAILED_PRECONDITION (KEYS_ERASED), UNAVAILABLE (STORE_UNAVAILABLE).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RotateKeys(self, request, context):
+        """Makes a new data key for what is encrypted from now on, or wraps every key anew under the current master key. Older keys still decrypt. Safe to retry with the same request_id.
+        Statuses: FAILED_PRECONDITION (KEYS_ERASED), UNAVAILABLE (STORE_UNAVAILABLE).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EraseKeys(self, request, context):
+        """Erases an organisation's data keys of a purpose for ever: what they encrypted cannot be read by anybody any more, at the latest when the last lease has ended.
+        Safe to retry. Statuses: UNAVAILABLE (STORE_UNAVAILABLE).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PrivacyServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -114,6 +179,31 @@ def add_PrivacyServiceServicer_to_server(servicer, server):
                     servicer.GetPrivacyBudget,
                     request_deserializer=farthing_dot_privacy_dot_v1_dot_privacy__pb2.GetPrivacyBudgetRequest.FromString,
                     response_serializer=farthing_dot_privacy_dot_v1_dot_privacy__pb2.GetPrivacyBudgetResponse.SerializeToString,
+            ),
+            'EncryptPayload': grpc.unary_unary_rpc_method_handler(
+                    servicer.EncryptPayload,
+                    request_deserializer=farthing_dot_privacy_dot_v1_dot_privacy__pb2.EncryptPayloadRequest.FromString,
+                    response_serializer=farthing_dot_privacy_dot_v1_dot_privacy__pb2.EncryptPayloadResponse.SerializeToString,
+            ),
+            'DecryptPayload': grpc.unary_unary_rpc_method_handler(
+                    servicer.DecryptPayload,
+                    request_deserializer=farthing_dot_privacy_dot_v1_dot_privacy__pb2.DecryptPayloadRequest.FromString,
+                    response_serializer=farthing_dot_privacy_dot_v1_dot_privacy__pb2.DecryptPayloadResponse.SerializeToString,
+            ),
+            'LeaseDataKeys': grpc.unary_unary_rpc_method_handler(
+                    servicer.LeaseDataKeys,
+                    request_deserializer=farthing_dot_privacy_dot_v1_dot_privacy__pb2.LeaseDataKeysRequest.FromString,
+                    response_serializer=farthing_dot_privacy_dot_v1_dot_privacy__pb2.LeaseDataKeysResponse.SerializeToString,
+            ),
+            'RotateKeys': grpc.unary_unary_rpc_method_handler(
+                    servicer.RotateKeys,
+                    request_deserializer=farthing_dot_privacy_dot_v1_dot_privacy__pb2.RotateKeysRequest.FromString,
+                    response_serializer=farthing_dot_privacy_dot_v1_dot_privacy__pb2.RotateKeysResponse.SerializeToString,
+            ),
+            'EraseKeys': grpc.unary_unary_rpc_method_handler(
+                    servicer.EraseKeys,
+                    request_deserializer=farthing_dot_privacy_dot_v1_dot_privacy__pb2.EraseKeysRequest.FromString,
+                    response_serializer=farthing_dot_privacy_dot_v1_dot_privacy__pb2.EraseKeysResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -225,6 +315,141 @@ class PrivacyService:
             '/farthing.privacy.v1.PrivacyService/GetPrivacyBudget',
             farthing_dot_privacy_dot_v1_dot_privacy__pb2.GetPrivacyBudgetRequest.SerializeToString,
             farthing_dot_privacy_dot_v1_dot_privacy__pb2.GetPrivacyBudgetResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EncryptPayload(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/farthing.privacy.v1.PrivacyService/EncryptPayload',
+            farthing_dot_privacy_dot_v1_dot_privacy__pb2.EncryptPayloadRequest.SerializeToString,
+            farthing_dot_privacy_dot_v1_dot_privacy__pb2.EncryptPayloadResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DecryptPayload(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/farthing.privacy.v1.PrivacyService/DecryptPayload',
+            farthing_dot_privacy_dot_v1_dot_privacy__pb2.DecryptPayloadRequest.SerializeToString,
+            farthing_dot_privacy_dot_v1_dot_privacy__pb2.DecryptPayloadResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LeaseDataKeys(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/farthing.privacy.v1.PrivacyService/LeaseDataKeys',
+            farthing_dot_privacy_dot_v1_dot_privacy__pb2.LeaseDataKeysRequest.SerializeToString,
+            farthing_dot_privacy_dot_v1_dot_privacy__pb2.LeaseDataKeysResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RotateKeys(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/farthing.privacy.v1.PrivacyService/RotateKeys',
+            farthing_dot_privacy_dot_v1_dot_privacy__pb2.RotateKeysRequest.SerializeToString,
+            farthing_dot_privacy_dot_v1_dot_privacy__pb2.RotateKeysResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EraseKeys(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/farthing.privacy.v1.PrivacyService/EraseKeys',
+            farthing_dot_privacy_dot_v1_dot_privacy__pb2.EraseKeysRequest.SerializeToString,
+            farthing_dot_privacy_dot_v1_dot_privacy__pb2.EraseKeysResponse.FromString,
             options,
             channel_credentials,
             insecure,

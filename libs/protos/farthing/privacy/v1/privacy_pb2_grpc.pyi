@@ -45,6 +45,26 @@ class PrivacyServiceStub:
     """
     GetPrivacyBudget: _grpc.UnaryUnaryMultiCallable[_privacy_pb2.GetPrivacyBudgetRequest, _privacy_pb2.GetPrivacyBudgetResponse]
     """Says what is left of an organisation's ε. Safe to retry."""
+    EncryptPayload: _grpc.UnaryUnaryMultiCallable[_privacy_pb2.EncryptPayloadRequest, _privacy_pb2.EncryptPayloadResponse]
+    """Encrypts payloads under an organisation's data key of a purpose; makes the key if there is none. Safe to retry.
+    Statuses: FAILED_PRECONDITION (KEYS_ERASED: the organisation's keys of this purpose were erased and are not made again), UNAVAILABLE (STORE_UNAVAILABLE).
+    """
+    DecryptPayload: _grpc.UnaryUnaryMultiCallable[_privacy_pb2.DecryptPayloadRequest, _privacy_pb2.DecryptPayloadResponse]
+    """Decrypts payloads. What cannot be read (another organisation's, changed, its key erased) comes back with found false; nobody learns which. Safe to retry.
+    Statuses: UNAVAILABLE (STORE_UNAVAILABLE).
+    """
+    LeaseDataKeys: _grpc.UnaryUnaryMultiCallable[_privacy_pb2.LeaseDataKeysRequest, _privacy_pb2.LeaseDataKeysResponse]
+    """Lends a peer an organisation's data keys of a purpose, so that it can encrypt and decrypt at home; to be forgotten after lease_s. Only for services of
+    this suite. Safe to retry. Statuses: FAILED_PRECONDITION (KEYS_ERASED), UNAVAILABLE (STORE_UNAVAILABLE).
+    """
+    RotateKeys: _grpc.UnaryUnaryMultiCallable[_privacy_pb2.RotateKeysRequest, _privacy_pb2.RotateKeysResponse]
+    """Makes a new data key for what is encrypted from now on, or wraps every key anew under the current master key. Older keys still decrypt. Safe to retry with the same request_id.
+    Statuses: FAILED_PRECONDITION (KEYS_ERASED), UNAVAILABLE (STORE_UNAVAILABLE).
+    """
+    EraseKeys: _grpc.UnaryUnaryMultiCallable[_privacy_pb2.EraseKeysRequest, _privacy_pb2.EraseKeysResponse]
+    """Erases an organisation's data keys of a purpose for ever: what they encrypted cannot be read by anybody any more, at the latest when the last lease has ended.
+    Safe to retry. Statuses: UNAVAILABLE (STORE_UNAVAILABLE).
+    """
 
 @_typing.type_check_only
 class PrivacyServiceAsyncStub(PrivacyServiceStub):
@@ -63,6 +83,26 @@ class PrivacyServiceAsyncStub(PrivacyServiceStub):
     """
     GetPrivacyBudget: _aio.UnaryUnaryMultiCallable[_privacy_pb2.GetPrivacyBudgetRequest, _privacy_pb2.GetPrivacyBudgetResponse]  # type: ignore[assignment]
     """Says what is left of an organisation's ε. Safe to retry."""
+    EncryptPayload: _aio.UnaryUnaryMultiCallable[_privacy_pb2.EncryptPayloadRequest, _privacy_pb2.EncryptPayloadResponse]  # type: ignore[assignment]
+    """Encrypts payloads under an organisation's data key of a purpose; makes the key if there is none. Safe to retry.
+    Statuses: FAILED_PRECONDITION (KEYS_ERASED: the organisation's keys of this purpose were erased and are not made again), UNAVAILABLE (STORE_UNAVAILABLE).
+    """
+    DecryptPayload: _aio.UnaryUnaryMultiCallable[_privacy_pb2.DecryptPayloadRequest, _privacy_pb2.DecryptPayloadResponse]  # type: ignore[assignment]
+    """Decrypts payloads. What cannot be read (another organisation's, changed, its key erased) comes back with found false; nobody learns which. Safe to retry.
+    Statuses: UNAVAILABLE (STORE_UNAVAILABLE).
+    """
+    LeaseDataKeys: _aio.UnaryUnaryMultiCallable[_privacy_pb2.LeaseDataKeysRequest, _privacy_pb2.LeaseDataKeysResponse]  # type: ignore[assignment]
+    """Lends a peer an organisation's data keys of a purpose, so that it can encrypt and decrypt at home; to be forgotten after lease_s. Only for services of
+    this suite. Safe to retry. Statuses: FAILED_PRECONDITION (KEYS_ERASED), UNAVAILABLE (STORE_UNAVAILABLE).
+    """
+    RotateKeys: _aio.UnaryUnaryMultiCallable[_privacy_pb2.RotateKeysRequest, _privacy_pb2.RotateKeysResponse]  # type: ignore[assignment]
+    """Makes a new data key for what is encrypted from now on, or wraps every key anew under the current master key. Older keys still decrypt. Safe to retry with the same request_id.
+    Statuses: FAILED_PRECONDITION (KEYS_ERASED), UNAVAILABLE (STORE_UNAVAILABLE).
+    """
+    EraseKeys: _aio.UnaryUnaryMultiCallable[_privacy_pb2.EraseKeysRequest, _privacy_pb2.EraseKeysResponse]  # type: ignore[assignment]
+    """Erases an organisation's data keys of a purpose for ever: what they encrypted cannot be read by anybody any more, at the latest when the last lease has ended.
+    Safe to retry. Statuses: UNAVAILABLE (STORE_UNAVAILABLE).
+    """
 
 class PrivacyServiceServicer(metaclass=_abc_1.ABCMeta):
     """Masks personal data and answers private statistics."""
@@ -102,5 +142,55 @@ class PrivacyServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_privacy_pb2.GetPrivacyBudgetResponse, _abc.Awaitable[_privacy_pb2.GetPrivacyBudgetResponse]]:
         """Says what is left of an organisation's ε. Safe to retry."""
+
+    @_abc_1.abstractmethod
+    def EncryptPayload(
+        self,
+        request: _privacy_pb2.EncryptPayloadRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_privacy_pb2.EncryptPayloadResponse, _abc.Awaitable[_privacy_pb2.EncryptPayloadResponse]]:
+        """Encrypts payloads under an organisation's data key of a purpose; makes the key if there is none. Safe to retry.
+        Statuses: FAILED_PRECONDITION (KEYS_ERASED: the organisation's keys of this purpose were erased and are not made again), UNAVAILABLE (STORE_UNAVAILABLE).
+        """
+
+    @_abc_1.abstractmethod
+    def DecryptPayload(
+        self,
+        request: _privacy_pb2.DecryptPayloadRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_privacy_pb2.DecryptPayloadResponse, _abc.Awaitable[_privacy_pb2.DecryptPayloadResponse]]:
+        """Decrypts payloads. What cannot be read (another organisation's, changed, its key erased) comes back with found false; nobody learns which. Safe to retry.
+        Statuses: UNAVAILABLE (STORE_UNAVAILABLE).
+        """
+
+    @_abc_1.abstractmethod
+    def LeaseDataKeys(
+        self,
+        request: _privacy_pb2.LeaseDataKeysRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_privacy_pb2.LeaseDataKeysResponse, _abc.Awaitable[_privacy_pb2.LeaseDataKeysResponse]]:
+        """Lends a peer an organisation's data keys of a purpose, so that it can encrypt and decrypt at home; to be forgotten after lease_s. Only for services of
+        this suite. Safe to retry. Statuses: FAILED_PRECONDITION (KEYS_ERASED), UNAVAILABLE (STORE_UNAVAILABLE).
+        """
+
+    @_abc_1.abstractmethod
+    def RotateKeys(
+        self,
+        request: _privacy_pb2.RotateKeysRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_privacy_pb2.RotateKeysResponse, _abc.Awaitable[_privacy_pb2.RotateKeysResponse]]:
+        """Makes a new data key for what is encrypted from now on, or wraps every key anew under the current master key. Older keys still decrypt. Safe to retry with the same request_id.
+        Statuses: FAILED_PRECONDITION (KEYS_ERASED), UNAVAILABLE (STORE_UNAVAILABLE).
+        """
+
+    @_abc_1.abstractmethod
+    def EraseKeys(
+        self,
+        request: _privacy_pb2.EraseKeysRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_privacy_pb2.EraseKeysResponse, _abc.Awaitable[_privacy_pb2.EraseKeysResponse]]:
+        """Erases an organisation's data keys of a purpose for ever: what they encrypted cannot be read by anybody any more, at the latest when the last lease has ended.
+        Safe to retry. Statuses: UNAVAILABLE (STORE_UNAVAILABLE).
+        """
 
 def add_PrivacyServiceServicer_to_server(servicer: PrivacyServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

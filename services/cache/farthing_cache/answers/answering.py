@@ -12,9 +12,9 @@ from farthing_core.errors import FarthingError
 from farthing_runtime.batching import Batcher
 
 from farthing_cache.canonical import Address
-from farthing_cache.embedding import Embedder, Vector
+from farthing_cache.embedding.embedder import Embedder, Vector
 from farthing_cache.store import Counts, EntryStore, Filter, Hot, HotEntries, Neighbour, Seen, Stored, Wanted
-from farthing_cache.verifying import normalised, verify
+from farthing_cache.verifying.vetoes import normalised, verify
 
 
 class FilterEmpty(FarthingError):

@@ -1,0 +1,45 @@
+"""RPCs on what is kept: forgetting and counting."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from farthing.cache.v1 import cache_pb2
+from farthing_core.scopes import parse_scope
+
+from farthing_cache.answers.answering import AnswerCache
+from farthing_cache.store import Filter
+
+
+class EntryRpcs:
+    """Invalidation and statistics."""
+
+    def __init__(self, cache: AnswerCache) -> None:
+        self._cache = cache
+
+    async def InvalidateEntries(self, request: Any, context: Any) -> Any:
+        """Forgets entries."""
+        scope = parse_scope(request.scope)
+        chosen = Filter(
+            scope=scope.path,
+            organization=scope.organization,
+            keys=tuple(bytes.fromhex(key) for key in request.keys),
+            tags=tuple(request.tags),
+            model=request.model,
+        )
+        count = await self._cache.invalidate(chosen, every=request.all, dry_run=request.dry_run)
+        return cache_pb2.InvalidateEntriesResponse(entries=count)
+
+    async def GetCacheStats(self, request: Any, context: Any) -> Any:
+        """Says how look-ups went."""
+        scope = parse_scope(request.scope)
+        entries, size_bytes, counts = await self._cache.stats(scope.organization, scope.path)
+        return cache_pb2.GetCacheStatsResponse(
+            entries=entries,
+            payload_bytes=size_bytes,
+            lookups=counts.hits_exact + counts.hits_semantic + counts.misses,
+            hits_exact=counts.hits_exact,
+            hits_semantic=counts.hits_semantic,
+            misses=counts.misses,
+            avoided_usd_nanos=counts.avoided_usd_nanos,
+        )

@@ -1,0 +1,66 @@
+"""Messages to and from the domain."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from farthing.cache.v1 import cache_pb2
+from farthing_core.scopes import parse_scope
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from farthing_cache.answers.answering import Found
+from farthing_cache.canonical import Address, Question, Turn, address, parameters_that_matter, parsed
+
+SHARING = {
+    cache_pb2.SHARING_SCOPE_UNSPECIFIED: "organization",
+    cache_pb2.SHARING_SCOPE_ORGANIZATION: "organization",
+    cache_pb2.SHARING_SCOPE_WORKSPACE: "workspace",
+    cache_pb2.SHARING_SCOPE_USER: "user",
+}
+OUTCOMES = {
+    "exact": cache_pb2.LOOKUP_OUTCOME_HIT_EXACT,
+    "semantic": cache_pb2.LOOKUP_OUTCOME_HIT_SEMANTIC,
+    "adapted": cache_pb2.LOOKUP_OUTCOME_HIT_ADAPTED,
+    "miss": cache_pb2.LOOKUP_OUTCOME_MISS,
+}
+
+
+def address_of(request: Any) -> Address:
+    """Where a CacheRequest belongs. Raises FieldInvalid."""
+    given = request.parameters
+    named: dict[str, Any] = {
+        name: getattr(given, name) for name in ("temperature", "top_p", "output_tokens_max", "seed") if given.HasField(name)
+    }
+    if given.stop:
+        named["stop"] = list(given.stop)
+    for name in ("tools_json", "response_format_json"):
+        if text := getattr(given, name):
+            named[name] = parsed(text, field=f"parameters.{name}")
+    question = Question(
+        scope=parse_scope(request.scope),
+        sharing=SHARING[request.sharing],
+        model_policy=request.model_policy,
+        turns=tuple(Turn(each.role, each.content, each.content_parts_json, each.extra_json) for each in request.messages),
+        parameters=parameters_that_matter(named, given.extra_json),
+    )
+    return address(question)
+
+
+def response_of(found: Found, where: Address) -> Any:
+    """What a look-up found."""
+    answer = cache_pb2.LookUpAnswerResponse(
+        outcome=OUTCOMES[found.outcome], reason=found.reason, similarity=found.similarity, key=where.key.hex()
+    )
+    if found.payload is not None:
+        answer.entry.ParseFromString(found.payload)
+    if found.vector is not None:
+        answer.embedding = found.vector.astype("<f2").tobytes()
+    return answer
+
+
+def timestamp(moment: datetime) -> Timestamp:
+    """A moment."""
+    stamp = Timestamp()
+    stamp.FromDatetime(moment)
+    return stamp
