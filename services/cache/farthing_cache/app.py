@@ -15,11 +15,16 @@ from farthing_runtime.beside import beside
 from farthing_runtime.postgres import open_pool, unreachable_errors
 from farthing_runtime.registration import AppIterator, Mesh, Registration, ServiceBinding
 
-from farthing_cache.answers.answering import AnswerCache, SemanticRule
+from farthing_cache.answers.counting import Tallies
+from farthing_cache.answers.forgetting import Invalidations
+from farthing_cache.answers.looking_up import Comparing, LookUps
+from farthing_cache.answers.remembering import Memory
+from farthing_cache.certifying.choosing import Chooser
 from farthing_cache.edge.answers import AnswerRpcs
 from farthing_cache.edge.entries import EntryRpcs
 from farthing_cache.embedding.embedder import Embedder
 from farthing_cache.embedding.minilm import MiniLM, built
+from farthing_cache.sealing.seals import Unsealed
 from farthing_cache.servicer import CacheServicer
 from farthing_cache.settings import Settings
 from farthing_cache.status import STATUS_TABLE
@@ -53,24 +58,28 @@ async def app(settings: Settings, mesh: Mesh) -> AppIterator:
         )
         await stack.enter_async_context(embedder.running())
         finds, puts = await _batchers(settings, entries, stack)
-        cache = AnswerCache(
-            hot=await _hot_entries(settings, clock, stack),
+        hot, seals = await _hot_entries(settings, clock, stack), Unsealed()
+        comparing = Comparing(settings.semantic_characters_max, settings.candidates_max)
+        invalidations, tallies = Invalidations(hot=hot, entries=entries), Tallies(entries)
+        look_ups = LookUps(
+            hot=hot,
             entries=entries,
-            embedder=embedder,
             finds=finds,
-            puts=puts,
-            rule=SemanticRule(settings.similarity_min, settings.semantic_characters_max, settings.candidates_max),
-            clock=clock,
+            embedder=embedder,
+            chooser=Chooser(similarity_min=settings.similarity_min),
+            seals=seals,
+            comparing=comparing,
         )
-        stack.push_async_callback(_flush, cache)
-        await stack.enter_async_context(_repeating(cache.flush_counts, interval_s=settings.flush_interval_s))
+        memory = Memory(hot=hot, puts=puts, embedder=embedder, seals=seals, comparing=comparing, clock=clock)
+        stack.push_async_callback(_flush, tallies)
+        await stack.enter_async_context(_repeating(tallies.flush, interval_s=settings.flush_interval_s))
         await stack.enter_async_context(
             _repeating(lambda: entries.sweep(count_max=_SWEPT_MAX), interval_s=settings.sweep_interval_s)
         )
-        await stack.enter_async_context(_listening(settings.database_url, cache))
+        await stack.enter_async_context(_listening(settings.database_url, invalidations))
         servicer = CacheServicer(  # type: ignore[abstract]
-            AnswerRpcs(cache, clock=clock, ttl_s_default=settings.ttl_s_default),
-            EntryRpcs(cache),
+            AnswerRpcs(look_ups, memory, tallies, clock=clock, ttl_s_default=settings.ttl_s_default),
+            EntryRpcs(invalidations, tallies),
         )
         binding = ServiceBinding("farthing.cache.v1.CacheService", add_CacheServiceServicer_to_server, servicer, STATUS_TABLE)
         yield Registration((binding,))
@@ -106,9 +115,9 @@ async def _hot_entries(settings: Settings, clock: Clock, stack: AsyncExitStack) 
     return RedisHotEntries(client, clock)
 
 
-async def _flush(cache: AnswerCache) -> None:
+async def _flush(tallies: Tallies) -> None:
     with suppress(FarthingError):
-        await cache.flush_counts()
+        await tallies.flush()
 
 
 @asynccontextmanager
@@ -126,7 +135,7 @@ async def _repeating(work: Callable[[], Awaitable[object]], *, interval_s: float
 
 
 @asynccontextmanager
-async def _listening(database_url: str, cache: AnswerCache) -> AsyncIterator[None]:
+async def _listening(database_url: str, invalidations: Invalidations) -> AsyncIterator[None]:
     """Hears of other replicas' invalidations. While it cannot listen it may miss one, so everything hot is forgotten first."""
 
     async def listen() -> None:
@@ -140,11 +149,11 @@ async def _listening(database_url: str, cache: AnswerCache) -> AsyncIterator[Non
                     await lost.wait()
                 finally:
                     connection.terminate()
-            await cache.forget_hot(None)
+            await invalidations.forget_hot(None)
             await asyncio.sleep(_RECONNECT_S)
 
     async def _hear(connection: asyncpg.Connection, pid: int, channel: str, payload: str) -> None:
-        await cache.forget_hot(payload)
+        await invalidations.forget_hot(payload)
 
     async with beside(listen()):
         yield

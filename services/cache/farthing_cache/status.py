@@ -6,7 +6,7 @@ from farthing_runtime.batching import QueueFull
 from farthing_runtime.status import StatusRow, StatusTable
 from grpc import StatusCode
 
-from farthing_cache.answers.answering import FilterEmpty
+from farthing_cache.answers.forgetting import FilterEmpty
 from farthing_cache.store import StoreUnavailable
 
 STATUS_TABLE: StatusTable = {

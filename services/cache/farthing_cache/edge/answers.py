@@ -8,7 +8,10 @@ from typing import Any
 from farthing.cache.v1 import cache_pb2
 from farthing_core.clock import Clock
 
-from farthing_cache.answers.answering import AnswerCache
+from farthing_cache.answers.asking import Asked
+from farthing_cache.answers.counting import Tallies
+from farthing_cache.answers.looking_up import LookUps
+from farthing_cache.answers.remembering import Memory
 from farthing_cache.edge.messages import address_of, response_of, timestamp
 from farthing_cache.store import Stored
 
@@ -18,18 +21,22 @@ _NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 class AnswerRpcs:
     """Look-ups and stores."""
 
-    def __init__(self, cache: AnswerCache, *, clock: Clock, ttl_s_default: int) -> None:
-        self._cache = cache
+    def __init__(self, look_ups: LookUps, memory: Memory, tallies: Tallies, *, clock: Clock, ttl_s_default: int) -> None:
+        self._look_ups = look_ups
+        self._memory = memory
+        self._tallies = tallies
         self._clock = clock
         self._ttl_s_default = ttl_s_default
 
     async def LookUpAnswer(self, request: Any, context: Any) -> Any:
         """Looks for an answer."""
         where = address_of(request.request)
-        found = await self._cache.look_up(where, semantic=request.mode == cache_pb2.LOOKUP_MODE_SEMANTIC)
+        semantic = request.mode == cache_pb2.LOOKUP_MODE_SEMANTIC
+        found = await self._look_ups.look_up(Asked(where, request.request.scope, semantic, dry_run=request.dry_run))
         answer = response_of(found, where)
-        avoided = answer.entry.cost_usd_nanos if found.payload is not None else 0
-        self._cache.count(where.organization, request.request.scope, found, avoided_usd_nanos=avoided)
+        if not request.dry_run:
+            avoided = answer.entry.cost_usd_nanos if found.payload is not None else 0
+            self._tallies.count(where.organization, request.request.scope, found, avoided_usd_nanos=avoided)
         return answer
 
     async def StoreAnswer(self, request: Any, context: Any) -> Any:
@@ -58,5 +65,7 @@ class AnswerRpcs:
             created_at=_NEVER,
             expires_at=_NEVER,
         )
-        await self._cache.remember(where, stored, ttl_s=ttl_s, semantic=request.semantic)
-        return cache_pb2.StoreAnswerResponse(key=entry.key)
+        kept = await self._memory.remember(where, stored, ttl_s=ttl_s, semantic=request.semantic)
+        return cache_pb2.StoreAnswerResponse(
+            key=entry.key, stored=kept.stored, reason=kept.reason, expire_time=timestamp(kept.expires_at)
+        )

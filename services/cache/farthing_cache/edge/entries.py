@@ -7,15 +7,17 @@ from typing import Any
 from farthing.cache.v1 import cache_pb2
 from farthing_core.scopes import parse_scope
 
-from farthing_cache.answers.answering import AnswerCache
+from farthing_cache.answers.counting import Tallies
+from farthing_cache.answers.forgetting import Invalidations
 from farthing_cache.store import Filter
 
 
 class EntryRpcs:
     """Invalidation and statistics."""
 
-    def __init__(self, cache: AnswerCache) -> None:
-        self._cache = cache
+    def __init__(self, invalidations: Invalidations, tallies: Tallies) -> None:
+        self._invalidations = invalidations
+        self._tallies = tallies
 
     async def InvalidateEntries(self, request: Any, context: Any) -> Any:
         """Forgets entries."""
@@ -27,13 +29,13 @@ class EntryRpcs:
             tags=tuple(request.tags),
             model=request.model,
         )
-        count = await self._cache.invalidate(chosen, every=request.all, dry_run=request.dry_run)
+        count = await self._invalidations.invalidate(chosen, every=request.all, dry_run=request.dry_run)
         return cache_pb2.InvalidateEntriesResponse(entries=count)
 
     async def GetCacheStats(self, request: Any, context: Any) -> Any:
         """Says how look-ups went."""
         scope = parse_scope(request.scope)
-        entries, size_bytes, counts = await self._cache.stats(scope.organization, scope.path)
+        entries, size_bytes, counts = await self._tallies.stats(scope.organization, scope.path)
         return cache_pb2.GetCacheStatsResponse(
             entries=entries,
             payload_bytes=size_bytes,

@@ -9,7 +9,7 @@ from farthing.cache.v1 import cache_pb2
 from farthing_core.scopes import parse_scope
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from farthing_cache.answers.answering import Found
+from farthing_cache.answers.asking import Found
 from farthing_cache.canonical import Address, Question, Turn, address, parameters_that_matter, parsed
 
 SHARING = {

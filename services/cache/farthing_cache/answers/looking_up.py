@@ -1,0 +1,96 @@
+"""Looking up: exact before semantic, hot before cold, and never an error where a miss will do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from farthing_core.errors import FarthingError
+from farthing_runtime.batching import Batcher
+
+from farthing_cache.answers.asking import Asked, Found
+from farthing_cache.certifying.choosing import Chooser
+from farthing_cache.embedding.embedder import Embedder
+from farthing_cache.sealing.seals import Seals
+from farthing_cache.store import EntryStore, Hot, HotEntries, Seen, Wanted
+
+
+@dataclass(frozen=True, slots=True)
+class Comparing:
+    """What is compared by meaning. `characters_max` bounds the question: one vector cannot be trusted for a long text."""
+
+    characters_max: int
+    candidates_max: int
+
+
+class LookUps:
+    """Finds answers."""
+
+    def __init__(
+        self,
+        *,
+        hot: HotEntries,
+        entries: EntryStore,
+        finds: Batcher[Wanted, Seen],
+        embedder: Embedder,
+        chooser: Chooser,
+        seals: Seals,
+        comparing: Comparing,
+    ) -> None:
+        self._hot = hot
+        self._entries = entries
+        self._finds = finds
+        self._embedder = embedder
+        self._chooser = chooser
+        self._seals = seals
+        self._comparing = comparing
+
+    async def look_up(self, asked: Asked) -> Found:
+        """What may be served for a request. A store that is out of reach makes a miss that says so."""
+        address = asked.address
+        hot = await self._hot.get(address.organization, address.key)
+        if hot is not None and (found := await self._exact(asked, hot)):
+            return found
+        text = address.text if asked.semantic else None
+        fits = text is not None and len(text) <= self._comparing.characters_max
+        try:
+            seen = await self._finds.submit(Wanted(address.organization, address.key, address.partition if fits else None))
+            if seen.hot is not None and (found := await self._exact(asked, seen.hot)):
+                await self._hot.put(address.organization, address.key, seen.hot)
+                return found
+            if not asked.semantic:
+                return Found("miss", "nothing stored")
+            if text is None:
+                return Found("miss", "the last turn is not plain text")
+            if not fits:
+                return Found("miss", "too long to compare by meaning")
+            if not seen.comparable:
+                return Found("miss", "nothing to compare with")
+            return await self._nearest(asked, text)
+        except FarthingError:
+            return Found("miss", "store unavailable")
+
+    async def _exact(self, asked: Asked, hot: Hot) -> Found | None:
+        """The entry of the same request; None where it cannot be read."""
+        payload = await self._seals.open(asked.address.organization, asked.address.key, hot.payload)
+        return None if payload is None else Found("exact", "exact", payload, asked.address.key)
+
+    async def _nearest(self, asked: Asked, text: str) -> Found:
+        address = asked.address
+        vector = await self._embedder.vector(text)
+        near = await self._entries.near(
+            address.organization, address.partition, vector, count_max=self._comparing.candidates_max
+        )
+        chosen = self._chooser.choose(asked, text, vector, near)
+        if chosen.neighbour is None:
+            return Found("miss", chosen.reason, similarity=chosen.similarity, vector=vector, certificate=chosen.certificate)
+        payload = await self._seals.open(address.organization, chosen.neighbour.key, chosen.neighbour.payload)
+        if payload is None:
+            return Found("miss", "cannot be read", similarity=chosen.similarity, vector=vector)
+        return Found(
+            "semantic",
+            chosen.reason,
+            payload,
+            chosen.neighbour.key,
+            similarity=chosen.similarity,
+            certificate=chosen.certificate,
+        )

@@ -1,0 +1,53 @@
+"""Which of a question's neighbours may be served."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from farthing_cache.answers.asking import Asked, Certificate
+from farthing_cache.embedding.embedder import Vector
+from farthing_cache.store import Neighbour
+from farthing_cache.verifying.vetoes import normalised, verify
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """What is served, or nothing and why not. `similarity` is that of the nearest neighbour that was looked at."""
+
+    neighbour: Neighbour | None
+    reason: str
+    similarity: float | None = None
+    certificate: Certificate | None = None
+
+
+class Chooser:
+    """Serves the nearest neighbour that no rule objects to."""
+
+    def __init__(self, *, similarity_min: float) -> None:
+        self._similarity_min = similarity_min
+
+    def choose(self, asked: Asked, text: str, vector: Vector, near: Sequence[Neighbour]) -> Chosen:
+        """What may be served of the neighbours, which come nearest first."""
+        best, why = 0.0, "nothing near"
+        for neighbour in near:
+            similarity = similarity_of(vector, text, neighbour)
+            best = max(best, similarity)
+            if similarity < self._similarity_min:
+                break
+            verdict = verify(text, neighbour.question)
+            if verdict.same:
+                return Chosen(neighbour, verdict.reason, similarity)
+            why = verdict.reason
+        return Chosen(None, why, best if near else None)
+
+
+def similarity_of(vector: Any, text: str, neighbour: Neighbour) -> float:
+    """The cosine similarity of a question and a neighbour, scored again on the kept vector; the same words are the same."""
+    if normalised(text) == normalised(neighbour.question):
+        return 1.0
+    length = float(np.linalg.norm(neighbour.vector)) or 1.0
+    return float(np.dot(vector, neighbour.vector)) / length
