@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from farthing_core.errors import FarthingError
 from farthing_runtime.batching import Batcher
 
 from farthing_cache.answers.asking import Asked, Found
-from farthing_cache.certifying.choosing import Chooser
+from farthing_cache.certifying.choosing import Candidate, Chooser
 from farthing_cache.embedding.embedder import Embedder
-from farthing_cache.sealing.seals import Seals
-from farthing_cache.store import EntryStore, Hot, HotEntries, Seen, Wanted
+from farthing_cache.sealing.seals import QUESTION, READING, Seals
+from farthing_cache.store import EntryStore, Hot, HotEntries, Neighbour, Seen, Wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,17 +81,28 @@ class LookUps:
         near = await self._entries.near(
             address.organization, address.partition, vector, count_max=self._comparing.candidates_max
         )
-        chosen = self._chooser.choose(asked, text, vector, near)
-        if chosen.neighbour is None:
+        chosen = self._chooser.choose(asked, text, vector, await self._readable(address.organization, near))
+        if chosen.candidate is None:
             return Found("miss", chosen.reason, similarity=chosen.similarity, vector=vector, certificate=chosen.certificate)
-        payload = await self._seals.open(address.organization, chosen.neighbour.key, chosen.neighbour.payload)
+        served = chosen.candidate.neighbour
+        payload = await self._seals.open(address.organization, served.key, served.payload)
         if payload is None:
             return Found("miss", "cannot be read", similarity=chosen.similarity, vector=vector)
         return Found(
             "semantic",
             chosen.reason,
             payload,
-            chosen.neighbour.key,
+            served.key,
             similarity=chosen.similarity,
             certificate=chosen.certificate,
         )
+
+    async def _readable(self, organization: str, near: Sequence[Neighbour]) -> list[Candidate]:
+        """The neighbours whose questions can be read."""
+        candidates = []
+        for each in near:
+            question = await self._seals.open(organization, each.key + QUESTION, each.question)
+            reading = None if each.reading is None else await self._seals.open(organization, each.key + READING, each.reading)
+            if question is not None:
+                candidates.append(Candidate(each, question.decode(), reading))
+        return candidates

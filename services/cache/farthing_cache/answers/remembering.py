@@ -11,7 +11,7 @@ from farthing_runtime.batching import Batcher
 from farthing_cache.answers.looking_up import Comparing
 from farthing_cache.canonical import Address
 from farthing_cache.embedding.embedder import Embedder
-from farthing_cache.sealing.seals import Seals
+from farthing_cache.sealing.seals import QUESTION, Seals
 from farthing_cache.store import Hot, HotEntries, Stored
 
 
@@ -49,7 +49,8 @@ class Memory:
         now = self._clock.now()
         expires_at, vector, question = now + timedelta(seconds=ttl_s), None, None
         if semantic and address.text is not None and len(address.text) <= self._comparing.characters_max:
-            vector, question = await self._embedder.vector(address.text), address.text
+            vector = await self._embedder.vector(address.text)
+            question = await self._seals.seal(address.organization, address.key + QUESTION, address.text.encode())
         payload = await self._seals.seal(address.organization, address.key, entry.payload)
         entry = replace(entry, payload=payload, vector=vector, question=question, created_at=now, expires_at=expires_at)
         await self._puts.submit(entry)

@@ -64,6 +64,7 @@ class AnswerRpcs:
             vector=None,
             created_at=_NEVER,
             expires_at=_NEVER,
+            cost_usd_nanos=request.cost_usd_nanos,
         )
         kept = await self._memory.remember(where, stored, ttl_s=ttl_s, semantic=request.semantic)
         return cache_pb2.StoreAnswerResponse(

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
+QUESTION, READING = b"/question", b"/reading"
+"""What follows an entry's key where its question and its reading are bound to it; its payload is bound to the key alone."""
+
 
 class Seals(Protocol):
     """Seals and opens what an organisation keeps. `belongs_to` binds it to its row: it opens only together with the same bytes."""

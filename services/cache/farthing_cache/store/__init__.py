@@ -21,7 +21,10 @@ class StoreUnavailable(FarthingError):
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """An entry as it is kept: `payload` is opaque to everybody but the servicer."""
+    """An entry as it is kept. `payload`, `question` and `reading` are sealed, opaque to the store; `question` is None where the entry is
+    only found exactly. `reading` is what the verifier needs of the question beside its vector; `embedder` names the model of the vector. From
+    `expires_at` to `stale_at` it may be served stale.
+    """
 
     organization: str
     key: bytes
@@ -30,10 +33,14 @@ class Stored:
     model: str
     tags: tuple[str, ...]
     payload: bytes
-    question: str | None
+    question: bytes | None
     vector: Any
     created_at: datetime
     expires_at: datetime
+    reading: bytes | None = None
+    embedder: str = ""
+    stale_at: datetime | None = None
+    cost_usd_nanos: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +70,13 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Neighbour:
-    """An entry near a question."""
+    """An entry near a question; `question`, `reading` and `payload` are sealed."""
 
     key: bytes
-    question: str
+    question: bytes
     vector: Any
     payload: bytes
+    reading: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)

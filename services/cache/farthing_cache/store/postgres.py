@@ -25,20 +25,23 @@ _FIND = """
     LEFT JOIN entries e ON e.organization = w.organization AND e.key = w.key AND e.expires_at > $5
 """
 _NEAR = """
-    SELECT key, question, halfvec_send(embedding) AS embedding, payload FROM entries
+    SELECT key, question, halfvec_send(embedding) AS embedding, payload, reading FROM entries
     WHERE organization = $1 AND partition = $2 AND embedding IS NOT NULL AND expires_at > $3
     ORDER BY embedding <=> $4::real[]::halfvec LIMIT $5
 """
 _PUT = """
-    INSERT INTO entries (organization, key, partition, scope, model, tags, payload, question, embedding, created_at, expires_at)
+    INSERT INTO entries (organization, key, partition, scope, model, tags, payload, question, embedding, created_at, expires_at,
+        reading, embedder, stale_at, cost_usd_nanos, payload_bytes)
     SELECT organization, key, partition, scope, model, string_to_array(tags, chr(31)), payload, question, embedding::halfvec, created_at,
-        expires_at
-    FROM unnest($1::text[], $2::bytea[], $3::bytea[], $4::text[], $5::text[], $6::text[], $7::bytea[], $8::text[], $9::text[],
-        $10::timestamptz[], $11::timestamptz[])
-        AS n (organization, key, partition, scope, model, tags, payload, question, embedding, created_at, expires_at)
+        expires_at, reading, embedder, stale_at, cost_usd_nanos, length(payload)
+    FROM unnest($1::text[], $2::bytea[], $3::bytea[], $4::text[], $5::text[], $6::text[], $7::bytea[], $8::bytea[], $9::text[],
+        $10::timestamptz[], $11::timestamptz[], $12::bytea[], $13::text[], $14::timestamptz[], $15::bigint[])
+        AS n (organization, key, partition, scope, model, tags, payload, question, embedding, created_at, expires_at, reading, embedder,
+            stale_at, cost_usd_nanos)
     ON CONFLICT (organization, key) DO UPDATE SET scope = excluded.scope, model = excluded.model, tags = excluded.tags,
         payload = excluded.payload, question = excluded.question, embedding = excluded.embedding, created_at = excluded.created_at,
-        expires_at = excluded.expires_at
+        expires_at = excluded.expires_at, reading = excluded.reading, embedder = excluded.embedder, stale_at = excluded.stale_at,
+        cost_usd_nanos = excluded.cost_usd_nanos, payload_bytes = excluded.payload_bytes
 """
 _CHOSEN = """
     FROM entries WHERE organization = $1 AND (scope = $2 OR starts_with(scope, $2 || '/'))
@@ -88,7 +91,9 @@ class PostgresEntries:
         async with _reaching(), self._pool.acquire() as connection, connection.transaction(readonly=True):
             await connection.execute("SET LOCAL hnsw.iterative_scan = relaxed_order")
             rows = await connection.fetch(_NEAR, organization, partition, self._clock.now(), vector.tolist(), count_max)
-        return [Neighbour(row["key"], row["question"], vector_of(row["embedding"]), row["payload"]) for row in rows]
+        return [
+            Neighbour(row["key"], row["question"], vector_of(row["embedding"]), row["payload"], row["reading"]) for row in rows
+        ]
 
     async def put(self, entries: Sequence[Stored]) -> None:
         """Keeps entries in one statement; of several under one key the last one stays."""
@@ -106,6 +111,10 @@ class PostgresEntries:
                 None if each.vector is None else vector_text(each.vector),
                 each.created_at,
                 each.expires_at,
+                each.reading,
+                each.embedder,
+                each.stale_at,
+                each.cost_usd_nanos,
             )
             for _, each in sorted(distinct.items())
         ]
@@ -133,7 +142,7 @@ class PostgresEntries:
     async def size(self, organization: str, scope: str) -> tuple[int, int]:
         """(entries, bytes) at and below a scope."""
         sql = (
-            "SELECT count(*), coalesce(sum(length(payload)), 0)::bigint FROM entries "
+            "SELECT count(*), coalesce(sum(payload_bytes), 0)::bigint FROM entries "
             "WHERE organization = $1 AND (scope = $2 OR starts_with(scope, $2 || '/')) AND expires_at > $3"
         )
         async with _reaching():
