@@ -21,9 +21,9 @@ class StoreUnavailable(FarthingError):
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """An entry as it is kept. `payload`, `question` and `reading` are sealed, opaque to the store; `question` is None where the entry is
-    only found exactly. `reading` is what the verifier needs of the question beside its vector; `embedder` names the model of the vector. From
-    `expires_at` to `stale_at` it may be served stale.
+    """An entry as it is kept. `payload`, `question` and `reading` are sealed, opaque to the store; `question` is None where the entry
+    is only found exactly. `reading` is what the verifier needs of the question beside its vector; `embedder` names the model of the
+    vector. From `expires_at` to `stale_at` it may be served stale.
     """
 
     organization: str
