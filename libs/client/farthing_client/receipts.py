@@ -42,10 +42,33 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
+class Caching:
+    """What the cache did, and why: `reason` such as `similar` or `numbers differ`.
+
+    `hit_id` names a hit by meaning, to report it when it was wrong; `probability` is how likely it is that its answer serves the question,
+    None where nothing was judged, `probability_min` what that had to reach, `error_budget_ppm` what the threshold keeps and `wrong_upper_ppm`
+    its upper bound (95 %), both in wrong answers per million look-ups. `checked` says that a fresh answer was bought beside.
+    """
+
+    reason: str
+    hit_id: str
+    probability: float | None
+    probability_min: float | None
+    error_budget_ppm: int
+    wrong_upper_ppm: int
+    evidence: str
+    category: str
+    slots: tuple[tuple[str, str], ...]
+    stale: bool
+    joined: bool
+    checked: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Receipt:
     """What a request cost and saved, and why. `cost + saved = baseline`, to the nano.
 
-    `cache` is `miss`, `exact` or `semantic`. `budget_left_usd_nanos` is free on the tightest budget, None where no money is limited.
+    `cache` is `miss`, `exact`, `semantic` or `adapted`; `caching` says more, and is None where the cache was not asked. `budget_left_usd_nanos` is free on the tightest budget, None where no money is limited.
     `saved_by` splits the saving by cause: `cache`, `prompt`, `route`.
     """
 
@@ -67,6 +90,7 @@ class Receipt:
     budget_left_usd_nanos: int | None
     added_latency_us: int
     policy: str
+    caching: Caching | None = None
 
     @property
     def saved_usd_nanos(self) -> int:
@@ -77,11 +101,12 @@ class Receipt:
 _CACHE: dict[int, str] = {
     cache_pb2.LOOKUP_OUTCOME_HIT_EXACT: "exact",
     cache_pb2.LOOKUP_OUTCOME_HIT_SEMANTIC: "semantic",
+    cache_pb2.LOOKUP_OUTCOME_HIT_ADAPTED: "adapted",
 }
 
 
 def cache_word(outcome: int) -> str:
-    """`miss`, `exact` or `semantic`; an outcome of a newer suite is a miss to this client."""
+    """`miss`, `exact`, `semantic` or `adapted`; an outcome of a newer suite is a miss to this client."""
     return _CACHE.get(outcome, "miss")
 
 
@@ -111,6 +136,25 @@ def receipt_of(message: Any) -> Receipt:
         budget_left_usd_nanos=left.free_usd_nanos if left.HasField("free_usd_nanos") else None,
         added_latency_us=message.added_latency_us,
         policy=message.policy,
+        caching=_caching(message.caching) if message.HasField("caching") else None,
+    )
+
+
+def _caching(message: Any) -> Caching:
+    certificate, judged = message.certificate, message.HasField("certificate")
+    return Caching(
+        reason=message.reason,
+        hit_id=message.hit_id,
+        probability=certificate.probability if judged else None,
+        probability_min=certificate.probability_min if judged else None,
+        error_budget_ppm=certificate.error_budget_ppm,
+        wrong_upper_ppm=certificate.wrong_upper_ppm,
+        evidence=certificate.evidence,
+        category=certificate.category,
+        slots=tuple((slot.cached, slot.asked) for slot in message.slots),
+        stale=message.stale,
+        joined=message.joined,
+        checked=message.checked,
     )
 
 

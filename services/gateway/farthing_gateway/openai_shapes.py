@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import orjson
 
-_CACHE_WORDS = {2: "exact", 3: "semantic"}
+_CACHE_WORDS = {2: "exact", 3: "semantic", 4: "adapted"}
 
 
 def chat_completion(response: Any, *, created: int, receipt: Any) -> bytes:

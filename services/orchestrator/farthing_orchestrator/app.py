@@ -11,6 +11,7 @@ from farthing_runtime.config_file import load_config
 from farthing_runtime.registration import AppIterator, Mesh, Registration, ServiceBinding
 from farthing_runtime.settings import SettingsInvalid
 
+from farthing_orchestrator.aside import AsideLimits
 from farthing_orchestrator.deferred import Deferred
 from farthing_orchestrator.peers import GrpcPeers
 from farthing_orchestrator.pipeline import Pipeline
@@ -18,7 +19,6 @@ from farthing_orchestrator.policy import Policy
 from farthing_orchestrator.receipts import Requests
 from farthing_orchestrator.servicer import OrchestratorServicer
 from farthing_orchestrator.settings import Settings
-from farthing_orchestrator.shadows import ShadowLimits
 from farthing_orchestrator.status import STATUS_TABLE
 
 _DEADLINE_S = 600.0
@@ -36,9 +36,9 @@ async def app(settings: Settings, mesh: Mesh) -> AppIterator:
         outstanding_max=settings.deferred_max, attempts_max=settings.deferred_attempts_max, backoff_s=0.1, backoff_s_max=10.0
     )
     async with deferred.running(grace_s=settings.deferred_grace_s):
-        shadows = ShadowLimits(settings.shadows_at_once_max, settings.shadows_waiting_max)
+        beside = AsideLimits(settings.shadows_at_once_max, settings.shadows_waiting_max)
         peers = GrpcPeers(mesh, settings, clock)
-        pipeline = Pipeline(peers=peers, policy=policy, clock=clock, deferred=deferred, shadows=shadows)
+        pipeline = Pipeline(peers=peers, policy=policy, clock=clock, deferred=deferred, beside=beside)
         servicer = OrchestratorServicer(pipeline, Requests(policy))
         yield Registration(
             (

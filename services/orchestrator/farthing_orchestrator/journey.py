@@ -44,6 +44,7 @@ class Receipt:
     added_latency_us: int
     policy: str
     route: Any = None
+    checked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,8 @@ class Journey:
 
     `limited` is whether a rate limit counts it, and `handed_on` whether a purchase, which may outlive its caller, will say when it ended.
     `reserved` is None where nobody knows whether money was set aside. `paid_tokens` are those of a streamed answer that the hold pays
-    for, None for all. `objection` is what the ledger said before open models were taken instead. `tokens_used` is None until it is known.
+    for, None for all. `objection` is what the ledger said before open models were taken instead. `tokens_used` is None until it is known. On a
+    `dry_run` nothing is bought. `checked` is whether a fresh answer is bought beside to compare a hit with.
     """
 
     ask: Ask
@@ -89,6 +91,8 @@ class Journey:
     objection: Refused | None = None
     tokens_used: int | None = 0
     upstream_us: int = 0
+    dry_run: bool = False
+    checked: bool = False
 
     def time_left_s(self) -> float:
         """Seconds until the request's deadline."""
@@ -123,8 +127,9 @@ class Journey:
         return f"{AUTO_MODEL}|policy={self.policy.version}|task={ask.task}|tier={ask.tier}{self.wanted.key}"
 
     def sharing(self) -> str:
-        """Who may share the answer: what was personal enough to be masked stays with its user."""
-        return "user" if self.originals else self.ask.overrides.cache_sharing or self.policy.cache.sharing
+        """Who may share the answer: what was personal enough to be masked, or is said to be, stays with its user."""
+        personal = self.originals or self.ask.overrides.cache_personal
+        return "user" if personal else self.ask.overrides.cache_sharing or self.policy.cache.sharing
 
     def route_wish(self) -> RouteWish:
         """What a route is planned for, as things stand."""
@@ -159,6 +164,7 @@ class Journey:
             added_latency_us=max(0, total_us - self.upstream_us),
             policy=f"farthing.yaml@{self.policy.version}",
             route=self.planned.route if self.planned is not None else None,
+            checked=self.checked,
         )
 
     def usage(self, account: Account, lines: tuple[Line, ...]) -> Usage:

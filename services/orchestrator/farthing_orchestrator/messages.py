@@ -24,6 +24,7 @@ LOOKUP_OUTCOMES = {
     cache_pb2.LOOKUP_OUTCOME_MISS: "miss",
     cache_pb2.LOOKUP_OUTCOME_HIT_EXACT: "exact",
     cache_pb2.LOOKUP_OUTCOME_HIT_SEMANTIC: "semantic",
+    cache_pb2.LOOKUP_OUTCOME_HIT_ADAPTED: "adapted",
 }
 SHARING = {
     "organization": cache_pb2.SHARING_SCOPE_ORGANIZATION,
@@ -99,6 +100,7 @@ def cache_request(ask: Ask, model_policy: str, sharing: str) -> Any:
         messages=ask.conversation,
         parameters=ask.parameters,
         sharing=SHARING[sharing],
+        personal=ask.overrides.cache_personal,
     )
 
 

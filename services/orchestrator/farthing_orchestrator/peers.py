@@ -17,7 +17,7 @@ from farthing_orchestrator import messages
 from farthing_orchestrator.accounting import ModelPrice
 from farthing_orchestrator.edge.ledger import GrpcLedger
 from farthing_orchestrator.edge.translation import translated
-from farthing_orchestrator.request import Ask, Conversation, Generated, Line, Lookup, Masked, Piece, Planned, RouteWish, Shaped
+from farthing_orchestrator.request import Ask, Conversation, Generated, Line, Lookup, LookupTerms, Masked, Piece, Planned, RouteWish, Shaped
 from farthing_orchestrator.settings import Settings
 from farthing_orchestrator.wanting import Wanted
 
@@ -61,17 +61,22 @@ class GrpcAnswers:
         self._stub = cache_pb2_grpc.CacheServiceStub(mesh.channel("cache"))
         self._timeout_s = settings.lookup_timeout_s
 
-    async def look_up(self, ask: Ask, *, model_policy: str, mode: str, sharing: str) -> Lookup:
+    async def look_up(self, ask: Ask, *, model_policy: str, sharing: str, terms: LookupTerms) -> Lookup:
         """What is remembered for a request."""
         request = cache_pb2.LookUpAnswerRequest(
-            request=messages.cache_request(ask, model_policy, sharing), mode=messages.LOOKUP_MODES[mode]
+            request=messages.cache_request(ask, model_policy, sharing),
+            mode=messages.LOOKUP_MODES[terms.mode],
+            error_budget_ppm=terms.error_budget_ppm,
+            age_s_max=terms.age_s_max,
+            allow_check=terms.allow_check,
+            dry_run=terms.dry_run,
         )
         with translated("cache"):
             found = await self._stub.LookUpAnswer(request, timeout=self._timeout_s)
         similarity = found.similarity if found.HasField("similarity") else None
         outcome = messages.LOOKUP_OUTCOMES[found.outcome]
         if outcome == "miss":
-            return Lookup(outcome, found.reason, found.key, similarity, embedding=found.embedding)
+            return Lookup(outcome, found.reason, found.key, similarity, embedding=found.embedding, said=found)
         entry = found.entry
         return Lookup(
             outcome,
@@ -84,7 +89,22 @@ class GrpcAnswers:
             entry_key=entry.key,
             input_tokens=entry.usage.input_tokens,
             output_tokens=entry.usage.output_tokens,
+            hit_id=found.hit_id,
+            check=found.check,
+            said=found,
         )
+
+    async def report_check(self, request_id: str, scope: str, hit_id: str, fresh: Generated) -> None:
+        """Has a fresh answer compared with the hit that was served."""
+        request = cache_pb2.ReportHitRequest(
+            request_id=request_id,
+            scope=scope,
+            hit_id=hit_id,
+            fresh_answer=fresh.answer,
+            source=cache_pb2.VERDICT_SOURCE_CHECK,
+        )
+        with translated("cache"):
+            await self._stub.ReportHit(request, timeout=10 * self._timeout_s)
 
     async def remember(
         self, ask: Ask, generated: Generated, *, model_policy: str, sharing: str, ttl_s: int, semantic: bool
@@ -190,7 +210,7 @@ class GrpcModels:
             parameters=ask.parameters,
             task=ask.task,
             embedding=planned.embedding,
-            shadow_of=ask.shadow_of,
+            shadow_of=ask.shadow_of if ask.served is not None else "",
             served=messages.served(ask.served) if ask.served is not None else None,
         )
         with translated("router"):

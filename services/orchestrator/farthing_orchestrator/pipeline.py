@@ -12,7 +12,9 @@ from farthing_core.errors import FieldInvalid
 
 from farthing_orchestrator.accounting import account_of_hit
 from farthing_orchestrator.admission import Admissions
+from farthing_orchestrator.aside import Aside, AsideLimits
 from farthing_orchestrator.deferred import Deferred
+from farthing_orchestrator.fresh_answers import MONEY_SHORT_SHARE, FreshAnswers
 from farthing_orchestrator.holds import Wish, sizing_of
 from farthing_orchestrator.journey import Completed, Journey
 from farthing_orchestrator.outlet import Outlet
@@ -20,10 +22,10 @@ from farthing_orchestrator.pacing import Paces
 from farthing_orchestrator.policy import Policy
 from farthing_orchestrator.ports import Checked, Peers, PeerUnavailable, Refused
 from farthing_orchestrator.purchases import Purchases
-from farthing_orchestrator.request import Ask, Line, Lookup, Piece, StepName
+from farthing_orchestrator.request import Ask, Line, Lookup, LookupTerms, Piece, StepName
 from farthing_orchestrator.reserving import Reservations
 from farthing_orchestrator.settlements import Settlements
-from farthing_orchestrator.shadows import ShadowLimits, Shadows
+from farthing_orchestrator.shadows import Shadows
 from farthing_orchestrator.wanting import wanted
 
 _FINISH_SLACK_S = 60
@@ -33,7 +35,7 @@ _NOT_ALLOWED = "the policy does not allow it"
 class Pipeline:
     """Answers requests by a policy over its peers."""
 
-    def __init__(self, *, peers: Peers, policy: Policy, clock: Clock, deferred: Deferred, shadows: ShadowLimits) -> None:
+    def __init__(self, *, peers: Peers, policy: Policy, clock: Clock, deferred: Deferred, beside: AsideLimits) -> None:
         self._peers = peers
         self._policy = policy
         self._clock = clock
@@ -42,14 +44,17 @@ class Pipeline:
         self._paces = Paces()
         self._reservations = Reservations(peers=peers, policy=policy, deferred=deferred, paces=self._paces)
         settlements = Settlements(peers=peers, deferred=deferred, reservations=self._reservations)
-        beside = Shadows(
-            models=peers.models,
+        aside = Aside(deferred=deferred, limits=beside)
+        shadows = Shadows(models=peers.models, reservations=self._reservations, settlements=settlements, aside=aside)
+        self._purchases = Purchases(peers=peers, policy=policy, deferred=deferred, settlements=settlements, shadows=shadows)
+        self._fresh = FreshAnswers(
+            peers=peers,
             reservations=self._reservations,
             settlements=settlements,
             deferred=deferred,
-            limits=shadows,
+            aside=aside,
+            prepare=self._shape_and_plan,
         )
-        self._purchases = Purchases(peers=peers, policy=policy, deferred=deferred, settlements=settlements, shadows=beside)
 
     async def complete(self, ask: Ask, *, time_left_s: float | None) -> Completed:
         """Answers a request.
@@ -93,6 +98,7 @@ class Pipeline:
     async def estimate(self, ask: Ask, *, time_left_s: float | None) -> tuple[Journey, Checked | None]:
         """What would happen: the journey up to the plan, and the ledger's verdict; None on a hit."""
         journey = self._journey(ask, time_left_s)
+        journey.dry_run = True
         await self._prepare(journey)
         if journey.planned is None:
             return journey, None
@@ -138,8 +144,11 @@ class Pipeline:
         await self._mask(journey)
         await self._look_up(journey)
         if journey.lookup is None or not journey.lookup.hit:
-            await self._shape(journey)
-            await self._plan(journey)
+            await self._shape_and_plan(journey)
+
+    async def _shape_and_plan(self, journey: Journey) -> None:
+        await self._shape(journey)
+        await self._plan(journey)
 
     async def _mask(self, journey: Journey) -> None:
         privacy = self._policy.privacy
@@ -166,12 +175,25 @@ class Pipeline:
         with journey.step(StepName.LOOK_UP) as note:
             try:
                 journey.lookup = await self._peers.answers.look_up(
-                    ask, model_policy=journey.model_policy(), mode=mode, sharing=journey.sharing()
+                    ask, model_policy=journey.model_policy(), sharing=journey.sharing(), terms=self._terms(journey, mode)
                 )
             except PeerUnavailable as error:
                 return note.unavailable(error.message)
             note.text = f"{journey.lookup.outcome}: {journey.lookup.reason}"
         return None
+
+    def _terms(self, journey: Journey, mode: str) -> LookupTerms:
+        """How far the cache may go. Only whoever will buy the answer may have its hit checked, and only while there is money."""
+        cache, overrides = self._policy.cache, journey.ask.overrides
+        budgets = [each for each in (cache.error_budget_ppm, overrides.cache_error_budget_ppm) if each]
+        short = journey.pace is not None and journey.pace.used_share >= MONEY_SHORT_SHARE
+        return LookupTerms(
+            mode=mode,
+            error_budget_ppm=min(budgets, default=0),
+            age_s_max=overrides.cache_age_s_max,
+            allow_check=cache.checks and not short and not journey.dry_run,
+            dry_run=journey.dry_run,
+        )
 
     async def _shape(self, journey: Journey) -> None:
         level = journey.ask.overrides.prompt_level or self._policy.prompt.level
@@ -222,6 +244,7 @@ class Pipeline:
         await self._deferred.run(
             "record hit", lambda: self._peers.ledger.record(ask.request_id, ask.scope, usage), request_id=ask.request_id
         )
+        journey.checked = lookup.check and self._fresh.check(journey, lookup)
         unmasker = journey.unmasker()
         return Completed(lookup.answer, lookup.model, lookup.usage, "", unmasker, journey.receipt(account, None))
 

@@ -18,11 +18,20 @@ class _Section(BaseModel):
 
 
 class CachePolicy(_Section):
-    """How answers are reused."""
+    """How answers are reused. `error_budget` is the share of look-ups that may be answered wrong, at most the cache's own; `checks` is whether
+    some hits by meaning are compared with fresh answers, which are bought beside.
+    """
 
     mode: CacheMode = "semantic"
     ttl_s: int = Field(default=86_400, ge=1, le=31_536_000)
     sharing: Sharing = "organization"
+    error_budget: float | None = Field(default=None, ge=0.000_001, le=1)
+    checks: bool = True
+
+    @property
+    def error_budget_ppm(self) -> int:
+        """The error budget in wrong answers per million look-ups; 0 for the cache's own."""
+        return 0 if self.error_budget is None else int(self.error_budget * 1_000_000 + 1e-6)
 
 
 class PromptPolicy(_Section):

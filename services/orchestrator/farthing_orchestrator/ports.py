@@ -20,6 +20,7 @@ from farthing_orchestrator.request import (
     Generated,
     Line,
     Lookup,
+    LookupTerms,
     Masked,
     Piece,
     Planned,
@@ -70,8 +71,12 @@ class Masking(Protocol):
 class Answers(Protocol):
     """Remembers answers."""
 
-    async def look_up(self, ask: Ask, *, model_policy: str, mode: str, sharing: str) -> Lookup:
+    async def look_up(self, ask: Ask, *, model_policy: str, sharing: str, terms: LookupTerms) -> Lookup:
         """What is remembered for a request."""
+        ...
+
+    async def report_check(self, request_id: str, scope: str, hit_id: str, fresh: Generated) -> None:
+        """Hands over a fresh answer to the question of a hit, to be compared with the one that was served."""
         ...
 
     async def remember(

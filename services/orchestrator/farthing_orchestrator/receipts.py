@@ -35,6 +35,7 @@ _OUTCOMES = {
     "miss": cache_pb2.LOOKUP_OUTCOME_MISS,
     "exact": cache_pb2.LOOKUP_OUTCOME_HIT_EXACT,
     "semantic": cache_pb2.LOOKUP_OUTCOME_HIT_SEMANTIC,
+    "adapted": cache_pb2.LOOKUP_OUTCOME_HIT_ADAPTED,
 }
 _VERDICTS = {
     "allow": budget_pb2.VERDICT_ALLOW,
@@ -126,6 +127,9 @@ def _overrides(given: Any) -> Overrides:
         latency_ms_max=given.latency_ms_max if given.HasField("latency_ms_max") else None,
         calls_max=given.calls_max,
         cost_usd_nanos_max=given.cost_usd_nanos_max,
+        cache_error_budget_ppm=given.cache_error_budget_ppm,
+        cache_personal=given.cache_personal,
+        cache_age_s_max=given.cache_age_s_max,
     )
 
 
@@ -196,11 +200,23 @@ def receipt(given: Receipt) -> Any:
         message.cache_entry_key = lookup.entry_key
         if lookup.similarity is not None:
             message.cache_similarity = lookup.similarity
+        if lookup.said is not None:
+            _fill_caching(message.caching, lookup.said, checked=given.checked)
     if given.left is not None:
         message.budget_left.CopyFrom(_left(given.left))
     if given.objection is not None:
         message.decision.CopyFrom(_decision(given.objection, given.left))
     return message
+
+
+def _fill_caching(caching: Any, said: Any, *, checked: bool) -> None:
+    caching.reason, caching.hit_id = said.reason, said.hit_id
+    caching.stale, caching.joined, caching.checked = said.stale, said.joined, checked
+    caching.slots.extend(said.slots)
+    if said.HasField("certificate"):
+        caching.certificate.CopyFrom(said.certificate)
+    if said.entry.HasField("create_time"):
+        caching.create_time.CopyFrom(said.entry.create_time)
 
 
 def estimate(journey: Journey, checked: Checked | None) -> Any:

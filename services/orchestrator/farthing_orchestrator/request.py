@@ -40,6 +40,9 @@ class Overrides:
     latency_ms_max: int | None = None
     calls_max: int = 0
     cost_usd_nanos_max: int = 0
+    cache_error_budget_ppm: int = 0
+    cache_personal: bool = False
+    cache_age_s_max: int = 0
 
 
 @dataclass(slots=True)
@@ -114,8 +117,21 @@ class Masked:
 
 
 @dataclass(frozen=True, slots=True)
+class LookupTerms:
+    """How far a look-up may go: see the cache's contract. 0 leaves the error budget to the cache, and takes an answer of any age."""
+
+    mode: str
+    error_budget_ppm: int = 0
+    age_s_max: int = 0
+    allow_check: bool = False
+    dry_run: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Lookup:
-    """What the cache said. `answer` and what follows are set on a hit."""
+    """What the cache said. `answer` and what follows are set on a hit. `said` is its whole answer, opaque here, for the receipt; `check` is
+    whether a fresh answer is to be bought beside, to compare the hit called `hit_id` with.
+    """
 
     outcome: str
     reason: str
@@ -128,6 +144,9 @@ class Lookup:
     input_tokens: int = 0
     output_tokens: int = 0
     embedding: bytes = b""
+    hit_id: str = ""
+    check: bool = False
+    said: Any = None
 
     @property
     def hit(self) -> bool:

@@ -4,14 +4,13 @@ charged.
 
 from __future__ import annotations
 
-import asyncio
 import uuid
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import structlog
 from farthing_core.errors import FarthingError
 
-from farthing_orchestrator.deferred import Deferred
+from farthing_orchestrator.aside import Aside
 from farthing_orchestrator.journey import Journey
 from farthing_orchestrator.ports import Models
 from farthing_orchestrator.request import Generated, PlannedShadow, Step, StepName, StepOutcome
@@ -19,14 +18,6 @@ from farthing_orchestrator.reserving import Reservations
 from farthing_orchestrator.settlements import Settlements
 
 _log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class ShadowLimits:
-    """How many shadows are followed at once, and how many may wait for that."""
-
-    at_once_max: int
-    waiting_max: int
 
 
 class Shadows:
@@ -42,17 +33,12 @@ class Shadows:
         models: Models,
         reservations: Reservations,
         settlements: Settlements,
-        deferred: Deferred,
-        limits: ShadowLimits,
+        aside: Aside,
     ) -> None:
         self._models = models
         self._reservations = reservations
         self._settlements = settlements
-        self._deferred = deferred
-        self._turns = asyncio.Semaphore(limits.at_once_max)
-        self._under_way_max = limits.at_once_max + limits.waiting_max
-        self._under_way = 0
-        self.dropped = 0
+        self._aside = aside
 
     def start(self, journey: Journey, served: Generated) -> None:
         """Starts the shadows of a request whose answer is settled, and notes it in its receipt. Returns at once."""
@@ -67,33 +53,22 @@ class Shadows:
         self._note(journey, started, len(shadows) - len(started))
 
     def _begin(self, journey: Journey) -> bool:
-        if self._under_way >= self._under_way_max or self._deferred.ending:
-            return False
-        self._under_way += 1
-        self._deferred.adopt(self._follow_in_turn(journey)).add_done_callback(self._ended)
-        return True
-
-    def _ended(self, _: asyncio.Task[None]) -> None:
-        self._under_way -= 1
+        return self._aside.begin(lambda: self._follow(journey))
 
     def _note(self, journey: Journey, started: list[PlannedShadow], dropped: int) -> None:
         if dropped:
-            self.dropped += dropped
-            _log.warning("shadows were dropped: too many are under way", dropped_in_all=self.dropped)
+            _log.warning("shadows were dropped: too many are under way", dropped_in_all=self._aside.dropped)
         texts = [f"{shadow.cause}: {' → '.join(shadow.planned.models)}" for shadow in started]
         texts += [f"{dropped} dropped"] if dropped else []
         journey.steps.append(
             Step(StepName.SHADOW, StepOutcome.DEFERRED if started else StepOutcome.SKIPPED, "; ".join(texts), 0)
         )
 
-    async def _follow_in_turn(self, journey: Journey) -> None:
-        async with self._turns:
-            if self._deferred.ending:  # whoever waits for the end shall not wait for what has not begun
-                return
-            journey.began_s = journey.clock.monotonic_s()
-            journey.ends_at_s = journey.began_s + journey.task.timeout_s
-            if await self._reservations.reserve_shadow(journey):
-                await self._buy(journey)
+    async def _follow(self, journey: Journey) -> None:
+        journey.began_s = journey.clock.monotonic_s()
+        journey.ends_at_s = journey.began_s + journey.task.timeout_s
+        if await self._reservations.reserve_shadow(journey):
+            await self._buy(journey)
 
     async def _buy(self, journey: Journey) -> None:
         assert journey.planned is not None

@@ -63,5 +63,18 @@ def _print_receipt(receipt: Any, *, whole: bool) -> None:
         f"paid {usd_text(receipt.cost_usd_nanos)} instead of {usd_text(receipt.baseline_usd_nanos)}: saved {usd_text(saved)}"
     )
     typer.secho(summary, err=True, fg="green")
+    if receipt.caching.HasField("certificate"):
+        typer.secho(_certificate_text(receipt), err=True)
     if whole:
         typer.echo(json_format.MessageToJson(receipt, preserving_proto_field_name=True), err=True)
+
+
+def _certificate_text(receipt: Any) -> str:
+    """Why a hit by meaning was trusted, or the candidate was not, in a line."""
+    caching, certificate = receipt.caching, receipt.caching.certificate
+    named = f"hit {caching.hit_id}" if caching.hit_id else "no hit by meaning"
+    return (
+        f"{named}: {caching.reason}, similarity {receipt.cache_similarity:.3f}, probability {certificate.probability:.3f} of at least "
+        f"{certificate.probability_min:.3f}; wrong at most {certificate.wrong_upper_ppm / 10_000:.2f} % of look-ups "
+        f"(budget {certificate.error_budget_ppm / 10_000:.2f} %, {certificate.evidence}){'; checked' if caching.checked else ''}"
+    )
