@@ -45,9 +45,10 @@ class Attempt:
 class Caching:
     """What the cache did, and why: `reason` such as `similar` or `numbers differ`.
 
-    `hit_id` names a hit by meaning, to report it when it was wrong; `probability` is how likely it is that its answer serves the question,
-    None where nothing was judged, `probability_min` what that had to reach, `error_budget_ppm` what the threshold keeps and `wrong_upper_ppm`
-    its upper bound (95 %), both in wrong answers per million look-ups. `checked` says that a fresh answer was bought beside.
+    `hit_id` names a hit by meaning, to report it when it was wrong; `probability` is how likely it is that its answer serves the
+    question, None where nothing was judged, `probability_min` what that had to reach, `error_budget_ppm` what the threshold keeps and
+    `wrong_upper_ppm` its upper bound (95 %), both in wrong answers per million look-ups. `checked` says that a fresh answer was bought
+    beside.
     """
 
     reason: str
@@ -68,8 +69,9 @@ class Caching:
 class Receipt:
     """What a request cost and saved, and why. `cost + saved = baseline`, to the nano.
 
-    `cache` is `miss`, `exact`, `semantic` or `adapted`; `caching` says more, and is None where the cache was not asked. `budget_left_usd_nanos` is free on the tightest budget, None where no money is limited.
-    `saved_by` splits the saving by cause: `cache`, `prompt`, `route`.
+    `cache` is `miss`, `exact`, `semantic` or `adapted`; `caching` says more, and is None where the cache was not asked.
+    `budget_left_usd_nanos` is free on the tightest budget, None where no money is limited. `saved_by` splits the saving by cause:
+    `cache`, `prompt`, `route`.
     """
 
     request_id: str

@@ -23,8 +23,8 @@ _log = structlog.get_logger()
 
 
 class FreshAnswers:
-    """Buys fresh answers to questions whose hits are checked. Each has its own request_id and its own hold on the scope of the request; where
-    the ledger says anything but yes it is not bought, and what is too much at once is dropped and counted.
+    """Buys fresh answers to questions whose hits are checked. Each has its own request_id and its own hold on the scope of the request;
+    where the ledger says anything but yes it is not bought, and what is too much at once is dropped and counted.
 
     `prepare` shortens a journey's conversation and plans its route.
     """
@@ -61,7 +61,8 @@ class FreshAnswers:
         try:
             await self._prepare(journey)
         except (PeerUnavailable, Refused) as error:
-            return _log.info("a check was not planned", request_id=journey.ask.request_id, error=type(error).__name__)
+            _log.info("a check was not planned", request_id=journey.ask.request_id, error=type(error).__name__)
+            return None
         if not await self._reservations.reserve_shadow(journey):
             return None
         fresh = await self._buy(journey)

@@ -65,8 +65,8 @@ class Journey:
 
     `limited` is whether a rate limit counts it, and `handed_on` whether a purchase, which may outlive its caller, will say when it ended.
     `reserved` is None where nobody knows whether money was set aside. `paid_tokens` are those of a streamed answer that the hold pays
-    for, None for all. `objection` is what the ledger said before open models were taken instead. `tokens_used` is None until it is known. On a
-    `dry_run` nothing is bought. `checked` is whether a fresh answer is bought beside to compare a hit with.
+    for, None for all. `objection` is what the ledger said before open models were taken instead. `tokens_used` is None until it is known.
+    On a `dry_run` nothing is bought. `checked` is whether a fresh answer is bought beside, to compare a hit with.
     """
 
     ask: Ask

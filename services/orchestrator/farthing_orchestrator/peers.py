@@ -17,7 +17,19 @@ from farthing_orchestrator import messages
 from farthing_orchestrator.accounting import ModelPrice
 from farthing_orchestrator.edge.ledger import GrpcLedger
 from farthing_orchestrator.edge.translation import translated
-from farthing_orchestrator.request import Ask, Conversation, Generated, Line, Lookup, LookupTerms, Masked, Piece, Planned, RouteWish, Shaped
+from farthing_orchestrator.request import (
+    Ask,
+    Conversation,
+    Generated,
+    Line,
+    Lookup,
+    LookupTerms,
+    Masked,
+    Piece,
+    Planned,
+    RouteWish,
+    Shaped,
+)
 from farthing_orchestrator.settings import Settings
 from farthing_orchestrator.wanting import Wanted
 

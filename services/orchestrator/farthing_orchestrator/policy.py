@@ -18,8 +18,8 @@ class _Section(BaseModel):
 
 
 class CachePolicy(_Section):
-    """How answers are reused. `error_budget` is the share of look-ups that may be answered wrong, at most the cache's own; `checks` is whether
-    some hits by meaning are compared with fresh answers, which are bought beside.
+    """How answers are reused. `error_budget` is the share of look-ups that may be answered wrong, at most the cache's own; `checks` is
+    whether some hits by meaning are compared with fresh answers, which are bought beside.
     """
 
     mode: CacheMode = "semantic"
