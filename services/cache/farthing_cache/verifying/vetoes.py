@@ -1,59 +1,28 @@
-"""Whether two questions that look alike may share an answer. Similarity proposes; these rules dispose.
+"""Rules that forbid two questions an answer in common, and say why. Similarity proposes, these rules dispose.
 
-A cosine cannot tell "turn on" from "turn off": what must not differ is checked word by word. Microseconds; linear in the texts.
+A cosine cannot tell "turn on" from "turn off": what must not differ is read word by word. Each rule looks for a sure sign of another
+question; what is merely unlikely is left to the learned head. Microseconds, linear in the texts, which are read up to 400 words.
 """
 
 from __future__ import annotations
 
-import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-_WORD = re.compile(r"[a-z]+(?:'[a-z]+)?|\d+(?:[.,:/]\d+)*%?|[$€£%°+*/=<>^-]")
-_SPACE = re.compile(r"\s+")
+from farthing_cache.verifying.asking import kind_asked, kinds_differ
+from farthing_cache.verifying.differences import STRANGERS_MAX, Differences, differences
+from farthing_cache.verifying.numbers import amounts
+from farthing_cache.verifying.opposites import are_opposites, of_one_kind
+from farthing_cache.verifying.roles import roles_differ
+from farthing_cache.verifying.scopes import and_or, foreign, operators, pronouns, scopes, tense, times
+from farthing_cache.verifying.words import Reading, normalised, read
+
+__all__ = ["Verdict", "normalised", "objection", "verify"]
+
 _NEGATIONS = frozenset(
-    (
-        "not no never none nobody nothing neither nor without cannot can't don't doesn't didn't isn't aren't wasn't weren't "
-        "won't wouldn't shouldn't couldn't haven't hasn't hadn't unable fail fails failed stop prevent avoid except exclude "
-        "excluding "
-    ).split()
+    "not no never none nobody nothing neither nor without hardly barely unable nicht kein keine pas jamais nunca".split()
 )
-_PAIRS = (
-    "on/off enable/disable enabled/disabled activate/deactivate increase/decrease raise/lower raise/reduce add/remove "
-    "add/delete create/delete open/close opened/closed start/stop begin/end before/after first/last earliest/latest "
-    "more/less most/least maximum/minimum max/min up/down upgrade/downgrade import/export upload/download buy/sell "
-    "send/receive encrypt/decrypt lock/unlock install/uninstall connect/disconnect subscribe/unsubscribe follow/unfollow "
-    "block/unblock mute/unmute show/hide in/out inside/outside above/below over/under left/right north/south east/west "
-    "hot/cold warm/cool good/bad best/worst better/worse easy/hard fast/slow long/short big/small large/small high/low "
-    "higher/lower old/new older/newer young/old rich/poor true/false yes/no win/lose profit/loss gain/lose push/pull "
-    "monthly/yearly monthly/annually monthly/annual weekly/monthly daily/weekly public/private personal/business "
-    "husband/wife mother/father son/daughter brother/sister boy/girl man/woman men/women male/female king/queen he/she "
-    "him/her his/her his/hers himself/herself morning/evening today/tomorrow yesterday/tomorrow yesterday/today past/future "
-    "arrive/depart arrival/departure borrow/lend include/exclude accept/reject approve/reject allow/deny allow/block "
-    "possible/impossible legal/illegal safe/unsafe secure/insecure visible/invisible becoming/staying mobile/desktop "
-    "android/iphone android/ios windows/mac windows/linux mac/linux credit/debit login/logout incoming/outgoing read/write "
-    "input/output refund/charge owner/member admin/member sender/recipient buyer/seller employer/employee teacher/student "
-    "doctor/patient together/separately with/without for/against positive/negative plus/minus multiply/divide single/double "
-    "single/multiple "
-).split()
-_OPPOSITES: dict[str, frozenset[str]] = {}
-for _pair in _PAIRS:
-    _one, _other = _pair.split("/")
-    _OPPOSITES[_one] = _OPPOSITES.get(_one, frozenset()) | {_other}
-    _OPPOSITES[_other] = _OPPOSITES.get(_other, frozenset()) | {_one}
-_TEMPORAL = frozenset(
-    ("before after until since still already yet anymore becoming become became used ago now later again first last ").split()
-)
-_ASKING = frozenset(("who whom whose what when where why which how ").split())
-_STOP = frozenset(
-    (
-        "a an the is are was were be been being am do does did can could will would shall should may might must have has had i "
-        "you we they it my your our their its me us them this that these those of to in on at by for with from about as into "
-        "and or so if then than there please tell explain give want need like know just really very also any some get got way "
-        "ways best good what how "
-    ).split()
-)
-_ORDERED = frozenset(("from to by than over between versus vs into against ").split())
-_CONTENT_DIFFERENCE_MAX = 2
+_REFUSING = frozenset("stop prevent avoid except exclud fail refus lack quit".split())
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,109 +33,152 @@ class Verdict:
     reason: str
 
 
-def normalised(text: str) -> str:
-    """A text without what never matters: case, runs of white space, and punctuation at its end."""
-    return _SPACE.sub(" ", text).strip().rstrip(".?! ").lower()
-
-
 def verify(question: str, other: str) -> Verdict:
-    """Whether two questions may share an answer, as far as words can tell."""
-    if normalised(question) == normalised(other):
+    """Whether two questions may share an answer, as far as rules can tell."""
+    one, two = read(question), read(other)
+    if one.text == two.text:
         return Verdict(True, "the same words")
-    one, two = _WORD.findall(question.lower()), _WORD.findall(other.lower())
-    for reason, check in _CHECKS:
-        if not check(one, two):
-            return Verdict(False, reason)
-    if not _same_names(question, other):
-        return Verdict(False, "names differ")
-    return Verdict(True, "similar")
+    reason = objection(one, two)
+    return Verdict(True, "similar") if reason is None else Verdict(False, reason)
 
 
-def _same_numbers(one: list[str], two: list[str]) -> bool:
-    return sorted(_numbers(one)) == sorted(_numbers(two))
+def objection(one: Reading, two: Reading) -> str | None:
+    """Why two texts must not share an answer, or None where no rule objects. The order of the texts does not matter."""
+    if one.text == two.text:
+        return None
+    if not one.whole or not two.whole:
+        return "too long to compare"
+    apart = differences(one, two)
+    for rule in _RULES:
+        reason = rule(one, two, apart)
+        if reason is not None:
+            return reason
+    return None
 
 
-def _numbers(words: list[str]) -> list[str]:
-    spelled = {
-        "one": "1",
-        "two": "2",
-        "three": "3",
-        "four": "4",
-        "five": "5",
-        "six": "6",
-        "seven": "7",
-        "eight": "8",
-        "nine": "9",
-        "ten": "10",
-    }
-    return [
-        spelled.get(word, word.replace(",", ""))
-        for word in words
-        if word[0].isdigit() or word in spelled or word in "$€£%°+*/=<>^"
+def _too_many(_one: Reading, _two: Reading, apart: Differences) -> str | None:
+    """More content words on one side alone than both share: whatever it is, it is not the same question."""
+    strangers = max(len(apart.one), len(apart.two))
+    return "too many other words" if strangers > STRANGERS_MAX or strangers > max(2, apart.shared + apart.paired) else None
+
+
+def _foreign(one: Reading, two: Reading, apart: Differences) -> str | None:
+    """Of a language whose opposites are not known every word counts."""
+    if (foreign(one) or foreign(two)) and (apart.one or apart.two or apart.paired):
+        return "words differ"
+    return None
+
+
+def _amounts(one: Reading, two: Reading, _apart: Differences) -> str | None:
+    same = amounts(one.words) == amounts(two.words) and operators(one) == operators(two)
+    return None if same else "numbers differ"
+
+
+def _kinds(_one: Reading, _two: Reading, apart: Differences) -> str | None:
+    """One of a kind is not another of it: one programming language, one relative, one country."""
+    found = [
+        kind
+        for left in apart.one
+        for right in apart.two
+        if (kind := of_one_kind(left, right)) and not are_opposites(left, right)
     ]
+    return f"another {min(found)}" if found else None
 
 
-def _same_polarity(one: list[str], two: list[str]) -> bool:
-    return sum(word in _NEGATIONS for word in one) % 2 == sum(word in _NEGATIONS for word in two) % 2
+def _polarity(one: Reading, two: Reading, apart: Differences) -> str | None:
+    """A negation against none, or a word against its opposite, turn a question round; both together may leave it as it was."""
+    left, right = list(apart.one), list(apart.two)
+    if max(len(one.words), len(two.words)) <= _SHORT:
+        left += [word for word in one.stems if word in _LITTLE and word not in two.stems]
+        right += [word for word in two.stems if word in _LITTLE and word not in one.stems]
+    opposed = _opposed(left, right)
+    told = sum(word in _NEGATIONS for pair in opposed for word in pair)
+    odd = (_negations(one.stems, left) + _negations(two.stems, right) - told) % 2
+    if odd and not opposed:
+        return "one is negated"
+    return "opposites" if len(opposed) % 2 and not odd else None
 
 
-def _no_opposites(one: list[str], two: list[str]) -> bool:
-    only_one, only_two = set(one) - set(two), set(two) - set(one)
-    return not any(_OPPOSITES.get(word, frozenset()) & only_two for word in only_one)
+def _opposed(left: list[str], right: list[str]) -> list[tuple[str, str]]:
+    """The words of one side with their opposites on the other; they are taken out of both."""
+    opposed = []
+    for word in list(left):
+        for other in right:
+            if are_opposites(word, other):
+                left.remove(word)
+                right.remove(other)
+                opposed.append((word, other))
+                break
+    return opposed
 
 
-def _same_times(one: list[str], two: list[str]) -> bool:
-    return _TEMPORAL.intersection(one) == _TEMPORAL.intersection(two)
+def _negations(stems: tuple[str, ...], apart: Sequence[str]) -> int:
+    told = sum(word in _NEGATIONS for word in stems[stems[:1] == ("no",) :])
+    if "not" in stems and any(idle in " ".join(stems) for idle in ("not only", "or not", "or why not")):
+        told -= 1
+    return told + sum(word in _REFUSING for word in apart)
 
 
-def _same_question_word(one: list[str], two: list[str]) -> bool:
-    first, second = _ASKING.intersection(one[:4]), _ASKING.intersection(two[:4])
-    return not first or not second or bool(first & second)
+def _times(one: Reading, two: Reading, apart: Differences) -> str | None:
+    """Words of time count always; the tense where it is all that differs."""
+    other = times(one) ^ times(two)
+    if other and (other != {"become"} or len(apart.one) + len(apart.two) <= 2):
+        return "times differ"
+    return None if apart.one or apart.two or tense(one, two) else "times differ"
 
 
-def _same_order(one: list[str], two: list[str]) -> bool:
-    """Content words that both have stand in the same order where a word between them gives them roles (from … to, than, by)."""
-    if not _ORDERED.intersection(one) and not _ORDERED.intersection(two):
-        return True
-    first = [word for word in one if word not in _STOP and word in two]
-    second = [word for word in two if word not in _STOP and word in one]
-    return first == second
+def _pronouns(one: Reading, two: Reading, _apart: Differences) -> str | None:
+    return None if pronouns(one) == pronouns(two) else "another person"
 
 
-def _few_strangers(one: list[str], two: list[str]) -> bool:
-    """Hardly any content word stands on one side only: an added qualifier asks something else."""
-    first, second = {_stem(word) for word in one if word not in _STOP}, {_stem(word) for word in two if word not in _STOP}
-    strangers = max(len(first - second), len(second - first))
-    return strangers <= min(_CONTENT_DIFFERENCE_MAX, max(1, len(first | second) // 3))
+def _names(one: Reading, two: Reading, apart: Differences) -> str | None:
+    """A name of one text that the other does not have. Where everything is written with capitals nothing is a name."""
+    if _shouting(one) or _shouting(two):
+        return None
+    missing = one.named.intersection(apart.one).difference(two.stems) or two.named.intersection(apart.two).difference(one.stems)
+    return "names differ" if missing else None
 
 
-def _stem(word: str) -> str:
-    for ending in ("ing", "ies", "es", "ed", "ly", "s"):
-        if len(word) > len(ending) + 3 and word.endswith(ending):
-            return word[: -len(ending)]
-    return word
+def _shouting(reading: Reading) -> bool:
+    return len(reading.named) > 3 and len(reading.named) >= 0.8 * (len(set(reading.content)) - 1)
 
 
-def _same_names(question: str, other: str) -> bool:
-    """Capitalised words inside a sentence are names, and names must be the same. A text all in lower case has none to compare."""
-    first, second = _names(question), _names(other)
-    lower_one, lower_two = question.lower(), other.lower()
-    return all(name in lower_two for name in first) and all(name in lower_one for name in second)
+def _asked(one: Reading, two: Reading, _apart: Differences) -> str | None:
+    return "another kind of question" if kinds_differ(kind_asked(one.words), kind_asked(two.words)) else None
 
 
-def _names(text: str) -> set[str]:
-    words = re.findall(r"[^\W\d_][\w'-]*", text)
-    return {
-        word.lower() for word in words[1:] if (word[0].isupper() and not word.isupper()) or (word.isupper() and len(word) > 1)
-    }
+def _roles(one: Reading, two: Reading, apart: Differences) -> str | None:
+    turned = any(are_opposites(left, right) for left in apart.one for right in apart.two)
+    return "roles differ" if not turned and roles_differ(one, two) else None
 
 
-_CHECKS = (
-    ("numbers differ", _same_numbers),
-    ("one is negated", _same_polarity),
-    ("opposites", _no_opposites),
-    ("times differ", _same_times),
-    ("another kind of question", _same_question_word),
-    ("roles differ", _same_order),
-    ("too many other words", _few_strangers),
+def _scopes(one: Reading, two: Reading, _apart: Differences) -> str | None:
+    if scopes(one) != scopes(two):
+        return "another scope"
+    return None if kind_asked(one.words) != "whether" or and_or(one, two) else "another scope"
+
+
+def _swapped(one: Reading, two: Reading, apart: Differences) -> str | None:
+    """Whether something is so, asked of one thing and of another: in a question for a yes or a no one swapped word is the question."""
+    swapped = len(apart.one) == 1 and len(apart.two) == 1 and not are_opposites(apart.one[0], apart.two[0])
+    return "another word" if swapped and kind_asked(one.words) == kind_asked(two.words) == "whether" else None
+
+
+_SHORT = 16
+_LITTLE = frozenset(
+    "on off in out up down more less most least over under before after with without never none against same".split()
+)
+_RULES: tuple[Callable[[Reading, Reading, Differences], str | None], ...] = (
+    _too_many,
+    _amounts,
+    _foreign,
+    _kinds,
+    _polarity,
+    _times,
+    _pronouns,
+    _names,
+    _asked,
+    _roles,
+    _scopes,
+    _swapped,
 )
