@@ -69,13 +69,15 @@ _SAME = frozenset(
         frozenset(("possible", "permitted")),
         frozenset(("possible", "would")),
         frozenset(("how likely", "whether")),
+        frozenset(("whether", "necessary")),
+        frozenset(("whether", "advisable")),
     )
 )
 
 
 def kind_asked(words: Sequence[str]) -> str:
     """The kind of question, or "" where it shows none (a statement, an order, another language)."""
-    at = _after_politeness(words)
+    at = question_begins(words)
     window = words[at : at + 12]
     if not window:
         return ""
@@ -101,7 +103,7 @@ def kinds_differ(one: str, two: str) -> bool:
     return bool(one and two) and one != two and frozenset((one, two)) not in _SAME
 
 
-def _after_politeness(words: Sequence[str]) -> int:
+def question_begins(words: Sequence[str]) -> int:
     """Where the question itself begins: "could you tell me how …" asks how."""
     for at, word in enumerate(words[:10]):
         if at and word in ("how", "what", "why", "when", "where", "who", "which"):
@@ -115,12 +117,24 @@ def _how(window: Sequence[str]) -> str:
     following = window[1] if len(window) > 1 else ""
     if following == "come":
         return "why"
+    if following in ("expensive", "costly") or window[1:3] == ("much", "cost"):
+        return "how much"
+    if window[1:3] == ("much", "time"):
+        return "how long"
+    if following in ("is", "was") and window[2:4] == ("the", "weather"):
+        return "what"
+    if any(word.startswith("differ") for word in window):
+        return "what"
     return f"how {following}" if following in _MEASURES else "how"
 
 
 def _what(window: Sequence[str]) -> str:
     if "for" in window[-1:] and len(window) < 12:
         return "what"
+    if "to" in window[4:8] and window[1:4] in (("do", "i", "need"), ("do", "i", "have"), ("should", "i", "do"), ("can", "i", "do")):
+        return "how"
+    if window[1:2] == ("makes",):
+        return "why"
     for word in window[1:7]:
         if word in ("of", "in", "for", "to", "that", "if"):
             break
@@ -133,6 +147,8 @@ def _is_there(window: Sequence[str]) -> str:
     if window[1] == "there":
         return "how" if {"way", "method"} & set(window[2:6]) else "whether"
     for word in window[2:5]:
+        if word in ("wise", "advisable", "good", "recommended", "sensible"):
+            return "advisable"
         if word in ("possible", "feasible"):
             return "possible"
         if word in ("necessary", "mandatory", "required", "compulsory", "obligatory"):

@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
+from farthing_cache.verifying.stems import stem
 from farthing_cache.verifying.synonyms import are_synonyms, nearly_spelled
 from farthing_cache.verifying.words import STOP, Reading
 
 STRANGERS_MAX = 24
 # Words that may stand in a question or not: what is asked stays the same.
 IDLE = frozenset(
-    "really truly actually indeed currently presently honestly literally basically simply just even quite exactly definitely "
-    "certainly surely seriously genuinely right kindly please thanks thank hello hi hey anyway ok okay dear guys well together "
-    "simultaneously correctly properly etc".split()
-) - {"together", "simultaneously", "right"}
+    map(
+        stem,
+        "really truly actually indeed currently presently honestly literally basically simply just even quite exactly definitely "
+        "certainly surely seriously genuinely kindly please thanks thank hello hi hey anyway ok okay dear somehow apparently supposedly well correctly properly "
+        "etc fact".split(),
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ _SYMMETRIC = frozenset(
         "meet agree argue separate better best prefer choose pick"
     ).split()
 )
+_COMPARING = frozenset(map(stem, "better best prefer choose pick separate combine mix match agree argue meet".split()))
 _UNCHANGED = frozenset("hurt hit cut put set beat read let cost quit shut cast spread bet split burst".split())
 _CAP = 40
 # Of a longer text the clauses change places, and nothing is meant by it; what is told rather than asked is moved about more freely.
@@ -85,7 +86,7 @@ def roles_differ(first: Reading, second: Reading) -> bool:
         return False
     if _placed_otherwise(first, second):
         return True
-    left, right = _once(_listed(one)), _once(_listed(two))
+    left, right = _once(listed(one)), _once(listed(two))
     shared = [word for word in left if word in right][:_CAP]
     other = [word for word in right if word in left and word in shared]
     asks = bool(kind_asked(first.words) and kind_asked(second.words))
@@ -98,13 +99,18 @@ def _symmetric(stems: Sequence[str]) -> bool:
     return not _SYMMETRIC.isdisjoint(stems)
 
 
-def _listed(stems: Sequence[str]) -> tuple[str, ...]:
+def listed(stems: Sequence[str]) -> tuple[str, ...]:
     """With the two words about every "and" and "or" in the order of the alphabet: a list has no order."""
     found = list(stems)
     for at in range(1, len(found) - 1):
         if found[at] in ("and", "or") and found[at + 1] < found[at - 1]:
             found[at - 1], found[at + 1] = found[at + 1], found[at - 1]
     return tuple(found)
+
+
+def relates(word: str) -> bool:
+    """Whether a stem names a relation that holds both ways."""
+    return word in _SYMMETRIC and word not in _COMPARING
 
 
 def _once(stems: Sequence[str]) -> list[str]:

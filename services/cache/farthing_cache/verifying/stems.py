@@ -21,13 +21,8 @@ ties; use used using uses; cause causes caused causing; child children; man men;
 teeth; mouse mice; wife wives; life lives; knife knives; leaf leaves; half halves; shelf shelves; self selves; datum data; criterion
 criteria; medium media; index indices; matrix matrices; vertex vertices; analysis analyses; thesis theses; crisis crises; bus buses; gas
 gases; lens lenses; process processes processed; address addresses addressed; strike struck; stick stuck; hang hung; dig dug; win won;
-shine shone; bind bound; wind wound; grind ground; sue sues; owe owed owing owes; series series; species species; news news; always
-always; perhaps perhaps; thus thus; plus plus; minus minus; this this; does does; its its; his his; yes yes; less less; unless unless; as
-as; us us; physics physics; mathematics mathematics math maths; economics economics; diabetes diabetes; windows windows; ios ios; macos
-macos; aws aws; css css; sms sms; gps gps; business businesses; during during; nothing nothing; something something; everything
-everything; anything anything; thing things; evening evenings; morning mornings; wedding weddings; building buildings; meeting meetings;
-need needs needed; red red; bed beds; speed speeds; king kings; ring rings; thailand thailand; paris paris; texas texas; mars mars; venus
-venus; uranus uranus; netherlands netherlands; philippines philippines
+shine shone; bind bound; wind wound; grind ground; sue sues; owe owed owing owes; series series; species species; news news; always always; perhaps perhaps; thus thus; plus plus; minus minus; this this; its its; his his; yes yes; less less; unless unless; as as; us us; physics physics; mathematics mathematics math maths; economics economics; diabetes diabetes; windows windows; ios ios; macos macos; aws aws; css css; sms sms; gps gps; business businesses; during during; nothing nothing; something something; everything everything; anything anything; thing things; evening evenings; morning mornings; wedding weddings; building buildings; meeting meetings;
+need needs needed; red red; bed beds; speed speeds; king kings; ring rings; thailand thailand; paris paris; texas texas; mars mars; venus venus; uranus uranus; netherlands netherlands; philippines philippines
 """
 _VOWELS = frozenset("aeiouy")
 

@@ -7,7 +7,7 @@ from functools import lru_cache
 from farthing_cache.verifying.stems import stem
 
 _SYNONYMS = """
-way method approach technique; quick fast rapid speedy; begin start commence; buy purchase; big large huge; small little tiny; intelligent
+all every each; way method approach technique; quick fast rapid speedy; begin start commence; buy purchase; big large huge; small little tiny; intelligent
 smart clever bright; happy joyful cheerful glad; sad unhappy gloomy; angry furious irate; afraid scared frightened fearful; brave
 courageous; vocal outspoken; humble modest; rich wealthy affluent; poor needy; beautiful pretty gorgeous; ugly unattractive; kind nice
 friendly; cruel mean unkind; strange weird odd peculiar; important crucial vital essential; wrong incorrect; right correct; difficult hard
@@ -32,7 +32,7 @@ verify; prove demonstrate; know understand; think believe consider; like enjoy; 
 hire recruit; fire dismiss; attack assault; kill murder; die perish; marry wed; old aged elderly; young youthful; modern contemporary;
 famous renowned well-known; true real genuine; fake counterfeit; legal lawful; illegal unlawful; safe secure; dangerous risky unsafe
 hazardous perilous; sick ill unwell; tired exhausted weary; lonely lonesome; lazy idle; shy timid; confident assured; calm relaxed;
-nervous anxious; honest truthful sincere; polite courteous; rude impolite; optimistic hopeful; religious pious; stubborn obstinate;
+nervous anxious; honest truthful sincere; polite courteous; rude impolite; optimistic hopeful; religious pious spiritual; thankful grateful; generous charitable; curious inquisitive; funny humorous amusing; boring dull tedious; loyal faithful devoted; wise sage; cautious careful; ambitious driven; messy untidy; tidy neat; talkative chatty; lucky fortunate; stubborn obstinate;
 optimal ideal; main primary principal chief; whole entire; enough sufficient; often frequently; rarely seldom; maybe perhaps possibly;
 approximately roughly about around; usa us america; uk britain; max maximum; min minimum; info information; app application program
 software; docs documentation; repo repository; config configuration; dir directory folder; param parameter argument; func function method;
