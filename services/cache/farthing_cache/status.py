@@ -7,10 +7,13 @@ from farthing_runtime.status import StatusRow, StatusTable
 from grpc import StatusCode
 
 from farthing_cache.answers.forgetting import FilterEmpty
+from farthing_cache.certifying.hits import HitUnknown, RequestIdReused
 from farthing_cache.store import StoreUnavailable
 
 STATUS_TABLE: StatusTable = {
     FilterEmpty: StatusRow(StatusCode.INVALID_ARGUMENT, "FILTER_EMPTY"),
+    HitUnknown: StatusRow(StatusCode.NOT_FOUND, "HIT_UNKNOWN"),
+    RequestIdReused: StatusRow(StatusCode.INVALID_ARGUMENT, "REQUEST_ID_REUSED"),
     QueueFull: StatusRow(StatusCode.UNAVAILABLE, "STORE_UNAVAILABLE"),
     StoreUnavailable: StatusRow(StatusCode.UNAVAILABLE, "STORE_UNAVAILABLE"),
 }

@@ -10,6 +10,7 @@ from farthing_runtime.batching import Batcher
 
 from farthing_cache.answers.asking import Asked, Found
 from farthing_cache.certifying.choosing import Candidate, Chooser
+from farthing_cache.certifying.evidence import Evidence
 from farthing_cache.embedding.embedder import Embedder
 from farthing_cache.sealing.seals import QUESTION, READING, Seals
 from farthing_cache.store import EntryStore, Hot, HotEntries, Neighbour, Seen, Wanted
@@ -34,6 +35,7 @@ class LookUps:
         finds: Batcher[Wanted, Seen],
         embedder: Embedder,
         chooser: Chooser,
+        evidence: Evidence,
         seals: Seals,
         comparing: Comparing,
     ) -> None:
@@ -42,6 +44,7 @@ class LookUps:
         self._finds = finds
         self._embedder = embedder
         self._chooser = chooser
+        self._evidence = evidence
         self._seals = seals
         self._comparing = comparing
 
@@ -83,11 +86,13 @@ class LookUps:
         )
         chosen = self._chooser.choose(asked, text, vector, await self._readable(address.organization, near))
         if chosen.candidate is None:
+            self._evidence.missed(asked, chosen)
             return Found("miss", chosen.reason, similarity=chosen.similarity, vector=vector, certificate=chosen.certificate)
         served = chosen.candidate.neighbour
         payload = await self._seals.open(address.organization, served.key, served.payload)
         if payload is None:
             return Found("miss", "cannot be read", similarity=chosen.similarity, vector=vector)
+        hit_id, check = self._evidence.served(asked, text, chosen)
         return Found(
             "semantic",
             chosen.reason,
@@ -95,6 +100,8 @@ class LookUps:
             served.key,
             similarity=chosen.similarity,
             certificate=chosen.certificate,
+            hit_id=hit_id,
+            check=check,
         )
 
     async def _readable(self, organization: str, near: Sequence[Neighbour]) -> list[Candidate]:
