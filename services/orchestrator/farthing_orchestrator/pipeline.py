@@ -13,6 +13,7 @@ from farthing_core.errors import FieldInvalid
 from farthing_orchestrator.accounting import account_of_hit
 from farthing_orchestrator.admission import Admissions
 from farthing_orchestrator.deferred import Deferred
+from farthing_orchestrator.flights import FlightLeads
 from farthing_orchestrator.holds import Wish, sizing_of
 from farthing_orchestrator.journey import Completed, Journey
 from farthing_orchestrator.outlet import Outlet
@@ -49,7 +50,10 @@ class Pipeline:
             deferred=deferred,
             limits=shadows,
         )
-        self._purchases = Purchases(peers=peers, policy=policy, deferred=deferred, settlements=settlements, shadows=beside)
+        self._flights = FlightLeads(answers=peers.answers, deferred=deferred, single_flight=policy.cache.single_flight)
+        self._purchases = Purchases(
+            peers=peers, policy=policy, deferred=deferred, settlements=settlements, shadows=beside, flights=self._flights
+        )
 
     async def complete(self, ask: Ask, *, time_left_s: float | None) -> Completed:
         """Answers a request.
@@ -57,7 +61,7 @@ class Pipeline:
         Once a model is called the rest runs to its end even when the caller goes away: what was bought is settled and remembered.
         """
         journey = self._journey(ask, time_left_s)
-        async with self._admissions.admitted(journey, ttl_s=_ttl_s(journey)):
+        async with self._admissions.admitted(journey, ttl_s=_ttl_s(journey)), self._flights.led(journey):
             await self._prepare(journey)
             if journey.lookup is not None and journey.lookup.hit:
                 return await self._serve_hit(journey, journey.lookup)
@@ -75,7 +79,7 @@ class Pipeline:
         settled. Raises BudgetCut after the pieces that could be paid for.
         """
         journey = self._journey(ask, time_left_s)
-        async with self._admissions.admitted(journey, ttl_s=_ttl_s(journey)):
+        async with self._admissions.admitted(journey, ttl_s=_ttl_s(journey)), self._flights.led(journey):
             await self._prepare(journey)
             if journey.lookup is not None and journey.lookup.hit:
                 yield await self._serve_hit(journey, journey.lookup)
@@ -93,6 +97,7 @@ class Pipeline:
     async def estimate(self, ask: Ask, *, time_left_s: float | None) -> tuple[Journey, Checked | None]:
         """What would happen: the journey up to the plan, and the ledger's verdict; None on a hit."""
         journey = self._journey(ask, time_left_s)
+        journey.dry_run = True
         await self._prepare(journey)
         if journey.planned is None:
             return journey, None
@@ -118,6 +123,7 @@ class Pipeline:
                 return await self._purchases.follow(journey, outlet if streamed else None)
             return await self._purchases.buy(journey)
         finally:
+            await self._flights.finish(journey)
             await self._admissions.finish(journey)
 
     def _journey(self, ask: Ask, time_left_s: float | None) -> Journey:
@@ -165,9 +171,7 @@ class Pipeline:
             return journey.skip(StepName.LOOK_UP, "off")
         with journey.step(StepName.LOOK_UP) as note:
             try:
-                journey.lookup = await self._peers.answers.look_up(
-                    ask, model_policy=journey.model_policy(), mode=mode, sharing=journey.sharing()
-                )
+                journey.lookup = await self._flights.look_up(journey, mode=mode)
             except PeerUnavailable as error:
                 return note.unavailable(error.message)
             note.text = f"{journey.lookup.outcome}: {journey.lookup.reason}"

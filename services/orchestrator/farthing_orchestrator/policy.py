@@ -23,6 +23,7 @@ class CachePolicy(_Section):
     mode: CacheMode = "semantic"
     ttl_s: int = Field(default=86_400, ge=1, le=31_536_000)
     sharing: Sharing = "organization"
+    single_flight: bool = True
 
 
 class PromptPolicy(_Section):

@@ -17,6 +17,7 @@ from farthing_orchestrator.request import (
     Ask,
     BudgetLeft,
     Conversation,
+    Flight,
     Generated,
     Line,
     Lookup,
@@ -70,14 +71,22 @@ class Masking(Protocol):
 class Answers(Protocol):
     """Remembers answers."""
 
-    async def look_up(self, ask: Ask, *, model_policy: str, mode: str, sharing: str) -> Lookup:
-        """What is remembered for a request."""
+    async def look_up(self, ask: Ask, *, model_policy: str, mode: str, sharing: str, flight_wait_s: float | None) -> Lookup:
+        """What is remembered for a request; None joins no flights, 0 gives the cache no time to wait but its own share of a look-up."""
         ...
 
     async def remember(
-        self, ask: Ask, generated: Generated, *, model_policy: str, sharing: str, ttl_s: int, semantic: bool
+        self, ask: Ask, generated: Generated, *, model_policy: str, sharing: str, ttl_s: int, semantic: bool, flight_id: str
     ) -> None:
-        """Keeps an answer; `ask` as it was looked up."""
+        """Keeps an answer; `ask` as it was looked up. Whoever waits for the flight has it, too."""
+        ...
+
+    async def end_flight(self, flight: Flight) -> None:
+        """Gives a flight up: the next in line leads. One that has ended is no failure."""
+        ...
+
+    async def keep_flight(self, flight: Flight) -> None:
+        """Says that its leader is still at it."""
         ...
 
 

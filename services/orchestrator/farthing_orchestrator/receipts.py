@@ -17,6 +17,7 @@ from farthing_orchestrator import messages
 from farthing_orchestrator.journey import Completed, Journey, Receipt
 from farthing_orchestrator.policy import Policy
 from farthing_orchestrator.ports import Checked, Refused
+from farthing_orchestrator.replaying import replayed
 from farthing_orchestrator.request import Ask, BudgetLeft, Overrides, Piece, Step, StepName, StepOutcome
 
 PROMPT_BYTES_MAX = 4 * 1024 * 1024
@@ -157,10 +158,11 @@ def delta(piece: Piece) -> Any:
 
 
 def ending(completed: Completed) -> Iterator[Any]:
-    """The end of a stream; an answer from the cache comes as one piece before it."""
+    """The end of a stream; an answer from the cache comes in pieces before it."""
     whole = response(completed)
     if completed.receipt.lookup is not None and completed.receipt.lookup.hit:
-        yield delta(Piece(whole.answer.content, whole.answer.extra_json, completed.model))
+        for piece in replayed(whole.answer.content, whole.answer.extra_json, completed.model):
+            yield delta(piece)
     yield orchestrator_pb2.StreamCompleteResponse(finished=whole)
 
 
@@ -196,6 +198,7 @@ def receipt(given: Receipt) -> Any:
         message.cache_entry_key = lookup.entry_key
         if lookup.similarity is not None:
             message.cache_similarity = lookup.similarity
+        message.caching.reason, message.caching.joined = lookup.reason, lookup.joined
     if given.left is not None:
         message.budget_left.CopyFrom(_left(given.left))
     if given.objection is not None:

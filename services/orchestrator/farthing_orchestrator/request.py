@@ -115,7 +115,11 @@ class Masked:
 
 @dataclass(frozen=True, slots=True)
 class Lookup:
-    """What the cache said. `answer` and what follows are set on a hit."""
+    """What the cache said. `answer` and what follows are set on a hit.
+
+    Whoever has a `flight_id` leads identical requests, which wait for its answer. `in_flight` is a miss while one is under way, and
+    `joined` a hit that it bought. `lease_s` is how long nothing need be heard of a leader.
+    """
 
     outcome: str
     reason: str
@@ -128,11 +132,26 @@ class Lookup:
     input_tokens: int = 0
     output_tokens: int = 0
     embedding: bytes = b""
+    flight_id: str = ""
+    lease_s: float = 0.0
+    in_flight: bool = False
+    joined: bool = False
 
     @property
     def hit(self) -> bool:
         """Whether an answer may be served."""
         return self.answer is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Flight:
+    """A flight that a request leads, with what the cache knows it by: the request as it was looked up."""
+
+    flight_id: str
+    lease_s: float
+    ask: Ask
+    model_policy: str
+    sharing: str
 
 
 @dataclass(frozen=True, slots=True)
