@@ -19,6 +19,8 @@ from farthing_cache.answers.counting import Tallies
 from farthing_cache.answers.forgetting import Invalidations
 from farthing_cache.answers.looking_up import Comparing, LookUps
 from farthing_cache.answers.remembering import Memory
+from farthing_cache.answers.rooms import Rooms
+from farthing_cache.answers.valuing import Valuation
 from farthing_cache.certifying.choosing import Chooser
 from farthing_cache.edge.answers import AnswerRpcs
 from farthing_cache.edge.entries import EntryRpcs
@@ -34,6 +36,7 @@ from farthing_cache.status import STATUS_TABLE
 from farthing_cache.store import EntryStore, HotEntries, Seen, Stored, Wanted
 from farthing_cache.store.memory import MemoryHotEntries
 from farthing_cache.store.postgres import CHANNEL, PostgresEntries
+from farthing_cache.store.values_postgres import PostgresValues
 
 _EMBEDDING_BATCH_MAX = 32
 _SWEPT_MAX = 2_000
@@ -75,24 +78,29 @@ async def app(settings: Settings, mesh: Mesh) -> AppIterator:
             seals=seals,
             comparing=comparing,
         )
+        rooms = Rooms(entries_max=settings.organization_entries_max, payload_bytes_max=settings.organization_bytes_max)
+        valuation = Valuation(PostgresValues(pool), rooms=rooms, clock=clock)
         memory = Memory(
             hot=hot,
             puts=puts,
             embedder=embedder,
             seals=seals,
             comparing=comparing,
+            valuation=valuation,
             clock=clock,
             ttl_s_default=settings.ttl_s_default,
         )
-        stack.push_async_callback(_flush, tallies)
-        await stack.enter_async_context(_repeating(tallies.flush, interval_s=settings.flush_interval_s))
+        for written_behind in (tallies, valuation):
+            stack.push_async_callback(_flush, written_behind)
+            await stack.enter_async_context(_repeating(written_behind.flush, interval_s=settings.flush_interval_s))
+        await stack.enter_async_context(_repeating(valuation.make_room, interval_s=settings.flush_interval_s))
         await stack.enter_async_context(
             _repeating(lambda: entries.sweep(count_max=_SWEPT_MAX), interval_s=settings.sweep_interval_s)
         )
         await stack.enter_async_context(_listening(settings.database_url, invalidations))
         servicer = CacheServicer(  # type: ignore[abstract]
-            AnswerRpcs(look_ups, memory, tallies),
-            EntryRpcs(invalidations, tallies),
+            AnswerRpcs(look_ups, memory, tallies, valuation),
+            EntryRpcs(invalidations, tallies, valuation),
         )
         binding = ServiceBinding("farthing.cache.v1.CacheService", add_CacheServiceServicer_to_server, servicer, STATUS_TABLE)
         yield Registration((binding,))
@@ -139,9 +147,9 @@ async def _hot_entries(settings: Settings, clock: Clock, stack: AsyncExitStack) 
     return RedisHotEntries(client, clock)
 
 
-async def _flush(tallies: Tallies) -> None:
+async def _flush(written_behind: Tallies | Valuation) -> None:
     with suppress(FarthingError):
-        await tallies.flush()
+        await written_behind.flush()
 
 
 @asynccontextmanager

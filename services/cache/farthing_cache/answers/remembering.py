@@ -11,7 +11,9 @@ from farthing_runtime.batching import Batcher
 
 from farthing_cache.answers.lifetimes import Lifetime, lifetime
 from farthing_cache.answers.looking_up import Comparing
-from farthing_cache.answers.soundness import Answer, Soundness, soundness
+from farthing_cache.answers.soundness import Answer, soundness
+from farthing_cache.answers.valuing import Valuation, Weighed
+from farthing_cache.answers.worth import Candidate
 from farthing_cache.canonical import Address
 from farthing_cache.embedding.embedder import Embedder
 from farthing_cache.sealing.seals import QUESTION, READING, Seals
@@ -70,6 +72,7 @@ class Memory:
         embedder: Embedder,
         seals: Seals,
         comparing: Comparing,
+        valuation: Valuation,
         clock: Clock,
         ttl_s_default: int,
     ) -> None:
@@ -78,6 +81,7 @@ class Memory:
         self._embedder = embedder
         self._seals = seals
         self._comparing = comparing
+        self._valuation = valuation
         self._clock = clock
         self._ttl_s_default = ttl_s_default
 
@@ -91,8 +95,16 @@ class Memory:
         times = _times(offered, now, lasting)
         if times.stale_at <= now:
             return Kept(False, "expired", times.expires_at)
-        payload = await self._seals.seal(address.organization, address.key, offered.written(times))
-        await self._puts.submit(await self._entry(offered, times, payload, sound))
+        written = offered.written(times)
+        weighed = self._valuation.weigh(address.organization, _candidate(offered, written, lasting))
+        if weighed.objection:
+            return Kept(False, weighed.objection, now)
+        payload = await self._seals.seal(address.organization, address.key, written)
+        entry = _entry(offered, times, payload, weighed)
+        fits = address.text is not None and len(address.text) <= self._comparing.characters_max
+        if offered.semantic and sound.by_meaning and fits:
+            entry = await self._comparable(entry, address.text or "")
+        await self._puts.submit(entry)
         await self._hot.put(address.organization, address.key, Hot(payload, times.expires_at))
         return Kept(True, sound.reason or lasting.reason, times.expires_at)
 
@@ -100,26 +112,6 @@ class Memory:
         limit_s = offered.ttl_s or offered.ttl_s_max or self._ttl_s_default
         found = lifetime(offered.turns, now=now, limit_s=limit_s)
         return Lifetime(offered.ttl_s, found.kind, "as asked") if offered.ttl_s else found
-
-    async def _entry(self, offered: Offered, times: Times, payload: bytes, sound: Soundness) -> Stored:
-        address, text = offered.address, offered.address.text
-        entry = Stored(
-            organization=address.organization,
-            key=address.key,
-            partition=address.partition,
-            scope=address.scope,
-            model=offered.model,
-            tags=offered.tags,
-            payload=payload,
-            question=None,
-            vector=None,
-            created_at=times.created_at,
-            expires_at=times.expires_at,
-            stale_at=times.stale_at,
-            cost_usd_nanos=offered.cost_usd_nanos,
-        )
-        fits = text is not None and len(text) <= self._comparing.characters_max
-        return await self._comparable(entry, text or "") if offered.semantic and sound.by_meaning and fits else entry
 
     async def _comparable(self, entry: Stored, text: str) -> Stored:
         """The entry with what it takes to find it by meaning."""
@@ -136,3 +128,29 @@ def _times(offered: Offered, now: datetime, lasting: Lifetime) -> Times:
     created_at = offered.answered_at or now
     expires_at = created_at + timedelta(seconds=lasting.ttl_s)
     return Times(created_at, expires_at, expires_at + timedelta(seconds=offered.stale_s))
+
+
+def _candidate(offered: Offered, written: bytes, lasting: Lifetime) -> Candidate:
+    address = offered.address
+    return Candidate(address.key, address.partition, address.text, offered.cost_usd_nanos, len(written), lasting.ttl_s)
+
+
+def _entry(offered: Offered, times: Times, payload: bytes, weighed: Weighed) -> Stored:
+    address = offered.address
+    return Stored(
+        organization=address.organization,
+        key=address.key,
+        partition=address.partition,
+        scope=address.scope,
+        model=offered.model,
+        tags=offered.tags,
+        payload=payload,
+        question=None,
+        vector=None,
+        created_at=times.created_at,
+        expires_at=times.expires_at,
+        stale_at=times.stale_at,
+        cost_usd_nanos=offered.cost_usd_nanos,
+        density=weighed.density,
+        rank=weighed.rank,
+    )
