@@ -131,6 +131,9 @@ class LookupTerms:
 class Lookup:
     """What the cache said. `answer` and what follows are set on a hit. `said` is its whole answer, opaque here, for the receipt; `check` is
     whether a fresh answer is to be bought beside, to compare the hit called `hit_id` with.
+
+    Whoever has a `flight_id` leads identical requests, which wait for its answer. `in_flight` is a miss while one is under way, and
+    `joined` a hit that it bought. `lease_s` is how long nothing need be heard of a leader.
     """
 
     outcome: str
@@ -147,11 +150,26 @@ class Lookup:
     hit_id: str = ""
     check: bool = False
     said: Any = None
+    flight_id: str = ""
+    lease_s: float = 0.0
+    in_flight: bool = False
+    joined: bool = False
 
     @property
     def hit(self) -> bool:
         """Whether an answer may be served."""
         return self.answer is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Flight:
+    """A flight that a request leads, with what the cache knows it by: the request as it was looked up."""
+
+    flight_id: str
+    lease_s: float
+    ask: Ask
+    model_policy: str
+    sharing: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,13 +279,14 @@ class BudgetLeft:
 @dataclass(frozen=True, slots=True)
 class Keeping:
     """How an answer is to be remembered: also by meaning or not, for how many seconds (0: as the cache decides, `ttl_s_max` at most), and
-    for how many more it may be served stale.
+    for how many more it may be served stale. Whoever waits for the flight has it, too.
     """
 
     semantic: bool
     ttl_s: int
     ttl_s_max: int
     stale_s: int
+    flight_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

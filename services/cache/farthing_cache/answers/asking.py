@@ -63,7 +63,7 @@ class Found:
     """What a look-up found: "exact", "semantic", "adapted" or "miss", why, and the payload of the entry that is served, opened.
 
     `vector` is that of the question on a miss, where it was computed: others may use it, too. `similarity` is the cosine of the nearest
-    entry that was compared.
+    entry that was compared. `joined` is an answer that an identical request bought just now; `in_flight` a miss while one is under way.
     """
 
     outcome: str
@@ -79,3 +79,4 @@ class Found:
     flight: Flight | None = None
     joined: bool = False
     check: bool = False
+    in_flight: bool = False

@@ -108,6 +108,11 @@ class Memory:
         await self._hot.put(address.organization, address.key, Hot(payload, times.expires_at))
         return Kept(True, sound.reason or lasting.reason, times.expires_at)
 
+    def written(self, offered: Offered) -> bytes:
+        """The payload of an answer, whether or not it is kept."""
+        now = self._clock.now()
+        return offered.written(_times(offered, now, self._lifetime(offered, now)))
+
     def _lifetime(self, offered: Offered, now: datetime) -> Lifetime:
         limit_s = offered.ttl_s or offered.ttl_s_max or self._ttl_s_default
         found = lifetime(offered.turns, now=now, limit_s=limit_s)
