@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from farthing_cache.embedding.embedder import Embedder
 from farthing_cache.embedding.minilm import DIMENSIONS, MiniLM, built
+from farthing_cache.embedding.reading import Reading, ReadingUnknown, reading_of, without_tokens
 
 TEXTS = [
     "How do I reset my password?",
@@ -48,19 +48,19 @@ class Counting:
     def __init__(self) -> None:
         self.batches: list[list[str]] = []
 
-    def encode(self, texts: list[str]) -> Any:
+    def read(self, texts: list[str]) -> list[Reading]:
         self.batches.append(texts)
         if "bad" in texts:
             raise RuntimeError("cannot")
-        return np.array([[float(len(text))] for text in texts], dtype=np.float32)
+        return [without_tokens(np.array([float(len(text))], dtype=np.float32)) for text in texts]
 
 
 async def test_who_waits_shares_a_batch_and_nothing_is_embedded_twice() -> None:
     encoder = Counting()
     async with Embedder(lambda: encoder, batch_max=4, remembered_max=100).running() as embedder:
-        vectors = await asyncio.gather(*(embedder.vector("x" * (number % 5 + 1)) for number in range(20)))
-        assert [float(vector[0]) for vector in vectors] == [number % 5 + 1 for number in range(20)]
-        await embedder.vector("x")
+        readings = await asyncio.gather(*(embedder.reading("x" * (number % 5 + 1)) for number in range(20)))
+        assert [float(each.vector[0]) for each in readings] == [number % 5 + 1 for number in range(20)]
+        await embedder.reading("x")
     assert sum(len(batch) for batch in encoder.batches) == 5
     assert max(len(batch) for batch in encoder.batches) <= 4
 
@@ -68,5 +68,19 @@ async def test_who_waits_shares_a_batch_and_nothing_is_embedded_twice() -> None:
 async def test_a_model_that_fails_is_an_error_for_those_who_asked_and_goes_on() -> None:
     async with Embedder(Counting, batch_max=4, remembered_max=100).running() as embedder:
         with pytest.raises(RuntimeError):
-            await embedder.vector("bad")
-        assert float((await embedder.vector("good"))[0]) == 4
+            await embedder.reading("bad")
+        assert float((await embedder.reading("good")).vector[0]) == 4
+
+
+def test_a_reading_comes_back_from_its_bytes_with_every_token(model: MiniLM) -> None:
+    for reading in model.read(TEXTS):
+        back = reading_of(reading.to_bytes(), reading.vector)
+        assert np.array_equal(back.token_ids, reading.token_ids)
+        assert np.array_equal(back.token_states, reading.token_states)
+        assert back.token_states.shape == (len(reading.token_ids), DIMENSIONS)
+
+
+@pytest.mark.parametrize("damaged", [b"", b"\x01", b"\x02\x00\x00\x00\x00", b"\x01\x01\x00\x80\x01"])
+def test_bytes_that_are_no_reading_are_refused_by_name(damaged: bytes) -> None:
+    with pytest.raises(ReadingUnknown):
+        reading_of(damaged, np.zeros(DIMENSIONS, np.float32))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from farthing_cache.canonical import Address
-from farthing_cache.embedding.embedder import Vector
+from farthing_cache.embedding.reading import Vector
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,17 +77,19 @@ class LookUps:
 
     async def _nearest(self, asked: Asked, text: str) -> Found:
         address = asked.address
-        vector = await self._embedder.vector(text)
+        reading = await self._embedder.reading(text)
         near = await self._entries.near(
-            address.organization, address.partition, vector, count_max=self._comparing.candidates_max
+            address.organization, address.partition, reading.vector, count_max=self._comparing.candidates_max
         )
-        chosen = self._chooser.choose(asked, text, vector, await self._readable(address.organization, near))
+        chosen = self._chooser.choose(asked, text, reading, await self._readable(address.organization, near))
         if chosen.candidate is None:
-            return Found("miss", chosen.reason, similarity=chosen.similarity, vector=vector, certificate=chosen.certificate)
+            return Found(
+                "miss", chosen.reason, similarity=chosen.similarity, vector=reading.vector, certificate=chosen.certificate
+            )
         served = chosen.candidate.neighbour
         payload = await self._seals.open(address.organization, served.key, served.payload)
         if payload is None:
-            return Found("miss", "cannot be read", similarity=chosen.similarity, vector=vector)
+            return Found("miss", "cannot be read", similarity=chosen.similarity, vector=reading.vector)
         return Found(
             "semantic",
             chosen.reason,

@@ -11,7 +11,7 @@ from farthing_runtime.batching import Batcher
 from farthing_cache.answers.looking_up import Comparing
 from farthing_cache.canonical import Address
 from farthing_cache.embedding.embedder import Embedder
-from farthing_cache.sealing.seals import QUESTION, Seals
+from farthing_cache.sealing.seals import QUESTION, READING, Seals
 from farthing_cache.store import Hot, HotEntries, Stored
 
 
@@ -47,12 +47,22 @@ class Memory:
     async def remember(self, address: Address, entry: Stored, *, ttl_s: int, semantic: bool) -> Kept:
         """Keeps an answer. Raises StoreUnavailable."""
         now = self._clock.now()
-        expires_at, vector, question = now + timedelta(seconds=ttl_s), None, None
+        expires_at = now + timedelta(seconds=ttl_s)
         if semantic and address.text is not None and len(address.text) <= self._comparing.characters_max:
-            vector = await self._embedder.vector(address.text)
-            question = await self._seals.seal(address.organization, address.key + QUESTION, address.text.encode())
+            entry = await self._comparable(address, entry, address.text)
         payload = await self._seals.seal(address.organization, address.key, entry.payload)
-        entry = replace(entry, payload=payload, vector=vector, question=question, created_at=now, expires_at=expires_at)
+        entry = replace(entry, payload=payload, created_at=now, expires_at=expires_at)
         await self._puts.submit(entry)
         await self._hot.put(address.organization, address.key, Hot(entry.payload, expires_at))
         return Kept(True, "stored", expires_at)
+
+    async def _comparable(self, address: Address, entry: Stored, text: str) -> Stored:
+        """The entry with what it takes to find it by meaning."""
+        reading = await self._embedder.reading(text)
+        organization, key = address.organization, address.key
+        return replace(
+            entry,
+            vector=reading.vector,
+            question=await self._seals.seal(organization, key + QUESTION, text.encode()),
+            reading=await self._seals.seal(organization, key + READING, reading.to_bytes()),
+        )

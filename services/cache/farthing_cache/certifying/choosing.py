@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from farthing_cache.answers.asking import Asked, Certificate
-from farthing_cache.embedding.embedder import Vector
+from farthing_cache.embedding.reading import Reading
 from farthing_cache.store import Neighbour
 from farthing_cache.verifying.vetoes import normalised, verify
 
@@ -39,11 +39,11 @@ class Chooser:
     def __init__(self, *, similarity_min: float) -> None:
         self._similarity_min = similarity_min
 
-    def choose(self, asked: Asked, text: str, vector: Vector, near: Sequence[Candidate]) -> Chosen:
+    def choose(self, asked: Asked, text: str, reading: Reading, near: Sequence[Candidate]) -> Chosen:
         """What may be served of the neighbours, which come nearest first."""
         best, why = 0.0, "nothing near"
         for candidate in near:
-            similarity = similarity_of(vector, text, candidate)
+            similarity = similarity_of(reading.vector, text, candidate)
             best = max(best, similarity)
             if similarity < self._similarity_min:
                 break

@@ -1,4 +1,4 @@
-"""Vectors of texts: one thread works, whoever waits goes into the next batch, and what was embedded a moment ago is not embedded again."""
+"""Readings of texts: one thread works, whoever waits goes into the next batch, and what was embedded a moment ago is not embedded again."""
 
 from __future__ import annotations
 
@@ -7,18 +7,16 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from typing import Any, Protocol
+from typing import Protocol
 
-import numpy as np
-
-Vector = np.ndarray[Any, np.dtype[np.float32]]
+from farthing_cache.embedding.reading import Reading
 
 
 class Encoder(Protocol):
     """A blocking model."""
 
-    def encode(self, texts: list[str]) -> Vector:
-        """Unit vectors, one a row."""
+    def read(self, texts: list[str]) -> list[Reading]:
+        """Readings, in the order of the texts."""
         ...
 
 
@@ -29,8 +27,8 @@ class Embedder:
         self._load = load
         self._batch_max = batch_max
         self._remembered_max = remembered_max
-        self._remembered: OrderedDict[str, Vector] = OrderedDict()
-        self._waiting: dict[str, asyncio.Future[Vector]] = {}
+        self._remembered: OrderedDict[str, Reading] = OrderedDict()
+        self._waiting: dict[str, asyncio.Future[Reading]] = {}
         self._worker: asyncio.Task[None] | None = None
         self._encoder: Encoder | None = None
 
@@ -45,8 +43,8 @@ class Embedder:
                 if self._worker is not None:
                     await asyncio.gather(self._worker, return_exceptions=True)
 
-    async def vector(self, text: str) -> Vector:
-        """The unit vector of a text."""
+    async def reading(self, text: str) -> Reading:
+        """A text as the model reads it."""
         known = self._remembered.get(text)
         if known is not None:
             self._remembered.move_to_end(text)
@@ -63,23 +61,23 @@ class Embedder:
         while self._waiting:
             batch = list(self._waiting)[: self._batch_max]
             try:
-                vectors = await loop.run_in_executor(self._thread, self._encode, batch)
+                readings = await loop.run_in_executor(self._thread, self._read, batch)
             except Exception as error:
                 for text in batch:
                     self._waiting.pop(text).set_exception(error)
                 continue
-            for text, vector in zip(batch, vectors, strict=True):
-                self._remember(text, vector)
+            for text, reading in zip(batch, readings, strict=True):
+                self._remember(text, reading)
                 future = self._waiting.pop(text)
                 if not future.done():
-                    future.set_result(vector)
+                    future.set_result(reading)
 
-    def _encode(self, texts: Sequence[str]) -> Vector:
+    def _read(self, texts: Sequence[str]) -> list[Reading]:
         if self._encoder is None:
             self._encoder = self._load()
-        return self._encoder.encode(list(texts))
+        return self._encoder.read(list(texts))
 
-    def _remember(self, text: str, vector: Vector) -> None:
-        self._remembered[text] = vector
+    def _remember(self, text: str, reading: Reading) -> None:
+        self._remembered[text] = reading
         while len(self._remembered) > self._remembered_max:
             self._remembered.popitem(last=False)

@@ -16,10 +16,12 @@ from typing import Any
 
 import numpy as np
 
+from farthing_cache.embedding.reading import Reading, Vector, steps_of
+
 DIMENSIONS = 384
 _LAYERS, _HEADS, _HEAD_SIZE = 6, 12, 32
 _TOKENS_MAX = 128
-_GRAPH_VERSION = "1"
+_GRAPH_VERSION = "2"
 
 
 class MiniLM:
@@ -47,11 +49,24 @@ class MiniLM:
 
     def encode(self, texts: list[str]) -> np.ndarray[Any, np.dtype[np.float32]]:
         """Unit vectors of texts, one a row."""
+        ids, mask = self._tokens(texts)
+        vectors: Vector = self._session.run(["embedding"], {"input_ids": ids, "attention_mask": mask})[0]
+        return vectors
+
+    def read(self, texts: list[str]) -> list[Reading]:
+        """Texts with their tokens, in one pass. Tokens that only mark begin and end are left out."""
+        ids, mask = self._tokens(texts)
+        vectors, hidden = self._session.run(["embedding", "hidden"], {"input_ids": ids, "attention_mask": mask})
+        readings = []
+        for row, vector in enumerate(vectors):
+            last = int(mask[row].sum()) - 1
+            readings.append(Reading(vector, ids[row, 1:last].astype(np.int32), steps_of(hidden[row, 1:last])))
+        return readings
+
+    def _tokens(self, texts: list[str]) -> tuple[Any, Any]:
         encoded = self._tokenizer.encode_batch(texts)
         ids = np.array([each.ids for each in encoded], dtype=np.int64)
-        mask = np.array([each.attention_mask for each in encoded], dtype=np.int64)
-        vectors: np.ndarray[Any, np.dtype[np.float32]] = self._session.run(None, {"input_ids": ids, "attention_mask": mask})[0]
-        return vectors
+        return ids, np.array([each.attention_mask for each in encoded], dtype=np.int64)
 
 
 def packaged() -> Path:
@@ -109,20 +124,24 @@ class _Graph:
         self._constants: list[Any] = []
 
     def model(self) -> Any:
-        """The whole graph: input_ids and attention_mask (batch × length) to unit vectors (batch × 384)."""
+        """The whole graph: input_ids and attention_mask (batch × length) to unit vectors (batch × 384) and the tokens' states."""
         from onnx import TensorProto, helper
 
         hidden = self._embeddings()
         bias = self._mask_bias()
         for layer in range(_LAYERS):
             hidden = self._layer(f"encoder.layer.{layer}", hidden, bias)
+        self._node("Identity", hidden, output="hidden")
         self._pool(hidden)
         shape = ["batch", "length"]
         graph = helper.make_graph(
             self._nodes,
             "minilm",
             [helper.make_tensor_value_info(name, TensorProto.INT64, shape) for name in ("input_ids", "attention_mask")],
-            [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["batch", DIMENSIONS])],
+            [
+                helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["batch", DIMENSIONS]),
+                helper.make_tensor_value_info("hidden", TensorProto.FLOAT, [*shape, DIMENSIONS]),
+            ],
             self._constants,
         )
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
