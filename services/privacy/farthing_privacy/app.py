@@ -10,6 +10,8 @@ from farthing_core.clock import SystemClock
 from farthing_runtime.postgres import open_pool
 from farthing_runtime.registration import AppIterator, Mesh, Registration, ServiceBinding
 
+from farthing_privacy.edge.statistics import StatisticsRpcs
+from farthing_privacy.edge.texts import TextRpcs
 from farthing_privacy.peers import GrpcUsage
 from farthing_privacy.servicer import PrivacyServicer
 from farthing_privacy.settings import Settings
@@ -29,7 +31,9 @@ async def app(settings: Settings, mesh: Mesh) -> AppIterator:
                 executor=executor,
                 clock=SystemClock(),
             )
-            servicer = PrivacyServicer(statistics, executor=executor, inline_characters_max=settings.inline_characters_max)  # type: ignore[abstract]
+            servicer = PrivacyServicer(  # type: ignore[abstract]
+                TextRpcs(executor=executor, inline_characters_max=settings.inline_characters_max), StatisticsRpcs(statistics)
+            )
             yield Registration(
                 (
                     ServiceBinding(

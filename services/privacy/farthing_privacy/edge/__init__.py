@@ -1,0 +1,1 @@
+"""Groups of RPCs, and messages translated to and from the domain."""
