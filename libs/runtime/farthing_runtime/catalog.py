@@ -35,10 +35,10 @@ CATALOG: dict[str, Target] = {
     target.name: target
     for target in (
         Target("budget", "farthing_budget", schema="budget"),
-        Target("cache", "farthing_cache", schema="cache"),
+        Target("privacy", "farthing_privacy", schema="privacy", peers=("budget",)),
+        Target("cache", "farthing_cache", schema="cache", peers=("privacy",)),
         Target("optimizer", "farthing_optimizer"),
         Target("router", "farthing_router", schema="router"),
-        Target("privacy", "farthing_privacy", schema="privacy", peers=("budget",)),
         Target("orchestrator", "farthing_orchestrator", peers=("budget", "cache", "optimizer", "router", "privacy")),
         Target("gateway", "farthing_gateway", schema="gateway", peers=("orchestrator", "router")),
     )

@@ -18,7 +18,7 @@ from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection
 
 from farthing_runtime.catalog import Target
-from farthing_runtime.interceptors import Validator, dress
+from farthing_runtime.interceptors import Validator, dress, guard
 from farthing_runtime.local import LocalServer
 from farthing_runtime.local_calls import MESSAGE_BYTES_MAX
 from farthing_runtime.mesh import HostMesh
@@ -68,9 +68,11 @@ async def running_suite(
         database_url = await _database(settings, targets, stack)
         local = LocalServer()
         hosted = frozenset(target.name for target in targets) | frozenset(extra_bindings or ())
-        mesh = HostMesh(local=local, hosted=hosted, addresses=settings.peers)
+        mesh = HostMesh(
+            local=local, hosted=hosted, addresses=settings.peers, internal_token=settings.internal_token.get_secret_value()
+        )
         stack.push_async_callback(mesh.close)
-        registrar = DressingRegistrar(local)
+        registrar = DressingRegistrar(local, mesh)
         for bindings in (extra_bindings or {}).values():
             registrar.add(bindings)
         endpoints: dict[str, str] = {}
@@ -117,8 +119,9 @@ def _settle_garbage_collector() -> None:
 class DressingRegistrar:
     """Takes servicers as a gRPC server would, dresses their handlers, and keeps them for every way in."""
 
-    def __init__(self, local: LocalServer) -> None:
+    def __init__(self, local: LocalServer, mesh: HostMesh) -> None:
         self._local = local
+        self._proves = mesh.proves
         self._validator = Validator()
         self._binding: ServiceBinding | None = None
         self.handlers: dict[str, dict[str, grpc.RpcMethodHandler]] = {}
@@ -136,6 +139,8 @@ class DressingRegistrar:
         """Dresses the handlers of one service."""
         assert self._binding is not None
         dressed = {name: dress(handler, self._binding, self._validator) for name, handler in method_handlers.items()}
+        for name in self._binding.internal & dressed.keys():
+            dressed[name] = guard(dressed[name], self._proves)
         self.handlers[service_name] = dressed
         for name, handler in dressed.items():
             self._local.add(f"/{service_name}/{name}", handler)

@@ -121,6 +121,20 @@ def _dress_stream(
     return call
 
 
+def guard(handler: grpc.RpcMethodHandler, proves: Callable[[Any], bool]) -> grpc.RpcMethodHandler:
+    """A dressed handler of one request and one response that strangers are refused by, before anything of the request is looked at."""
+
+    async def call(request: Any, context: Any) -> Any:
+        if not proves(context.invocation_metadata()):
+            text = "only services of this suite may call this"
+            return await _abort(context, simple_status(grpc.StatusCode.PERMISSION_DENIED, "PEERS_ONLY", text))
+        return await handler.unary_unary(request, context)
+
+    return grpc.unary_unary_rpc_method_handler(
+        call, request_deserializer=handler.request_deserializer, response_serializer=handler.response_serializer
+    )
+
+
 def _checking(behaviour: Callable[..., Any], validator: Validator) -> Callable[..., Any]:
     """A behaviour whose stream of requests ends with INVALID_ARGUMENT at the first message that breaks a rule."""
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hmac
 import json
+import secrets
 from collections.abc import Mapping
 from typing import Any
 
@@ -28,11 +30,22 @@ CHANNEL_OPTIONS: tuple[tuple[str, Any], ...] = (
 """Every replica behind a name gets its share of calls; a dead connection is noticed within 40 s; retries are the adapters' own."""
 
 
-class HostMesh:
-    """The mesh of one host: which targets are here, and where the others are."""
+PROOF_KEY = "x-farthing-peer"
+"""Metadata by which a service of the suite shows that it is one, where an RPC is for nobody else."""
 
-    def __init__(self, *, local: LocalServer, hosted: frozenset[str], addresses: Mapping[str, str]) -> None:
+
+class HostMesh:
+    """The mesh of one host: which targets are here, and where the others are.
+
+    `internal_token` is what all processes of a suite share; where none is set, a process trusts itself alone.
+    """
+
+    def __init__(
+        self, *, local: LocalServer, hosted: frozenset[str], addresses: Mapping[str, str], internal_token: str = ""
+    ) -> None:
         self._local = LocalChannel(local)
+        self._shared = bool(internal_token)
+        self._token = internal_token or secrets.token_urlsafe(32)
         self._hosted = hosted
         self._addresses = addresses
         self._channels: dict[str, grpc.aio.Channel] = {}
@@ -49,6 +62,21 @@ class HostMesh:
         if target not in self._channels:
             self._channels[target] = network_channel(self._addresses[target])
         return self._channels[target]
+
+    def proof(self, target: str) -> tuple[tuple[str, str], ...]:
+        """The metadata that shows a peer who calls; sent along calls that need it and no others.
+
+        Raises SettingsInvalid where the peer runs in another process and no token is shared with it.
+        """
+        if target not in self._hosted and not self._shared:
+            problem = f"{target} runs in another process: set the same secret there and here"
+            raise SettingsInvalid(field="FARTHING_INTERNAL_TOKEN", problem=problem)
+        return ((PROOF_KEY, self._token),)
+
+    def proves(self, metadata: Any) -> bool:
+        """Whether a call's metadata shows that a service of this suite makes it. Takes as long for any wrong token."""
+        given = [value for key, value in metadata or () if key == PROOF_KEY]
+        return len(given) == 1 and hmac.compare_digest(str(given[0]).encode(), self._token.encode())
 
     async def close(self) -> None:
         """Closes the network channels."""

@@ -26,7 +26,7 @@ class Registrar(Protocol):
 class ServiceBinding:
     """One gRPC service: its full name, the generated function that registers it, its servicer and its status table.
 
-    `deadline_s` bounds a call whose caller set no deadline.
+    `deadline_s` bounds a call whose caller set no deadline. `internal` names RPCs that only services of this suite may call.
     """
 
     name: str
@@ -34,6 +34,7 @@ class ServiceBinding:
     servicer: object
     status_table: StatusTable
     deadline_s: float = 30.0
+    internal: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,13 @@ class Mesh(Protocol):
         """A `grpc.aio.Channel` to the peer: in this process or over the network.
 
         Raises SettingsInvalid when the peer is neither hosted here nor has an address.
+        """
+        ...
+
+    def proof(self, target: str) -> tuple[tuple[str, str], ...]:
+        """Metadata for RPCs that only services of this suite may call.
+
+        Raises SettingsInvalid when the peer runs in another process and no secret is shared with it.
         """
         ...
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 from farthing_core.errors import FarthingError
-from pydantic import AliasChoices, Field, ValidationError, field_validator, model_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 _Settings = TypeVar("_Settings", bound=BaseSettings)
@@ -51,6 +51,11 @@ class HostSettings(BaseSettings):
     grpc_port: int = Field(default=50051, ge=0, le=65535, description="Port of gRPC; 0 takes a free one.")
     peers: Annotated[dict[str, str], NoDecode] = Field(
         default_factory=dict, description="Where peers are that do not run in this process: budget=host:port,router=host:port."
+    )
+    internal_token: SecretStr = Field(
+        default=SecretStr(""),
+        description="A secret that every process of the suite shares: it opens what only services may call (keys on loan). Needed where "
+        "the cache and privacy run in different processes.",
     )
     shutdown_grace_s: float = Field(
         default=10.0, ge=0, le=600, description="How long calls in flight may take to end at shutdown."

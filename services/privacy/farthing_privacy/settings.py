@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from farthing_runtime.settings import ServiceSettings, service_config
-from pydantic import Field
+from pydantic import Field, SecretStr
 
 
 class Settings(ServiceSettings):
@@ -13,6 +13,14 @@ class Settings(ServiceSettings):
 
     epsilon_total_micros: int = Field(
         default=10_000_000, ge=0, le=1_000_000_000, description="ε that an organisation may spend in all, in millionths."
+    )
+    master_keys: SecretStr = Field(
+        default=SecretStr(""),
+        description="Master keys as ID:BASE64,ID:BASE64 (32 random bytes each): the first wraps data keys, the others still unwrap. "
+        "Empty: a key file in the data folder, which is for one machine; production sets its own.",
+    )
+    lease_s: int = Field(
+        default=60, ge=1, le=3600, description="How long peers may use data keys before they ask again, in seconds."
     )
     users_max: int = Field(
         default=1_000_000, ge=1, le=10_000_000, description="Users that one question looks at; those beyond are left out."

@@ -411,7 +411,7 @@ class EncryptPayloadResponse(_message.Message):
     SEALED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def sealed(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
-        """In the order of the payloads: key number, nonce, ciphertext and tag."""
+        """In the order of the payloads: version (1), key number (4 bytes, big-endian), nonce (12 bytes), ciphertext and tag of AES-256-GCM-SIV."""
 
     def __init__(
         self,
@@ -551,7 +551,7 @@ class DataKey(_message.Message):
     number: _builtins.int
     """Its number, from 1; what is encrypted names it."""
     key: _builtins.bytes
-    """256 bits, for AES-GCM."""
+    """256 bits, for AES-256-GCM-SIV (RFC 8452)."""
     def __init__(
         self,
         *,
@@ -663,22 +663,30 @@ class EraseKeysRequest(_message.Message):
     SCOPE_FIELD_NUMBER: _builtins.int
     PURPOSE_FIELD_NUMBER: _builtins.int
     MAY_BEGIN_AGAIN_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
     scope: _builtins.str
     """The organisation."""
     purpose: _builtins.str
     """What they are for; every purpose when empty."""
     may_begin_again: _builtins.bool
-    """Make keys again when something is to be encrypted later; otherwise it stays erased."""
+    """Make keys again when something is to be encrypted later; otherwise it stays erased, until a later call with the same purpose says otherwise."""
+    actor: _builtins.str
+    """Who asks, for the audit row."""
+    reason: _builtins.str
+    """Why, for the audit row."""
     def __init__(
         self,
         *,
         scope: _builtins.str = ...,
         purpose: _builtins.str = ...,
         may_begin_again: _builtins.bool = ...,
+        actor: _builtins.str = ...,
+        reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["may_begin_again", b"may_begin_again", "purpose", b"purpose", "scope", b"scope"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "may_begin_again", b"may_begin_again", "purpose", b"purpose", "reason", b"reason", "scope", b"scope"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -709,3 +717,107 @@ class EraseKeysResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EraseKeysResponse: _TypeAlias = EraseKeysResponse  # noqa: Y015
+
+@_typing.final
+class ListDataKeysRequest(_message.Message):
+    """Asks which keys there are."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCOPE_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    scope: _builtins.str
+    """The organisation."""
+    page_size: _builtins.int
+    """At most this many, 1 to 1000; 100 when 0."""
+    page_token: _builtins.str
+    """From the previous page."""
+    def __init__(
+        self,
+        *,
+        scope: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "scope", b"scope"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListDataKeysRequest: _TypeAlias = ListDataKeysRequest  # noqa: Y015
+
+@_typing.final
+class DataKeyState(_message.Message):
+    """What is known of a data key; never the key."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PURPOSE_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    MASTER_KEY_ID_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    ERASE_TIME_FIELD_NUMBER: _builtins.int
+    ERASED_BY_FIELD_NUMBER: _builtins.int
+    purpose: _builtins.str
+    """What it is for."""
+    number: _builtins.int
+    """Its number, from 1."""
+    master_key_id: _builtins.str
+    """The master key that wraps it; empty when it was erased."""
+    erased_by: _builtins.str
+    """Who erased it."""
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was made."""
+
+    @_builtins.property
+    def erase_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was erased; absent while it still decrypts."""
+
+    def __init__(
+        self,
+        *,
+        purpose: _builtins.str = ...,
+        number: _builtins.int = ...,
+        master_key_id: _builtins.str = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        erase_time: _timestamp_pb2.Timestamp | None = ...,
+        erased_by: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "erase_time", b"erase_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "erase_time", b"erase_time", "erased_by", b"erased_by", "master_key_id", b"master_key_id", "number", b"number", "purpose", b"purpose"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DataKeyState: _TypeAlias = DataKeyState  # noqa: Y015
+
+@_typing.final
+class ListDataKeysResponse(_message.Message):
+    """A page of keys."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEYS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """For the next page; empty on the last."""
+    @_builtins.property
+    def keys(self) -> _containers.RepeatedCompositeFieldContainer[Global___DataKeyState]:
+        """By purpose and number."""
+
+    def __init__(
+        self,
+        *,
+        keys: _abc.Iterable[Global___DataKeyState] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["keys", b"keys", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListDataKeysResponse: _TypeAlias = ListDataKeysResponse  # noqa: Y015

@@ -80,6 +80,11 @@ class PrivacyServiceStub:
                 request_serializer=farthing_dot_privacy_dot_v1_dot_privacy__pb2.EraseKeysRequest.SerializeToString,
                 response_deserializer=farthing_dot_privacy_dot_v1_dot_privacy__pb2.EraseKeysResponse.FromString,
                 _registered_method=True)
+        self.ListDataKeys = channel.unary_unary(
+                '/farthing.privacy.v1.PrivacyService/ListDataKeys',
+                request_serializer=farthing_dot_privacy_dot_v1_dot_privacy__pb2.ListDataKeysRequest.SerializeToString,
+                response_deserializer=farthing_dot_privacy_dot_v1_dot_privacy__pb2.ListDataKeysResponse.FromString,
+                _registered_method=True)
 
 
 class PrivacyServiceServicer:
@@ -119,7 +124,9 @@ class PrivacyServiceServicer:
 
     def EncryptPayload(self, request, context):
         """Encrypts payloads under an organisation's data key of a purpose; makes the key if there is none. Safe to retry.
-        Statuses: FAILED_PRECONDITION (KEYS_ERASED: the organisation's keys of this purpose were erased and are not made again), UNAVAILABLE (STORE_UNAVAILABLE).
+        Statuses: FAILED_PRECONDITION (KEYS_ERASED: the organisation's keys of this purpose were erased and are not made again;
+        MASTER_KEY_MISSING: this process has not been given the master key that wraps them), INVALID_ARGUMENT (associated is neither one nor one each),
+        UNAVAILABLE (STORE_UNAVAILABLE).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -127,7 +134,7 @@ class PrivacyServiceServicer:
 
     def DecryptPayload(self, request, context):
         """Decrypts payloads. What cannot be read (another organisation's, changed, its key erased) comes back with found false; nobody learns which. Safe to retry.
-        Statuses: UNAVAILABLE (STORE_UNAVAILABLE).
+        Statuses: FAILED_PRECONDITION (MASTER_KEY_MISSING), INVALID_ARGUMENT (associated is neither one nor one each), UNAVAILABLE (STORE_UNAVAILABLE).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -135,7 +142,8 @@ class PrivacyServiceServicer:
 
     def LeaseDataKeys(self, request, context):
         """Lends a peer an organisation's data keys of a purpose, so that it can encrypt and decrypt at home; to be forgotten after lease_s. Only for services of
-        this suite. Safe to retry. Statuses: FAILED_PRECONDITION (KEYS_ERASED), UNAVAILABLE (STORE_UNAVAILABLE).
+        this suite, which show it with metadata (FARTHING_INTERNAL_TOKEN). Safe to retry. Statuses: PERMISSION_DENIED (PEERS_ONLY), FAILED_PRECONDITION
+        (KEYS_ERASED, MASTER_KEY_MISSING), UNAVAILABLE (STORE_UNAVAILABLE).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -143,7 +151,8 @@ class PrivacyServiceServicer:
 
     def RotateKeys(self, request, context):
         """Makes a new data key for what is encrypted from now on, or wraps every key anew under the current master key. Older keys still decrypt. Safe to retry with the same request_id.
-        Statuses: FAILED_PRECONDITION (KEYS_ERASED), UNAVAILABLE (STORE_UNAVAILABLE).
+        Statuses: FAILED_PRECONDITION (KEYS_ERASED, MASTER_KEY_MISSING), INVALID_ARGUMENT (REQUEST_ID_REUSED), RESOURCE_EXHAUSTED (KEYS_FULL: 1,000 keys of a
+        purpose), UNAVAILABLE (STORE_UNAVAILABLE).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -152,6 +161,14 @@ class PrivacyServiceServicer:
     def EraseKeys(self, request, context):
         """Erases an organisation's data keys of a purpose for ever: what they encrypted cannot be read by anybody any more, at the latest when the last lease has ended.
         Safe to retry. Statuses: UNAVAILABLE (STORE_UNAVAILABLE).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListDataKeys(self, request, context):
+        """Lists an organisation's data keys, those that were erased among them: numbers and times, never the keys. Safe to retry.
+        Statuses: INVALID_ARGUMENT (page_token of another list), UNAVAILABLE (STORE_UNAVAILABLE).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -204,6 +221,11 @@ def add_PrivacyServiceServicer_to_server(servicer, server):
                     servicer.EraseKeys,
                     request_deserializer=farthing_dot_privacy_dot_v1_dot_privacy__pb2.EraseKeysRequest.FromString,
                     response_serializer=farthing_dot_privacy_dot_v1_dot_privacy__pb2.EraseKeysResponse.SerializeToString,
+            ),
+            'ListDataKeys': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDataKeys,
+                    request_deserializer=farthing_dot_privacy_dot_v1_dot_privacy__pb2.ListDataKeysRequest.FromString,
+                    response_serializer=farthing_dot_privacy_dot_v1_dot_privacy__pb2.ListDataKeysResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -450,6 +472,33 @@ class PrivacyService:
             '/farthing.privacy.v1.PrivacyService/EraseKeys',
             farthing_dot_privacy_dot_v1_dot_privacy__pb2.EraseKeysRequest.SerializeToString,
             farthing_dot_privacy_dot_v1_dot_privacy__pb2.EraseKeysResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDataKeys(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/farthing.privacy.v1.PrivacyService/ListDataKeys',
+            farthing_dot_privacy_dot_v1_dot_privacy__pb2.ListDataKeysRequest.SerializeToString,
+            farthing_dot_privacy_dot_v1_dot_privacy__pb2.ListDataKeysResponse.FromString,
             options,
             channel_credentials,
             insecure,

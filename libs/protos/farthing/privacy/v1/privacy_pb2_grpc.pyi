@@ -47,23 +47,31 @@ class PrivacyServiceStub:
     """Says what is left of an organisation's ε. Safe to retry."""
     EncryptPayload: _grpc.UnaryUnaryMultiCallable[_privacy_pb2.EncryptPayloadRequest, _privacy_pb2.EncryptPayloadResponse]
     """Encrypts payloads under an organisation's data key of a purpose; makes the key if there is none. Safe to retry.
-    Statuses: FAILED_PRECONDITION (KEYS_ERASED: the organisation's keys of this purpose were erased and are not made again), UNAVAILABLE (STORE_UNAVAILABLE).
+    Statuses: FAILED_PRECONDITION (KEYS_ERASED: the organisation's keys of this purpose were erased and are not made again;
+    MASTER_KEY_MISSING: this process has not been given the master key that wraps them), INVALID_ARGUMENT (associated is neither one nor one each),
+    UNAVAILABLE (STORE_UNAVAILABLE).
     """
     DecryptPayload: _grpc.UnaryUnaryMultiCallable[_privacy_pb2.DecryptPayloadRequest, _privacy_pb2.DecryptPayloadResponse]
     """Decrypts payloads. What cannot be read (another organisation's, changed, its key erased) comes back with found false; nobody learns which. Safe to retry.
-    Statuses: UNAVAILABLE (STORE_UNAVAILABLE).
+    Statuses: FAILED_PRECONDITION (MASTER_KEY_MISSING), INVALID_ARGUMENT (associated is neither one nor one each), UNAVAILABLE (STORE_UNAVAILABLE).
     """
     LeaseDataKeys: _grpc.UnaryUnaryMultiCallable[_privacy_pb2.LeaseDataKeysRequest, _privacy_pb2.LeaseDataKeysResponse]
     """Lends a peer an organisation's data keys of a purpose, so that it can encrypt and decrypt at home; to be forgotten after lease_s. Only for services of
-    this suite. Safe to retry. Statuses: FAILED_PRECONDITION (KEYS_ERASED), UNAVAILABLE (STORE_UNAVAILABLE).
+    this suite, which show it with metadata (FARTHING_INTERNAL_TOKEN). Safe to retry. Statuses: PERMISSION_DENIED (PEERS_ONLY), FAILED_PRECONDITION
+    (KEYS_ERASED, MASTER_KEY_MISSING), UNAVAILABLE (STORE_UNAVAILABLE).
     """
     RotateKeys: _grpc.UnaryUnaryMultiCallable[_privacy_pb2.RotateKeysRequest, _privacy_pb2.RotateKeysResponse]
     """Makes a new data key for what is encrypted from now on, or wraps every key anew under the current master key. Older keys still decrypt. Safe to retry with the same request_id.
-    Statuses: FAILED_PRECONDITION (KEYS_ERASED), UNAVAILABLE (STORE_UNAVAILABLE).
+    Statuses: FAILED_PRECONDITION (KEYS_ERASED, MASTER_KEY_MISSING), INVALID_ARGUMENT (REQUEST_ID_REUSED), RESOURCE_EXHAUSTED (KEYS_FULL: 1,000 keys of a
+    purpose), UNAVAILABLE (STORE_UNAVAILABLE).
     """
     EraseKeys: _grpc.UnaryUnaryMultiCallable[_privacy_pb2.EraseKeysRequest, _privacy_pb2.EraseKeysResponse]
     """Erases an organisation's data keys of a purpose for ever: what they encrypted cannot be read by anybody any more, at the latest when the last lease has ended.
     Safe to retry. Statuses: UNAVAILABLE (STORE_UNAVAILABLE).
+    """
+    ListDataKeys: _grpc.UnaryUnaryMultiCallable[_privacy_pb2.ListDataKeysRequest, _privacy_pb2.ListDataKeysResponse]
+    """Lists an organisation's data keys, those that were erased among them: numbers and times, never the keys. Safe to retry.
+    Statuses: INVALID_ARGUMENT (page_token of another list), UNAVAILABLE (STORE_UNAVAILABLE).
     """
 
 @_typing.type_check_only
@@ -85,23 +93,31 @@ class PrivacyServiceAsyncStub(PrivacyServiceStub):
     """Says what is left of an organisation's ε. Safe to retry."""
     EncryptPayload: _aio.UnaryUnaryMultiCallable[_privacy_pb2.EncryptPayloadRequest, _privacy_pb2.EncryptPayloadResponse]  # type: ignore[assignment]
     """Encrypts payloads under an organisation's data key of a purpose; makes the key if there is none. Safe to retry.
-    Statuses: FAILED_PRECONDITION (KEYS_ERASED: the organisation's keys of this purpose were erased and are not made again), UNAVAILABLE (STORE_UNAVAILABLE).
+    Statuses: FAILED_PRECONDITION (KEYS_ERASED: the organisation's keys of this purpose were erased and are not made again;
+    MASTER_KEY_MISSING: this process has not been given the master key that wraps them), INVALID_ARGUMENT (associated is neither one nor one each),
+    UNAVAILABLE (STORE_UNAVAILABLE).
     """
     DecryptPayload: _aio.UnaryUnaryMultiCallable[_privacy_pb2.DecryptPayloadRequest, _privacy_pb2.DecryptPayloadResponse]  # type: ignore[assignment]
     """Decrypts payloads. What cannot be read (another organisation's, changed, its key erased) comes back with found false; nobody learns which. Safe to retry.
-    Statuses: UNAVAILABLE (STORE_UNAVAILABLE).
+    Statuses: FAILED_PRECONDITION (MASTER_KEY_MISSING), INVALID_ARGUMENT (associated is neither one nor one each), UNAVAILABLE (STORE_UNAVAILABLE).
     """
     LeaseDataKeys: _aio.UnaryUnaryMultiCallable[_privacy_pb2.LeaseDataKeysRequest, _privacy_pb2.LeaseDataKeysResponse]  # type: ignore[assignment]
     """Lends a peer an organisation's data keys of a purpose, so that it can encrypt and decrypt at home; to be forgotten after lease_s. Only for services of
-    this suite. Safe to retry. Statuses: FAILED_PRECONDITION (KEYS_ERASED), UNAVAILABLE (STORE_UNAVAILABLE).
+    this suite, which show it with metadata (FARTHING_INTERNAL_TOKEN). Safe to retry. Statuses: PERMISSION_DENIED (PEERS_ONLY), FAILED_PRECONDITION
+    (KEYS_ERASED, MASTER_KEY_MISSING), UNAVAILABLE (STORE_UNAVAILABLE).
     """
     RotateKeys: _aio.UnaryUnaryMultiCallable[_privacy_pb2.RotateKeysRequest, _privacy_pb2.RotateKeysResponse]  # type: ignore[assignment]
     """Makes a new data key for what is encrypted from now on, or wraps every key anew under the current master key. Older keys still decrypt. Safe to retry with the same request_id.
-    Statuses: FAILED_PRECONDITION (KEYS_ERASED), UNAVAILABLE (STORE_UNAVAILABLE).
+    Statuses: FAILED_PRECONDITION (KEYS_ERASED, MASTER_KEY_MISSING), INVALID_ARGUMENT (REQUEST_ID_REUSED), RESOURCE_EXHAUSTED (KEYS_FULL: 1,000 keys of a
+    purpose), UNAVAILABLE (STORE_UNAVAILABLE).
     """
     EraseKeys: _aio.UnaryUnaryMultiCallable[_privacy_pb2.EraseKeysRequest, _privacy_pb2.EraseKeysResponse]  # type: ignore[assignment]
     """Erases an organisation's data keys of a purpose for ever: what they encrypted cannot be read by anybody any more, at the latest when the last lease has ended.
     Safe to retry. Statuses: UNAVAILABLE (STORE_UNAVAILABLE).
+    """
+    ListDataKeys: _aio.UnaryUnaryMultiCallable[_privacy_pb2.ListDataKeysRequest, _privacy_pb2.ListDataKeysResponse]  # type: ignore[assignment]
+    """Lists an organisation's data keys, those that were erased among them: numbers and times, never the keys. Safe to retry.
+    Statuses: INVALID_ARGUMENT (page_token of another list), UNAVAILABLE (STORE_UNAVAILABLE).
     """
 
 class PrivacyServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -150,7 +166,9 @@ class PrivacyServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_privacy_pb2.EncryptPayloadResponse, _abc.Awaitable[_privacy_pb2.EncryptPayloadResponse]]:
         """Encrypts payloads under an organisation's data key of a purpose; makes the key if there is none. Safe to retry.
-        Statuses: FAILED_PRECONDITION (KEYS_ERASED: the organisation's keys of this purpose were erased and are not made again), UNAVAILABLE (STORE_UNAVAILABLE).
+        Statuses: FAILED_PRECONDITION (KEYS_ERASED: the organisation's keys of this purpose were erased and are not made again;
+        MASTER_KEY_MISSING: this process has not been given the master key that wraps them), INVALID_ARGUMENT (associated is neither one nor one each),
+        UNAVAILABLE (STORE_UNAVAILABLE).
         """
 
     @_abc_1.abstractmethod
@@ -160,7 +178,7 @@ class PrivacyServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_privacy_pb2.DecryptPayloadResponse, _abc.Awaitable[_privacy_pb2.DecryptPayloadResponse]]:
         """Decrypts payloads. What cannot be read (another organisation's, changed, its key erased) comes back with found false; nobody learns which. Safe to retry.
-        Statuses: UNAVAILABLE (STORE_UNAVAILABLE).
+        Statuses: FAILED_PRECONDITION (MASTER_KEY_MISSING), INVALID_ARGUMENT (associated is neither one nor one each), UNAVAILABLE (STORE_UNAVAILABLE).
         """
 
     @_abc_1.abstractmethod
@@ -170,7 +188,8 @@ class PrivacyServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_privacy_pb2.LeaseDataKeysResponse, _abc.Awaitable[_privacy_pb2.LeaseDataKeysResponse]]:
         """Lends a peer an organisation's data keys of a purpose, so that it can encrypt and decrypt at home; to be forgotten after lease_s. Only for services of
-        this suite. Safe to retry. Statuses: FAILED_PRECONDITION (KEYS_ERASED), UNAVAILABLE (STORE_UNAVAILABLE).
+        this suite, which show it with metadata (FARTHING_INTERNAL_TOKEN). Safe to retry. Statuses: PERMISSION_DENIED (PEERS_ONLY), FAILED_PRECONDITION
+        (KEYS_ERASED, MASTER_KEY_MISSING), UNAVAILABLE (STORE_UNAVAILABLE).
         """
 
     @_abc_1.abstractmethod
@@ -180,7 +199,8 @@ class PrivacyServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_privacy_pb2.RotateKeysResponse, _abc.Awaitable[_privacy_pb2.RotateKeysResponse]]:
         """Makes a new data key for what is encrypted from now on, or wraps every key anew under the current master key. Older keys still decrypt. Safe to retry with the same request_id.
-        Statuses: FAILED_PRECONDITION (KEYS_ERASED), UNAVAILABLE (STORE_UNAVAILABLE).
+        Statuses: FAILED_PRECONDITION (KEYS_ERASED, MASTER_KEY_MISSING), INVALID_ARGUMENT (REQUEST_ID_REUSED), RESOURCE_EXHAUSTED (KEYS_FULL: 1,000 keys of a
+        purpose), UNAVAILABLE (STORE_UNAVAILABLE).
         """
 
     @_abc_1.abstractmethod
@@ -191,6 +211,16 @@ class PrivacyServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_privacy_pb2.EraseKeysResponse, _abc.Awaitable[_privacy_pb2.EraseKeysResponse]]:
         """Erases an organisation's data keys of a purpose for ever: what they encrypted cannot be read by anybody any more, at the latest when the last lease has ended.
         Safe to retry. Statuses: UNAVAILABLE (STORE_UNAVAILABLE).
+        """
+
+    @_abc_1.abstractmethod
+    def ListDataKeys(
+        self,
+        request: _privacy_pb2.ListDataKeysRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_privacy_pb2.ListDataKeysResponse, _abc.Awaitable[_privacy_pb2.ListDataKeysResponse]]:
+        """Lists an organisation's data keys, those that were erased among them: numbers and times, never the keys. Safe to retry.
+        Statuses: INVALID_ARGUMENT (page_token of another list), UNAVAILABLE (STORE_UNAVAILABLE).
         """
 
 def add_PrivacyServiceServicer_to_server(servicer: PrivacyServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
