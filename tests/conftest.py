@@ -192,6 +192,9 @@ def suite(
         monkeypatch.setenv("FARTHING_GATEWAY_HTTP_PORT", "0")
         for name, value in (environment or {}).items():
             monkeypatch.setenv(name, value)
+        if "cache" in names and "privacy" not in names:
+            # Sealing needs the privacy service; tests of sealing host both.
+            monkeypatch.setenv("FARTHING_CACHE_SEAL", (environment or {}).get("FARTHING_CACHE_SEAL", "off"))
         bindings = {
             name: (given,) if isinstance(given, ServiceBinding) else tuple(given) for name, given in (peers or {}).items()
         }

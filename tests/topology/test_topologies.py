@@ -36,7 +36,7 @@ def host(serve: Callable[..., Any], *groups: tuple[str, ...]) -> Hosted:
     hosted: Hosted = {}
     for group in groups:
         peers = ",".join(f"{target}=127.0.0.1:{port}" for target, port in ports.items() if target not in group)
-        served = serve(*group, FARTHING_GRPC_PORT=str(ports[group[0]]), FARTHING_PEERS=peers)
+        served = serve(*group, FARTHING_GRPC_PORT=str(ports[group[0]]), FARTHING_PEERS=peers, FARTHING_INTERNAL_TOKEN="ours")
         hosted |= dict.fromkeys(group, served)
     return hosted
 

@@ -47,7 +47,23 @@ def messages() -> dict[str, Any]:
     discount = router_pb2.Price(scope=SCOPE, provider="p", discount_bps=1250, unknown=True)
     rate = router_pb2.RateUsageRequest(model="m", usage=usage, scope=SCOPE, service_tier="batch", provider="p")
     rate.at.seconds = 1_782_864_000
+    sealed = privacy_pb2.EncryptPayloadRequest(scope=SCOPE, purpose="cache", payloads=[b"p"], associated=[b"row"])
+    opened = privacy_pb2.DecryptPayloadResponse()
+    opened.payloads.add(found=True, payload=b"p")
+    opened.payloads.add()
+    lease = privacy_pb2.LeaseDataKeysResponse(lease_s=60)
+    lease.keys.add(number=1, key=b"k" * 32)
+    rotate = privacy_pb2.RotateKeysRequest(request_id=ID, scope=SCOPE, purpose="cache", rewrap_only=True)
+    erase = privacy_pb2.EraseKeysRequest(scope=SCOPE, purpose="cache", may_begin_again=True, actor="ann", reason="r")
+    states = privacy_pb2.ListDataKeysResponse(next_page_token="t")
+    states.keys.add(purpose="cache", number=2, master_key_id="m", erased_by="ann").erase_time.seconds = 1_782_864_000
     return {
+        "encrypt": sealed,
+        "opened": opened,
+        "lease": lease,
+        "rotate": rotate,
+        "erase": erase,
+        "states": states,
         "attempt": attempt,
         "upsert": upsert,
         "discount": discount,
@@ -63,6 +79,15 @@ def messages() -> dict[str, Any]:
 
 
 GOLDEN = {
+    "encrypt": ("0a126f7267616e697a6174696f6e732f61636d65120563616368651a01702203726f77"),
+    "opened": ("0a0508011201700a00"),
+    "lease": ("0a24080112206b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b103c"),
+    "rotate": (
+        "0a2436663164396630652d336436652d346430622d396135332d30623766306337613763313112126f7267616e697a6174696f6e732f"
+        "61636d651a0563616368652001"
+    ),
+    "erase": ("0a126f7267616e697a6174696f6e732f61636d651205636163686518012203616e6e2a0172"),
+    "states": ("0a190a05636163686510021a016d2a060880b191d2063203616e6e120174"),
     "attempt": ("0a016d3a0808093804480278025a04666c6578620a636f6e74726163742f316801"),
     "upsert": (
         "0a2436663164396630652d336436652d346430622d396135332d306237663063376137633131125112126f7267616e697a6174696f6e73"

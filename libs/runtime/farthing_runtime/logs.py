@@ -17,9 +17,11 @@ def configure_logs(*, level: str, form: str) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     if form == "json":
-        rendered: list[Any] = [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        # Local variables of frames may hold prompts and keys, so tracebacks come without them.
+        bare = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+        rendered: list[Any] = [structlog.processors.ExceptionRenderer(bare), structlog.processors.JSONRenderer()]
     else:
-        # Local variables of frames may hold prompts, so tracebacks are plain.
+        # For the same reason these are plain.
         plain = structlog.dev.plain_traceback
         rendered = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]
     structlog.configure(

@@ -24,7 +24,10 @@ from farthing_cache.edge.answers import AnswerRpcs
 from farthing_cache.edge.entries import EntryRpcs
 from farthing_cache.embedding.embedder import Embedder
 from farthing_cache.embedding.minilm import MiniLM, built
-from farthing_cache.sealing.seals import Unsealed
+from farthing_cache.peers import GrpcKeys
+from farthing_cache.sealing.leased import LeasedSeals
+from farthing_cache.sealing.seals import Seals, Unsealed
+from farthing_cache.sealing.sweeping import UnreadableSweep
 from farthing_cache.servicer import CacheServicer
 from farthing_cache.settings import Settings
 from farthing_cache.status import STATUS_TABLE
@@ -34,6 +37,8 @@ from farthing_cache.store.postgres import CHANNEL, PostgresEntries
 
 _EMBEDDING_BATCH_MAX = 32
 _SWEPT_MAX = 2_000
+_SWEPT_ORGANIZATIONS_MAX = 50
+_FORGET_S = 5.0
 _RECONNECT_S = 2.0
 _PUT_LINGER_S = 0.005
 """Nobody waits for a store."""
@@ -58,7 +63,7 @@ async def app(settings: Settings, mesh: Mesh) -> AppIterator:
         )
         await stack.enter_async_context(embedder.running())
         finds, puts = await _batchers(settings, entries, stack)
-        hot, seals = await _hot_entries(settings, clock, stack), Unsealed()
+        hot, seals = await _hot_entries(settings, clock, stack), await _seals(settings, mesh, entries, clock, stack)
         comparing = Comparing(settings.semantic_characters_max, settings.candidates_max)
         invalidations, tallies = Invalidations(hot=hot, entries=entries), Tallies(entries)
         look_ups = LookUps(
@@ -101,6 +106,17 @@ async def _batchers(
     await stack.enter_async_context(finds.running())
     await stack.enter_async_context(puts.running())
     return finds, puts
+
+
+async def _seals(settings: Settings, mesh: Mesh, entries: EntryStore, clock: Clock, stack: AsyncExitStack) -> Seals:
+    if settings.seal == "off":
+        return Unsealed()
+    seals = LeasedSeals(GrpcKeys(mesh), clock=clock, organizations_max=settings.seal_organizations_max)
+    await stack.enter_async_context(seals.running())
+    await stack.enter_async_context(_repeating(seals.forget_ended, interval_s=_FORGET_S))
+    sweep = UnreadableSweep(entries, seals, organizations_max=_SWEPT_ORGANIZATIONS_MAX, rows_max=_SWEPT_MAX)
+    await stack.enter_async_context(_repeating(sweep.turn, interval_s=settings.sweep_interval_s))
+    return seals
 
 
 async def _hot_entries(settings: Settings, clock: Clock, stack: AsyncExitStack) -> HotEntries:

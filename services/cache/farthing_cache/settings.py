@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from farthing_runtime.settings import ServiceSettings, service_config
 from pydantic import Field
 
@@ -19,6 +21,12 @@ class Settings(ServiceSettings):
     candidates_max: int = Field(default=5, ge=1, le=100, description="Neighbours considered for one question.")
     hot_bytes_max: int = Field(default=64 * 1024 * 1024, ge=0, description="Room for hot entries in memory.")
     vectors_remembered_max: int = Field(default=2_000, ge=0, description="Texts whose vectors are remembered in memory.")
+    seal: Literal["on", "off"] = Field(
+        default="on",
+        description="Whether answers and questions are kept under the organisation's data key, which the privacy service lends; off where "
+        "disks are encrypted instead.",
+    )
+    seal_organizations_max: int = Field(default=10_000, ge=1, description="Organisations whose keys are on loan at once.")
     embedding_threads: int = Field(default=1, ge=1, le=32, description="Threads of the embedding model.")
     batch_size_max: int = Field(default=256, ge=1, description="Look-ups or stores that share a statement.")
     queue_size_max: int = Field(default=10_000, ge=1, description="Look-ups or stores that may wait.")

@@ -7,10 +7,13 @@ from farthing_runtime.status import StatusRow, StatusTable
 from grpc import StatusCode
 
 from farthing_cache.answers.forgetting import FilterEmpty
+from farthing_cache.sealing.seals import KeysGone, SealUnavailable
 from farthing_cache.store import StoreUnavailable
 
 STATUS_TABLE: StatusTable = {
     FilterEmpty: StatusRow(StatusCode.INVALID_ARGUMENT, "FILTER_EMPTY"),
     QueueFull: StatusRow(StatusCode.UNAVAILABLE, "STORE_UNAVAILABLE"),
+    KeysGone: StatusRow(StatusCode.FAILED_PRECONDITION, "KEYS_ERASED"),
+    SealUnavailable: StatusRow(StatusCode.UNAVAILABLE, "SEAL_UNAVAILABLE"),
     StoreUnavailable: StatusRow(StatusCode.UNAVAILABLE, "STORE_UNAVAILABLE"),
 }

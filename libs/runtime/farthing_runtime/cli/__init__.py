@@ -17,6 +17,7 @@ from farthing_runtime.cli.call import call
 from farthing_runtime.cli.decisions import decisions_app
 from farthing_runtime.cli.demo import demo
 from farthing_runtime.cli.diversification import diversification
+from farthing_runtime.cli.encryption import encryption_app
 from farthing_runtime.cli.experiments import experiments_app
 from farthing_runtime.cli.host import config, health, migrate, serve
 from farthing_runtime.cli.keys import keys_app
@@ -56,6 +57,9 @@ _ON_THEIR_OWN = (
 for command in _ON_THEIR_OWN:
     app.command()(command)
 app.add_typer(keys_app, name="keys", help="API keys of the HTTP edge.")
+app.add_typer(
+    encryption_app, name="encryption", help="Keys under which payloads are kept: rotating them, erasing them for ever."
+)
 app.add_typer(budgets_app, name="budgets", help="Limits on what scopes may spend.")
 app.add_typer(ledger_app, name="ledger", help="The journal, and the proof that the balances are what it says.")
 app.add_typer(limits_app, name="limits", help="Rate limits.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from farthing_core.errors import FarthingError
 from farthing_runtime.batching import Batcher
@@ -48,6 +48,7 @@ class LookUps:
     async def look_up(self, asked: Asked) -> Found:
         """What may be served for a request. A store that is out of reach makes a miss that says so."""
         address = asked.address
+        unreadable = False
         hot = await self._hot.get(address.organization, address.key)
         if hot is not None and (found := await self._exact(asked, hot)):
             return found
@@ -58,15 +59,19 @@ class LookUps:
             if seen.hot is not None and (found := await self._exact(asked, seen.hot)):
                 await self._hot.put(address.organization, address.key, seen.hot)
                 return found
+            if seen.hot is not None:
+                unreadable = True
+                await self._drop(address.organization, address.key, seen.hot.payload, dry_run=asked.dry_run)
             if not asked.semantic:
-                return Found("miss", "nothing stored")
+                return Found("miss", "cannot be read" if unreadable else "nothing stored")
             if text is None:
                 return Found("miss", "the last turn is not plain text")
             if not fits:
                 return Found("miss", "too long to compare by meaning")
             if not seen.comparable:
-                return Found("miss", "nothing to compare with")
-            return await self._nearest(asked, text)
+                return Found("miss", "cannot be read" if unreadable else "nothing to compare with")
+            found = await self._nearest(asked, text)
+            return replace(found, reason="cannot be read") if unreadable and found.outcome == "miss" else found
         except FarthingError:
             return Found("miss", "store unavailable")
 
@@ -75,13 +80,20 @@ class LookUps:
         payload = await self._seals.open(asked.address.organization, asked.address.key, hot.payload)
         return None if payload is None else Found("exact", "exact", payload, asked.address.key)
 
+    async def _drop(self, organization: str, key: bytes, sealed: bytes, *, dry_run: bool) -> None:
+        """An entry that nobody can read any more only stands in the way. One whose key is out of reach just now stays."""
+        if not dry_run and self._seals.gone(organization, sealed):
+            await self._entries.drop(organization, key, sealed)
+
     async def _nearest(self, asked: Asked, text: str) -> Found:
         address = asked.address
         reading = await self._embedder.reading(text)
         near = await self._entries.near(
             address.organization, address.partition, reading.vector, count_max=self._comparing.candidates_max
         )
-        chosen = self._chooser.choose(asked, text, reading, await self._readable(address.organization, near))
+        chosen = self._chooser.choose(
+            asked, text, reading, await self._readable(address.organization, near, dry_run=asked.dry_run)
+        )
         if chosen.candidate is None:
             return Found(
                 "miss", chosen.reason, similarity=chosen.similarity, vector=reading.vector, certificate=chosen.certificate
@@ -99,12 +111,15 @@ class LookUps:
             certificate=chosen.certificate,
         )
 
-    async def _readable(self, organization: str, near: Sequence[Neighbour]) -> list[Candidate]:
+    async def _readable(self, organization: str, near: Sequence[Neighbour], *, dry_run: bool) -> list[Candidate]:
         """The neighbours whose questions can be read."""
         candidates = []
         for each in near:
             question = await self._seals.open(organization, each.key + QUESTION, each.question)
+            if question is None:
+                if self._seals.gone(organization, each.question):
+                    await self._drop(organization, each.key, each.payload, dry_run=dry_run)
+                continue
             reading = None if each.reading is None else await self._seals.open(organization, each.key + READING, each.reading)
-            if question is not None:
-                candidates.append(Candidate(each, question.decode(), reading))
+            candidates.append(Candidate(each, question.decode(), reading))
         return candidates

@@ -45,7 +45,7 @@ class Memory:
         self._clock = clock
 
     async def remember(self, address: Address, entry: Stored, *, ttl_s: int, semantic: bool) -> Kept:
-        """Keeps an answer. Raises StoreUnavailable."""
+        """Keeps an answer. Raises SealUnavailable, StoreUnavailable; nothing is written then."""
         now = self._clock.now()
         expires_at = now + timedelta(seconds=ttl_s)
         if semantic and address.text is not None and len(address.text) <= self._comparing.characters_max:

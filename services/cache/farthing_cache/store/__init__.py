@@ -154,3 +154,15 @@ class EntryStore(Protocol):
     async def sweep(self, *, count_max: int) -> int:
         """Forgets at most so many entries that have expired; returns how many."""
         ...
+
+    async def drop(self, organization: str, key: bytes, payload: bytes) -> None:
+        """Forgets an entry, unless it has another payload by now."""
+        ...
+
+    async def organizations(self, *, after: str, count_max: int) -> list[str]:
+        """Organisations that have entries, by name."""
+        ...
+
+    async def drop_unreadable(self, organization: str, headers: Sequence[bytes], *, count_max: int) -> int:
+        """Forgets at most so many entries whose payload begins with none of `headers` (of one length); returns how many."""
+        ...

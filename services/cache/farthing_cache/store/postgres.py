@@ -65,6 +65,22 @@ _SWEEP = """
 """
 
 
+_ORGANIZATIONS = """
+    WITH RECURSIVE found (name, number) AS (
+        (SELECT organization, 1 FROM entries WHERE organization > $1 ORDER BY organization LIMIT 1)
+        UNION ALL
+        SELECT (SELECT organization FROM entries WHERE organization > found.name ORDER BY organization LIMIT 1), found.number + 1
+        FROM found WHERE found.name IS NOT NULL AND found.number < $2
+    )
+    SELECT name FROM found WHERE name IS NOT NULL
+"""
+_DROP_UNREADABLE = """
+    DELETE FROM entries WHERE (organization, key) IN (
+        SELECT organization, key FROM entries WHERE organization = $1 AND substring(payload FROM 1 FOR 5) <> ALL ($2::bytea[])
+        LIMIT $3 FOR UPDATE SKIP LOCKED)
+"""
+
+
 class PostgresEntries:
     """The EntryStore."""
 
@@ -168,6 +184,23 @@ class PostgresEntries:
         """Forgets expired entries; replicas that sweep at once take different ones."""
         async with _reaching():
             done = await self._pool.execute(_SWEEP, self._clock.now(), count_max)
+        return int(done.split()[-1])
+
+    async def drop(self, organization: str, key: bytes, payload: bytes) -> None:
+        """Forgets an entry that is still what it was."""
+        sql = "DELETE FROM entries WHERE organization = $1 AND key = $2 AND payload = $3"
+        async with _reaching():
+            await self._pool.execute(sql, organization, key, payload)
+
+    async def organizations(self, *, after: str, count_max: int) -> list[str]:
+        """Organisations, each found by one step through the key's index."""
+        async with _reaching():
+            return [row["name"] for row in await self._pool.fetch(_ORGANIZATIONS, after, count_max)]
+
+    async def drop_unreadable(self, organization: str, headers: Sequence[bytes], *, count_max: int) -> int:
+        """Forgets entries under keys that are gone."""
+        async with _reaching():
+            done = await self._pool.execute(_DROP_UNREADABLE, organization, list(headers), count_max)
         return int(done.split()[-1])
 
 

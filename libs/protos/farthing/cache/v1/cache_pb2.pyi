@@ -452,7 +452,7 @@ class LookUpAnswerResponse(_message.Message):
     similarity: _builtins.float
     """Cosine similarity of the nearest entry that was compared; absent when none was."""
     reason: _builtins.str
-    """Why: "exact", "similar", "nothing near", "numbers differ", "store unavailable" …"""
+    """Why: "exact", "similar", "nothing near", "numbers differ", "cannot be read" (its key is gone or out of reach), "store unavailable" …"""
     key: _builtins.str
     """The key the request has itself."""
     embedding: _builtins.bytes

@@ -156,7 +156,8 @@ class CacheServiceServicer:
 
     def StoreAnswer(self, request, context):
         """Remembers an answer, and hands it to whoever waits for its flight. Safe to retry: the same request overwrites its own entry.
-        Statuses: UNAVAILABLE (STORE_UNAVAILABLE).
+        Statuses: UNAVAILABLE (STORE_UNAVAILABLE; SEAL_UNAVAILABLE: the organisation's key is out of reach, and nothing is written in the clear), FAILED_PRECONDITION
+        (KEYS_ERASED).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

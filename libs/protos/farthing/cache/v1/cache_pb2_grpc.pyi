@@ -41,7 +41,8 @@ class CacheServiceStub:
     """Looks for an answer, exact first, then semantic if asked. Safe to retry."""
     StoreAnswer: _grpc.UnaryUnaryMultiCallable[_cache_pb2.StoreAnswerRequest, _cache_pb2.StoreAnswerResponse]
     """Remembers an answer, and hands it to whoever waits for its flight. Safe to retry: the same request overwrites its own entry.
-    Statuses: UNAVAILABLE (STORE_UNAVAILABLE).
+    Statuses: UNAVAILABLE (STORE_UNAVAILABLE; SEAL_UNAVAILABLE: the organisation's key is out of reach, and nothing is written in the clear), FAILED_PRECONDITION
+    (KEYS_ERASED).
     """
     EndFlight: _grpc.UnaryUnaryMultiCallable[_cache_pb2.EndFlightRequest, _cache_pb2.EndFlightResponse]
     """Ends a flight without an answer (the leader's call failed, or its answer is not to be kept): the next in line leads. Safe to retry; a flight that
@@ -111,7 +112,8 @@ class CacheServiceAsyncStub(CacheServiceStub):
     """Looks for an answer, exact first, then semantic if asked. Safe to retry."""
     StoreAnswer: _aio.UnaryUnaryMultiCallable[_cache_pb2.StoreAnswerRequest, _cache_pb2.StoreAnswerResponse]  # type: ignore[assignment]
     """Remembers an answer, and hands it to whoever waits for its flight. Safe to retry: the same request overwrites its own entry.
-    Statuses: UNAVAILABLE (STORE_UNAVAILABLE).
+    Statuses: UNAVAILABLE (STORE_UNAVAILABLE; SEAL_UNAVAILABLE: the organisation's key is out of reach, and nothing is written in the clear), FAILED_PRECONDITION
+    (KEYS_ERASED).
     """
     EndFlight: _aio.UnaryUnaryMultiCallable[_cache_pb2.EndFlightRequest, _cache_pb2.EndFlightResponse]  # type: ignore[assignment]
     """Ends a flight without an answer (the leader's call failed, or its answer is not to be kept): the next in line leads. Safe to retry; a flight that
@@ -190,7 +192,8 @@ class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_cache_pb2.StoreAnswerResponse, _abc.Awaitable[_cache_pb2.StoreAnswerResponse]]:
         """Remembers an answer, and hands it to whoever waits for its flight. Safe to retry: the same request overwrites its own entry.
-        Statuses: UNAVAILABLE (STORE_UNAVAILABLE).
+        Statuses: UNAVAILABLE (STORE_UNAVAILABLE; SEAL_UNAVAILABLE: the organisation's key is out of reach, and nothing is written in the clear), FAILED_PRECONDITION
+        (KEYS_ERASED).
         """
 
     @_abc_1.abstractmethod
