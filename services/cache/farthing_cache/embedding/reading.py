@@ -36,18 +36,14 @@ class Reading:
         """Tokens and their states, a byte a number; the vector is kept elsewhere."""
         tokens, width = self.token_states.shape
         head = bytes([_VERSION]) + tokens.to_bytes(2, "little") + width.to_bytes(2, "little")
-        return head + self.token_ids.astype("<i4").tobytes() + self.token_states.tobytes()
-
-    @property
-    def size_bytes(self) -> int:
-        """How much room it takes."""
-        return self.vector.nbytes + self.token_ids.nbytes + self.token_states.nbytes
+        return b"".join((head, self.token_ids.astype("<i4").tobytes(), self.token_states.tobytes()))
 
 
 def steps_of(states: Vector) -> np.ndarray[Any, np.dtype[np.int8]]:
     """Token states (tokens × width) at length SCALE, as whole numbers."""
     length = np.linalg.norm(states, axis=1, keepdims=True)
-    return np.rint(states / np.maximum(length, 1e-9) * SCALE).astype(np.int8)
+    steps: np.ndarray[Any, np.dtype[np.int8]] = np.rint(states / np.maximum(length, 1e-9) * SCALE).astype(np.int8)
+    return steps
 
 
 def without_tokens(vector: Vector) -> Reading:
