@@ -10,6 +10,8 @@ from farthing_core.scopes import parse_scope
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from farthing_cache.answers.asking import Found
+from farthing_cache.answers.remembering import Offered, Times
+from farthing_cache.answers.soundness import Answer
 from farthing_cache.canonical import Address, Question, Turn, address, parameters_that_matter, parsed
 
 SHARING = {
@@ -57,6 +59,37 @@ def response_of(found: Found, where: Address) -> Any:
     if found.vector is not None:
         answer.embedding = found.vector.astype("<f2").tobytes()
     return answer
+
+
+def offered_of(given: Any, where: Address) -> Offered:
+    """An answer that may be kept, from a message that has request, answer, model, usage, cost and tags."""
+
+    def written(times: Times) -> bytes:
+        entry = cache_pb2.Entry(
+            key=where.key.hex(),
+            answer=given.answer,
+            model=given.model,
+            usage=given.usage,
+            cost_usd_nanos=given.cost_usd_nanos,
+            create_time=timestamp(times.created_at),
+            expire_time=timestamp(times.expires_at),
+            tags=given.tags,
+            stale_time=timestamp(times.stale_at),
+        )
+        return entry.SerializeToString()
+
+    asked, answer = given.request, given.answer
+    limited = asked.parameters.HasField("output_tokens_max")
+    return Offered(
+        address=where,
+        answer=Answer(answer.content, answer.finish_reason, answer.extra_json, given.usage.output_tokens),
+        turns=tuple(each.content for each in asked.messages if each.role == "user"),
+        model=given.model,
+        cost_usd_nanos=given.cost_usd_nanos,
+        written=written,
+        output_tokens_max=asked.parameters.output_tokens_max if limited else None,
+        tags=tuple(given.tags),
+    )
 
 
 def timestamp(moment: datetime) -> Timestamp:
