@@ -78,10 +78,4 @@ def embeddings_of(prompts: list[str], models_dir: Path) -> np.ndarray[Any, np.dt
     """The unit vectors of prompts, as the cache makes them."""
     from farthing_cache.embedding.minilm import MiniLM
 
-    encoder = MiniLM.load(models_dir, threads=1)
-    order = sorted(range(len(prompts)), key=lambda place: len(prompts[place]))
-    made = np.zeros((len(prompts), 384))
-    for start in range(0, len(order), 32):
-        places = order[start : start + 32]
-        made[places] = encoder.encode([prompts[place] for place in places])
-    return made
+    return MiniLM.load(models_dir).encode(prompts).astype(np.float64)

@@ -138,11 +138,5 @@ def read_streams(folder: Path, *, points: float) -> Iterator[Stream]:
 
 
 def _embedded(encoder: MiniLM, prompts: tuple[str, ...]) -> tuple[bytes, ...]:
-    """Unit vectors as little-endian float16; texts of like length together, which spares padding."""
-    found: list[bytes] = [b""] * len(prompts)
-    order = sorted(range(len(prompts)), key=lambda number: len(prompts[number]))
-    for start in range(0, len(order), 16):
-        numbers = order[start : start + 16]
-        for number, vector in zip(numbers, encoder.encode([prompts[number] for number in numbers]), strict=True):
-            found[number] = vector.astype("<f2").tobytes()
-    return tuple(found)
+    """Unit vectors as little-endian float16."""
+    return tuple(vector.astype("<f2").tobytes() for vector in encoder.encode(prompts))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from random import Random
 
 import asyncpg
 from farthing.cache.v1.cache_pb2_grpc import add_CacheServiceServicer_to_server
@@ -22,8 +23,7 @@ from farthing_cache.answers.remembering import Memory
 from farthing_cache.certifying.choosing import Chooser
 from farthing_cache.edge.answers import AnswerRpcs
 from farthing_cache.edge.entries import EntryRpcs
-from farthing_cache.embedding.embedder import Embedder
-from farthing_cache.embedding.minilm import MiniLM, built
+from farthing_cache.embedding.opening import opened
 from farthing_cache.peers import GrpcKeys
 from farthing_cache.sealing.leased import LeasedSeals
 from farthing_cache.sealing.seals import Seals, Unsealed
@@ -35,7 +35,6 @@ from farthing_cache.store import EntryStore, HotEntries, Seen, Stored, Wanted
 from farthing_cache.store.memory import MemoryHotEntries
 from farthing_cache.store.postgres import CHANNEL, PostgresEntries
 
-_EMBEDDING_BATCH_MAX = 32
 _SWEPT_MAX = 2_000
 _SWEPT_ORGANIZATIONS_MAX = 50
 _FORGET_S = 5.0
@@ -53,15 +52,7 @@ async def app(settings: Settings, mesh: Mesh) -> AppIterator:
             open_pool(settings.database_url, schema="cache", size_max=settings.pool_size_max)
         )
         entries = PostgresEntries(pool, clock)
-        models_dir, threads = settings.data_dir / "models", settings.embedding_threads
-        # Once on a machine, for three seconds: answers that wait for it to be stored would be missed meanwhile. It is loaded when needed.
-        await asyncio.to_thread(built, models_dir)
-        embedder = Embedder(
-            lambda: MiniLM.load(models_dir, threads=threads),
-            batch_max=_EMBEDDING_BATCH_MAX,
-            remembered_max=settings.vectors_remembered_max,
-        )
-        await stack.enter_async_context(embedder.running())
+        embedder = await stack.enter_async_context(opened(settings, clock=clock, chance=Random()))
         finds, puts = await _batchers(settings, entries, stack)
         hot, seals = await _hot_entries(settings, clock, stack), await _seals(settings, mesh, entries, clock, stack)
         comparing = Comparing(settings.semantic_characters_max, settings.candidates_max)

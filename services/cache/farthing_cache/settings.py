@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from farthing_runtime.settings import ServiceSettings, service_config
-from pydantic import Field
+from pydantic import Field, SecretStr
 
 
 class Settings(ServiceSettings):
@@ -20,7 +21,29 @@ class Settings(ServiceSettings):
     semantic_characters_max: int = Field(default=400, ge=1, le=2000, description="Longer questions are compared exactly only.")
     candidates_max: int = Field(default=5, ge=1, le=100, description="Neighbours considered for one question.")
     hot_bytes_max: int = Field(default=64 * 1024 * 1024, ge=0, description="Room for hot entries in memory.")
-    vectors_remembered_max: int = Field(default=2_000, ge=0, description="Texts whose vectors are remembered in memory.")
+    readings_bytes_max: int = Field(
+        default=16 * 1024 * 1024,
+        ge=0,
+        description="Room in memory for vectors and tokens of texts that were embedded a moment ago.",
+    )
+    embedder: str = Field(
+        default="minilm",
+        pattern=r"^(minilm|(sentence-transformers|openai):\S{1,200})$",
+        description="The embedding model: minilm (built in), sentence-transformers:NAME-OR-FOLDER (needs the extra), or openai:MODEL (any "
+        "API that speaks OpenAI's wire). Vectors of two models are never compared.",
+    )
+    embedder_base_url: str = Field(
+        default="https://api.openai.com/v1", pattern=r"^https?://.+", description="Where the API of openai:MODEL is."
+    )
+    embedder_key: SecretStr = Field(default=SecretStr(""), description="Its key.")
+    embedder_key_file: Path | None = Field(default=None, description="A file that holds its key; read each time it is needed.")
+    embedder_dimensions: int = Field(
+        default=0, ge=0, le=16_000, description="How long its vectors are to be; 0 for the model's own length."
+    )
+    embedder_timeout_s: float = Field(default=10.0, gt=0, le=120, description="How long it may take to answer.")
+    embedder_device: str = Field(
+        default="", description="Where sentence-transformers runs: cpu, cuda, mps …; the best there is when empty."
+    )
     seal: Literal["on", "off"] = Field(
         default="on",
         description="Whether answers and questions are kept under the organisation's data key, which the privacy service lends; off where "
@@ -28,8 +51,23 @@ class Settings(ServiceSettings):
     )
     seal_organizations_max: int = Field(default=10_000, ge=1, description="Organisations whose keys are on loan at once.")
     embedding_threads: int = Field(default=1, ge=1, le=32, description="Threads of the embedding model.")
+    embedding_queue_size_max: int = Field(
+        default=512,
+        ge=2,
+        description="Texts that may wait to be embedded; beyond it look-ups miss and answers are found exactly only.",
+    )
     batch_size_max: int = Field(default=256, ge=1, description="Look-ups or stores that share a statement.")
     queue_size_max: int = Field(default=10_000, ge=1, description="Look-ups or stores that may wait.")
     pool_size_max: int = Field(default=6, ge=2, le=100, description="Connections to Postgres.")
     sweep_interval_s: float = Field(default=60.0, gt=0, description="How often expired entries are forgotten.")
     flush_interval_s: float = Field(default=5.0, gt=0, description="How often counts of look-ups are written down.")
+
+    @property
+    def embedder_kind(self) -> str:
+        """minilm, sentence-transformers or openai."""
+        return self.embedder.partition(":")[0]
+
+    @property
+    def embedder_model(self) -> str:
+        """The model's name or folder; empty for the built-in one."""
+        return self.embedder.partition(":")[2]

@@ -7,10 +7,12 @@ from farthing_runtime.status import StatusRow, StatusTable
 from grpc import StatusCode
 
 from farthing_cache.answers.forgetting import FilterEmpty
+from farthing_cache.embedding.encoding import EmbeddingUnavailable
 from farthing_cache.sealing.seals import KeysGone, SealUnavailable
 from farthing_cache.store import StoreUnavailable
 
 STATUS_TABLE: StatusTable = {
+    EmbeddingUnavailable: StatusRow(StatusCode.UNAVAILABLE, "EMBEDDING_UNAVAILABLE"),
     FilterEmpty: StatusRow(StatusCode.INVALID_ARGUMENT, "FILTER_EMPTY"),
     QueueFull: StatusRow(StatusCode.UNAVAILABLE, "STORE_UNAVAILABLE"),
     KeysGone: StatusRow(StatusCode.FAILED_PRECONDITION, "KEYS_ERASED"),

@@ -62,8 +62,8 @@ class Flight:
 class Found:
     """What a look-up found: "exact", "semantic", "adapted" or "miss", why, and the payload of the entry that is served, opened.
 
-    `vector` is that of the question on a miss, where it was computed: others may use it, too. `similarity` is the cosine of the nearest
-    entry that was compared.
+    `vector` is that of the question on a miss, where the built-in model computed it: others may use it, too. `similarity` is the cosine
+    of the nearest entry that was compared.
     """
 
     outcome: str

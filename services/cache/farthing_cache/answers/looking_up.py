@@ -11,6 +11,7 @@ from farthing_runtime.batching import Batcher
 from farthing_cache.answers.asking import Asked, Found
 from farthing_cache.certifying.choosing import Candidate, Chooser
 from farthing_cache.embedding.embedder import Embedder
+from farthing_cache.embedding.encoding import EmbeddingUnavailable
 from farthing_cache.sealing.seals import QUESTION, READING, Seals
 from farthing_cache.store import EntryStore, Hot, HotEntries, Neighbour, Seen, Wanted
 
@@ -72,6 +73,8 @@ class LookUps:
                 return Found("miss", "cannot be read" if unreadable else "nothing to compare with")
             found = await self._nearest(asked, text)
             return replace(found, reason="cannot be read") if unreadable and found.outcome == "miss" else found
+        except EmbeddingUnavailable as error:
+            return Found("miss", error.reason)
         except FarthingError:
             return Found("miss", "store unavailable")
 
@@ -87,21 +90,24 @@ class LookUps:
 
     async def _nearest(self, asked: Asked, text: str) -> Found:
         address = asked.address
-        reading = await self._embedder.reading(text)
+        reading = await self._embedder.reading(address.organization, text)
+        shown = reading.vector if self._embedder.built_in else None
         near = await self._entries.near(
-            address.organization, address.partition, reading.vector, count_max=self._comparing.candidates_max
+            address.organization,
+            address.partition,
+            reading.vector,
+            embedder=self._embedder.fingerprint,
+            count_max=self._comparing.candidates_max,
         )
         chosen = self._chooser.choose(
             asked, text, reading, await self._readable(address.organization, near, dry_run=asked.dry_run)
         )
         if chosen.candidate is None:
-            return Found(
-                "miss", chosen.reason, similarity=chosen.similarity, vector=reading.vector, certificate=chosen.certificate
-            )
+            return Found("miss", chosen.reason, similarity=chosen.similarity, vector=shown, certificate=chosen.certificate)
         served = chosen.candidate.neighbour
         payload = await self._seals.open(address.organization, served.key, served.payload)
         if payload is None:
-            return Found("miss", "cannot be read", similarity=chosen.similarity, vector=reading.vector)
+            return Found("miss", "cannot be read", similarity=chosen.similarity, vector=shown)
         return Found(
             "semantic",
             chosen.reason,

@@ -25,12 +25,19 @@ class ReadingUnknown(ValueError):
 @dataclass(frozen=True, slots=True)
 class Reading:
     """A text as a model read it. `vector` is of unit length; `token_ids` (tokens) are the model's own; `token_states` (tokens × width) are
-    the last layer's, of length SCALE each. A model that shows no token states leaves both empty.
+    the last layer's, of length SCALE each. A model that shows no token states leaves both empty. `truncated`: the text was longer than the
+    model reads, and its end did not count.
     """
 
     vector: Vector
     token_ids: np.ndarray[Any, np.dtype[np.int32]]
     token_states: np.ndarray[Any, np.dtype[np.int8]]
+    truncated: bool = False
+
+    @property
+    def size_bytes(self) -> int:
+        """What it takes to keep it at hand."""
+        return self.vector.nbytes + self.token_ids.nbytes + self.token_states.nbytes
 
     def to_bytes(self) -> bytes:
         """Tokens and their states, a byte a number; the vector is kept elsewhere."""
@@ -46,9 +53,9 @@ def steps_of(states: Vector) -> np.ndarray[Any, np.dtype[np.int8]]:
     return steps
 
 
-def without_tokens(vector: Vector) -> Reading:
+def without_tokens(vector: Vector, *, truncated: bool = False) -> Reading:
     """The reading of a model that shows its vectors only."""
-    return Reading(vector, np.zeros(0, np.int32), np.zeros((0, 0), np.int8))
+    return Reading(vector, np.zeros(0, np.int32), np.zeros((0, 0), np.int8), truncated)
 
 
 def reading_of(kept: bytes, vector: Vector) -> Reading:

@@ -127,8 +127,8 @@ class EntryStore(Protocol):
         """Exact look-ups, many at once."""
         ...
 
-    async def near(self, organization: str, partition: bytes, vector: Any, *, count_max: int) -> list[Neighbour]:
-        """The nearest entries of a partition, nearest first."""
+    async def near(self, organization: str, partition: bytes, vector: Any, *, embedder: str, count_max: int) -> list[Neighbour]:
+        """The nearest entries of a partition whose vectors are of the same model, nearest first."""
         ...
 
     async def put(self, entries: Sequence[Stored]) -> None:

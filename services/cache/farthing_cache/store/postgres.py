@@ -12,6 +12,7 @@ from farthing_core.clock import Clock
 from farthing_runtime.postgres import unreachable_errors
 
 from farthing_cache.store import Counts, Filter, Hot, Neighbour, Seen, Stored, StoreUnavailable, Wanted
+from farthing_cache.store.models import ModelIndexes, literal
 
 _ANALYZE_ROWS = 300
 CHANNEL = "farthing_cache"
@@ -26,8 +27,8 @@ _FIND = """
 """
 _NEAR = """
     SELECT key, question, halfvec_send(embedding) AS embedding, payload, reading FROM entries
-    WHERE organization = $1 AND partition = $2 AND embedding IS NOT NULL AND expires_at > $3
-    ORDER BY embedding <=> $4::real[]::halfvec LIMIT $5
+    WHERE organization = $1 AND partition = $2 AND embedder = {embedder} AND embedding IS NOT NULL AND expires_at > $3
+    ORDER BY embedding::halfvec({dimensions}) <=> $4::real[]::halfvec({dimensions}) LIMIT $5
 """
 _PUT = """
     INSERT INTO entries (organization, key, partition, scope, model, tags, payload, question, embedding, created_at, expires_at,
@@ -87,6 +88,7 @@ class PostgresEntries:
     def __init__(self, pool: asyncpg.Pool, clock: Clock) -> None:
         self._pool = pool
         self._clock = clock
+        self._indexes = ModelIndexes(pool)
         self._added = 0
         self._analyzed = 0
 
@@ -102,11 +104,12 @@ class PostgresEntries:
             seen[row["number"]] = Seen(hot, row["comparable"])
         return seen
 
-    async def near(self, organization: str, partition: bytes, vector: Any, *, count_max: int) -> list[Neighbour]:
-        """The nearest entries of a partition; the planner chooses between the partition's own index and the graph."""
+    async def near(self, organization: str, partition: bytes, vector: Any, *, embedder: str, count_max: int) -> list[Neighbour]:
+        """The nearest entries of a partition; the planner chooses between the partition's own index and the model's graph."""
+        sql = _NEAR.format(embedder=literal(embedder), dimensions=len(vector))
         async with _reaching(), self._pool.acquire() as connection, connection.transaction(readonly=True):
             await connection.execute("SET LOCAL hnsw.iterative_scan = relaxed_order")
-            rows = await connection.fetch(_NEAR, organization, partition, self._clock.now(), vector.tolist(), count_max)
+            rows = await connection.fetch(sql, organization, partition, self._clock.now(), vector.tolist(), count_max)
         return [
             Neighbour(row["key"], row["question"], vector_of(row["embedding"]), row["payload"], row["reading"]) for row in rows
         ]
@@ -135,6 +138,10 @@ class PostgresEntries:
             for _, each in sorted(distinct.items())
         ]
         async with _reaching():
+            for embedder, dimensions in {
+                each.embedder: len(each.vector) for each in entries if each.vector is not None
+            }.items():
+                await self._indexes.ensure(embedder, dimensions)
             await self._pool.execute(_PUT, *[list(column) for column in zip(*rows, strict=True)])
             await self._keep_statistics(len(rows))
 

@@ -456,7 +456,7 @@ class LookUpAnswerResponse(_message.Message):
     key: _builtins.str
     """The key the request has itself."""
     embedding: _builtins.bytes
-    """The embedding of the last user turn, where one was computed: 384 float16, little-endian."""
+    """The embedding of the last user turn, where the built-in model computed one: 384 float16, little-endian."""
     hit_id: _builtins.str
     """Names a hit by meaning for ReportHit; empty on others."""
     stale: _builtins.bool
