@@ -6,6 +6,7 @@ import asyncio
 import copy
 from typing import Any
 
+import grpc
 import numpy as np
 import pytest
 from farthing.cache.v1 import cache_pb2, cache_pb2_grpc
@@ -124,6 +125,32 @@ async def test_parameters_that_change_nothing_do_not_matter(api: Any) -> None:
         streamed.parameters.extra_json = '{"stream": true, "user": "u1", "metadata": {"a": "b"}}'
         await store(stub, request())
         assert (await look_up(stub, streamed)).outcome == HIT_EXACT
+
+
+@pytest.mark.parametrize(
+    ("field", "problem"),
+    [
+        ("content_parts_json", "nested"),
+        ("content_parts_json", "values"),
+        ("extra_json", "not JSON"),
+        ("tags", "control characters"),
+    ],
+)
+async def test_hostile_requests_are_refused_by_name_and_harm_nobody(api: Any, field: str, problem: str) -> None:
+    texts = {"nested": "[" * 1_000_000 + "]" * 9_000_000, "values": "[" + "1," * 4_900_000 + "1]", "not JSON": "{" * 10_000}
+    async with api("cache") as channel_of:
+        stub = stub_of(channel_of)
+        hostile, tags = request(), []
+        if field == "tags":
+            tags = ["a\x00b"]
+        else:
+            setattr(hostile.messages[-1], field, texts[problem])
+        asked, fine = store(stub, hostile, tags=tags), store(stub, request())
+        refused, stored = await asyncio.gather(asked, fine, return_exceptions=True)
+        assert (refused.code(), problem in refused.details()) == (grpc.StatusCode.INVALID_ARGUMENT, True)
+        assert field in refused.details()
+        assert stored.stored
+        assert (await look_up(stub, request())).outcome == HIT_EXACT
 
 
 async def test_an_entry_is_forgotten_when_its_time_is_up(api: Any) -> None:

@@ -12,7 +12,7 @@ from farthing_cache.answers.asking import Asked
 from farthing_cache.answers.counting import Tallies
 from farthing_cache.answers.looking_up import LookUps
 from farthing_cache.answers.remembering import Memory
-from farthing_cache.edge.messages import address_of, response_of, timestamp
+from farthing_cache.edge.messages import address_of, response_of, timestamp, written
 from farthing_cache.store import Stored
 
 _NEVER = datetime(1970, 1, 1, tzinfo=UTC)
@@ -30,7 +30,7 @@ class AnswerRpcs:
 
     async def LookUpAnswer(self, request: Any, context: Any) -> Any:
         """Looks for an answer."""
-        where = address_of(request.request)
+        where = await address_of(request.request)
         semantic = request.mode == cache_pb2.LOOKUP_MODE_SEMANTIC
         found = await self._look_ups.look_up(Asked(where, request.request.scope, semantic, dry_run=request.dry_run))
         answer = response_of(found, where)
@@ -41,7 +41,7 @@ class AnswerRpcs:
 
     async def StoreAnswer(self, request: Any, context: Any) -> Any:
         """Remembers an answer."""
-        where, ttl_s, now = address_of(request.request), request.ttl_s or self._ttl_s_default, self._clock.now()
+        where, ttl_s, now = await address_of(request.request), request.ttl_s or self._ttl_s_default, self._clock.now()
         entry = cache_pb2.Entry(
             key=where.key.hex(),
             answer=request.answer,
@@ -57,8 +57,8 @@ class AnswerRpcs:
             key=where.key,
             partition=where.partition,
             scope=where.scope,
-            model=request.model,
-            tags=tuple(request.tags),
+            model=written([request.model], field="model")[0],
+            tags=written(request.tags, field="tags"),
             payload=entry.SerializeToString(),
             question=None,
             vector=None,

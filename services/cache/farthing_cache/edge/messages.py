@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
 from farthing.cache.v1 import cache_pb2
+from farthing_core.errors import FieldInvalid
 from farthing_core.scopes import parse_scope
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from farthing_cache.answers.asking import Found
-from farthing_cache.canonical import Address, Question, Turn, address, parameters_that_matter, parsed
+from farthing_cache.canonical import Address, Question, Turn, address, further_that_matter, parsed
 
+_INLINE_BYTES_MAX = 128 * 1024
 SHARING = {
     cache_pb2.SHARING_SCOPE_UNSPECIFIED: "organization",
     cache_pb2.SHARING_SCOPE_ORGANIZATION: "organization",
@@ -26,8 +30,14 @@ OUTCOMES = {
 }
 
 
-def address_of(request: Any) -> Address:
-    """Where a CacheRequest belongs. Raises FieldInvalid."""
+async def address_of(request: Any) -> Address:
+    """Where a CacheRequest belongs. Raises FieldInvalid. Large ones are read in a thread: nobody else is to wait for it."""
+    if request.ByteSize() <= _INLINE_BYTES_MAX:
+        return _address_of(request)
+    return await asyncio.to_thread(_address_of, request)
+
+
+def _address_of(request: Any) -> Address:
     given = request.parameters
     named: dict[str, Any] = {
         name: getattr(given, name) for name in ("temperature", "top_p", "output_tokens_max", "seed") if given.HasField(name)
@@ -36,15 +46,25 @@ def address_of(request: Any) -> Address:
         named["stop"] = list(given.stop)
     for name in ("tools_json", "response_format_json"):
         if text := getattr(given, name):
-            named[name] = parsed(text, field=f"parameters.{name}")
+            named[name] = parsed(text, where=f"parameters.{name}")
     question = Question(
         scope=parse_scope(request.scope),
         sharing=SHARING[request.sharing],
         model_policy=request.model_policy,
         turns=tuple(Turn(each.role, each.content, each.content_parts_json, each.extra_json) for each in request.messages),
-        parameters=parameters_that_matter(named, given.extra_json),
+        parameters=named,
+        further=further_that_matter(given.extra_json),
+        personal=request.personal,
     )
     return address(question)
+
+
+def written(texts: Iterable[str], *, field: str) -> tuple[str, ...]:
+    """Texts that can be kept. Raises FieldInvalid for control characters: Postgres has no zero, and ours separate."""
+    kept = tuple(texts)
+    if any(character < " " for text in kept for character in text):
+        raise FieldInvalid(field=field, problem="has control characters")
+    return kept
 
 
 def response_of(found: Found, where: Address) -> Any:
