@@ -14,6 +14,7 @@ from farthing_core.ids import random_uuid
 from farthing_core.money import AmountInvalid
 from farthing_runtime.config_file import load_config
 from farthing_runtime.postgres import open_pool
+from farthing_runtime.refreshing import watching
 from farthing_runtime.registration import AppIterator, Mesh, Registration, ServiceBinding
 from farthing_runtime.settings import SettingsInvalid
 
@@ -36,7 +37,6 @@ from farthing_router.learning.learner import Learner, Pace
 from farthing_router.learning.pacing import Pacer
 from farthing_router.pricing.list_prices import ListPrices
 from farthing_router.pricing.price_book import ROWS_MAX, PriceBook
-from farthing_router.refreshing import watching
 from farthing_router.routing.advisers import Advisers
 from farthing_router.routing.calling import Caller
 from farthing_router.routing.cascade import Cascade

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import pytest
 from farthing_router import refreshing
-from farthing_router.refreshing import Watched
 from farthing_router.store import StoreUnavailable
+from farthing_runtime.refreshing import Watched
 
 
 @dataclass(frozen=True)

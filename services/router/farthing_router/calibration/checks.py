@@ -21,13 +21,13 @@ from farthing_core.clock import Clock
 from farthing_core.errors import FarthingError
 from farthing_core.scopes import parse_scope
 from farthing_runtime.beside import beside
+from farthing_runtime.refreshing import Watched
 
 from farthing_router.calibration.drift import Evidence, Seen, Verdict, merged, verdict
 from farthing_router.calibration.features import features_of, names_of
 from farthing_router.calibration.in_force import ActiveCalibrations
 from farthing_router.calibration.policy import FittedPolicy
 from farthing_router.judging.answers import agree
-from farthing_router.refreshing import Watched
 from farthing_router.routing.errands import Errand, Finished
 from farthing_router.routing.judges import as_read
 from farthing_router.routing.ports import Assignment

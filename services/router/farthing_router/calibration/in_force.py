@@ -10,11 +10,11 @@ from functools import lru_cache
 import structlog
 from farthing_core.errors import FarthingError
 from farthing_core.scopes import parse_scope
+from farthing_runtime.refreshing import Watched
 
 from farthing_router.calibration.drift import cautious_threshold
 from farthing_router.calibration.kept import Calibration, CalibrationStore, CalibrationUnknown, Report, State
 from farthing_router.calibration.policy import FittedPolicy, PolicyUnreadable
-from farthing_router.refreshing import Watched
 from farthing_router.routing.ports import InForce
 
 _OTHERS_MAX = 200

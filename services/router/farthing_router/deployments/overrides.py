@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from farthing_core.errors import FarthingError
+from farthing_runtime.refreshing import Watched
 
 from farthing_router.deployments.balancing import Balancer
 from farthing_router.deployments.places import Place
-from farthing_router.refreshing import Watched
 
 
 class DeploymentUnknown(FarthingError):

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 import asyncpg
 from farthing_core.clock import Clock
 from farthing_core.ids import NewId
+from farthing_runtime.refreshing import watching
 
 from farthing_router.calibration.checks import CheckTerms, DriftChecks
 from farthing_router.calibration.fits import FitLimits, Fits
@@ -17,7 +18,6 @@ from farthing_router.calibration.kept import CALIBRATIONS_MAX
 from farthing_router.edge import fit_worker, messages
 from farthing_router.edge.calibrations import CalibrationRpcs
 from farthing_router.pricing.price_book import PriceBook
-from farthing_router.refreshing import watching
 from farthing_router.routing.judges import Judges
 from farthing_router.settings import Settings
 from farthing_router.store.calibrations import PostgresCalibrations

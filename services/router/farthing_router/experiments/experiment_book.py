@@ -9,6 +9,7 @@ from farthing_core.clock import Clock
 from farthing_core.errors import FieldInvalid
 from farthing_core.ids import NewId
 from farthing_core.scopes import parse_scope
+from farthing_runtime.refreshing import Watched
 
 from farthing_router.calibration.kept import CalibrationStore, CalibrationUnknown
 from farthing_router.catalog import Catalog
@@ -16,7 +17,6 @@ from farthing_router.experiments.drafting import check_experiment, completed
 from farthing_router.experiments.ports import ExperimentStore, Page
 from farthing_router.experiments.terms import Experiment, ExperimentUnknown, State
 from farthing_router.experiments.verdicts import ArmStanding, standings
-from farthing_router.refreshing import Watched
 
 _TRIES = 10
 

@@ -10,13 +10,13 @@ from datetime import timedelta
 import structlog
 from farthing_core.clock import Clock
 from farthing_runtime.beside import beside
+from farthing_runtime.refreshing import Watched, watching
 
 from farthing_router.experiments.observing import Counts
 from farthing_router.experiments.ports import Decided, ExperimentStore, Key, Scorer
 from farthing_router.experiments.sharing import place_of, serving_arm, shadowing_arms
 from farthing_router.experiments.terms import Experiment, Standing
 from farthing_router.experiments.verdicts import Tallies, verdict
-from farthing_router.refreshing import Watched, watching
 from farthing_router.routing.ports import Assignment
 from farthing_router.routing.routes import Route, Wish
 

@@ -12,6 +12,7 @@ from typing import Any
 import structlog
 from farthing_core.clock import Clock
 from farthing_runtime.beside import beside
+from farthing_runtime.refreshing import Watched, watching
 
 from farthing_router.learning.arms import Arms
 from farthing_router.learning.feedback import Feedback
@@ -20,7 +21,6 @@ from farthing_router.learning.outcomes import Arm, OutcomeStore
 from farthing_router.learning.qualities import LearnedQualities, catalog_prior
 from farthing_router.learning.recording import QualityListener, Recorder
 from farthing_router.learning.reports import QualityReports
-from farthing_router.refreshing import Watched, watching
 
 _UNPRICED_PRIOR = 0.7
 _FORGET_EVERY_S = 600.0

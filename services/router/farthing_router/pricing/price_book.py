@@ -12,12 +12,12 @@ from datetime import datetime
 
 from farthing_core.clock import Clock
 from farthing_core.errors import FieldInvalid
+from farthing_runtime.refreshing import Watched
 
 from farthing_router.catalog import Catalog, Model, ModelUnknown
 from farthing_router.deployments.declared import Deployment
 from farthing_router.pricing.list_prices import Listed
 from farthing_router.pricing.prices import Price, PriceUnknown, upper_bound
-from farthing_router.refreshing import Watched
 from farthing_router.store import NewPrice, PriceRow, PriceStore
 
 UNKNOWN_FACTOR = 2

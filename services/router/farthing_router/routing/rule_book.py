@@ -13,9 +13,9 @@ import structlog
 from farthing_core.clock import Clock
 from farthing_core.errors import FarthingError, FieldInvalid
 from farthing_core.ids import NewId
+from farthing_runtime.refreshing import Watched
 
 from farthing_router.catalog import Catalog
-from farthing_router.refreshing import Watched
 from farthing_router.routing.matching import RuleIndex
 from farthing_router.routing.routes import Wish
 from farthing_router.routing.rule_checks import check_rule

@@ -1,7 +1,7 @@
 """Small tables that every replica keeps in memory: read whole at the start, then on from where it was, every few seconds.
 
 Every row has a number that grows with each change, a changed row gets a new one, and rows become visible in the order of their numbers
-(writers take turns: `store/connections.py`), so that whoever has seen number n misses nothing that came before it.
+(writers take turns), so that whoever has seen number n misses nothing that came before it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Generic, Protocol, TypeVar
 
 import structlog
+
 from farthing_runtime.beside import beside
 
 PAGE_ROWS = 5_000
