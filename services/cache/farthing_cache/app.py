@@ -11,6 +11,7 @@ import asyncpg
 from farthing.cache.v1.cache_pb2_grpc import add_CacheServiceServicer_to_server
 from farthing_core.clock import Clock, SystemClock
 from farthing_core.errors import FarthingError
+from farthing_core.ids import random_uuid
 from farthing_runtime.batching import Batcher
 from farthing_runtime.beside import beside
 from farthing_runtime.postgres import open_pool, unreachable_errors
@@ -20,9 +21,12 @@ from farthing_cache.answers.counting import Tallies
 from farthing_cache.answers.forgetting import Invalidations
 from farthing_cache.answers.looking_up import Comparing, LookUps
 from farthing_cache.answers.remembering import Memory
-from farthing_cache.certifying.choosing import Chooser
+from farthing_cache.certifying.budgets import PPM, BudgetTerms
+from farthing_cache.certifying.certifying import Certification, Parts
+from farthing_cache.certifying.thresholds import Prior
 from farthing_cache.edge.answers import AnswerRpcs
 from farthing_cache.edge.entries import EntryRpcs
+from farthing_cache.edge.hits import HitRpcs, said_of_payload
 from farthing_cache.embedding.opening import opened
 from farthing_cache.peers import GrpcKeys
 from farthing_cache.sealing.leased import LeasedSeals
@@ -32,12 +36,17 @@ from farthing_cache.servicer import CacheServicer
 from farthing_cache.settings import Settings
 from farthing_cache.status import STATUS_TABLE
 from farthing_cache.store import EntryStore, HotEntries, Seen, Stored, Wanted
+from farthing_cache.store.evidence import PostgresEvidence
 from farthing_cache.store.memory import MemoryHotEntries
 from farthing_cache.store.postgres import CHANNEL, PostgresEntries
 
 _SWEPT_MAX = 2_000
 _SWEPT_ORGANIZATIONS_MAX = 50
 _FORGET_S = 5.0
+_PROBABILITY_MIN = 0.95
+"""The threshold that ships: what is in force before anything is known."""
+_EVIDENCE_INTERVAL_S = 0.5
+"""A report may follow its hit closely, on another replica."""
 _RECONNECT_S = 2.0
 _PUT_LINGER_S = 0.005
 """Nobody waits for a store."""
@@ -57,12 +66,16 @@ async def app(settings: Settings, mesh: Mesh) -> AppIterator:
         hot, seals = await _hot_entries(settings, clock, stack), await _seals(settings, mesh, entries, clock, stack)
         comparing = Comparing(settings.semantic_characters_max, settings.candidates_max)
         invalidations, tallies = Invalidations(hot=hot, entries=entries), Tallies(entries)
+        certification = await _certification(
+            settings, Parts(PostgresEvidence(pool), entries, invalidations, embedder, seals, said_of_payload), clock, stack
+        )
         look_ups = LookUps(
             hot=hot,
             entries=entries,
             finds=finds,
             embedder=embedder,
-            chooser=Chooser(similarity_min=settings.similarity_min),
+            chooser=certification.chooser,
+            evidence=certification.evidence,
             seals=seals,
             comparing=comparing,
         )
@@ -74,8 +87,15 @@ async def app(settings: Settings, mesh: Mesh) -> AppIterator:
         )
         await stack.enter_async_context(_listening(settings.database_url, invalidations))
         servicer = CacheServicer(  # type: ignore[abstract]
-            AnswerRpcs(look_ups, memory, tallies, clock=clock, ttl_s_default=settings.ttl_s_default),
+            AnswerRpcs(look_ups, memory, tallies, certification.evidence, clock=clock, ttl_s_default=settings.ttl_s_default),
             EntryRpcs(invalidations, tallies),
+            HitRpcs(
+                certification.reports,
+                certification.budgets,
+                certification.store,
+                seals,
+                verifier_id=certification.verifier.verifier_id,
+            ),
         )
         binding = ServiceBinding("farthing.cache.v1.CacheService", add_CacheServiceServicer_to_server, servicer, STATUS_TABLE)
         yield Registration((binding,))
@@ -108,6 +128,23 @@ async def _seals(settings: Settings, mesh: Mesh, entries: EntryStore, clock: Clo
     sweep = UnreadableSweep(entries, seals, organizations_max=_SWEPT_ORGANIZATIONS_MAX, rows_max=_SWEPT_MAX)
     await stack.enter_async_context(_repeating(sweep.turn, interval_s=settings.sweep_interval_s))
     return seals
+
+
+async def _certification(settings: Settings, parts: Parts, clock: Clock, stack: AsyncExitStack) -> Certification:
+    prior = Prior(_PROBABILITY_MIN, settings.error_budget_ppm / PPM)
+    terms = BudgetTerms(settings.error_budget_ppm, settings.check_ppm, prior)
+    certification = Certification(
+        parts, terms=terms, similarity_min=settings.similarity_min, clock=clock, new_id=random_uuid, chance=Random()
+    )
+    await stack.enter_async_context(certification.running(refresh_s=settings.refresh_s))
+    await stack.enter_async_context(_repeating(certification.evidence.flush, interval_s=_EVIDENCE_INTERVAL_S))
+    await stack.enter_async_context(
+        _repeating(
+            lambda: certification.sweep(hits_max=settings.hits_kept_max),
+            interval_s=settings.sweep_interval_s,
+        )
+    )
+    return certification
 
 
 async def _hot_entries(settings: Settings, clock: Clock, stack: AsyncExitStack) -> HotEntries:

@@ -18,6 +18,17 @@ class Settings(ServiceSettings):
     similarity_min: float = Field(
         default=0.86, ge=0, le=1, description="Cosine from which a similar question is considered at all."
     )
+    error_budget_ppm: int = Field(
+        default=10_000, ge=1, le=1_000_000, description="Wrong answers per million look-ups that hits by meaning may give."
+    )
+    check_ppm: int = Field(
+        default=20_000,
+        ge=0,
+        le=1_000_000,
+        description="Share of hits by meaning, in millionths, that are checked against a fresh answer; more while little is known.",
+    )
+    hits_kept_max: int = Field(default=100_000, ge=1, description="Hits by meaning kept an organisation, for 30 days at most.")
+    refresh_s: float = Field(default=2.0, gt=0, description="How often what other replicas have learned is read.")
     semantic_characters_max: int = Field(default=400, ge=1, le=2000, description="Longer questions are compared exactly only.")
     candidates_max: int = Field(default=5, ge=1, le=100, description="Neighbours considered for one question.")
     hot_bytes_max: int = Field(default=64 * 1024 * 1024, ge=0, description="Room for hot entries in memory.")

@@ -10,6 +10,7 @@ from farthing_runtime.batching import Batcher
 
 from farthing_cache.answers.asking import Asked, Found
 from farthing_cache.certifying.choosing import Candidate, Chooser
+from farthing_cache.certifying.evidence import Evidence
 from farthing_cache.embedding.embedder import Embedder
 from farthing_cache.embedding.encoding import EmbeddingUnavailable
 from farthing_cache.sealing.seals import QUESTION, READING, Seals
@@ -35,6 +36,7 @@ class LookUps:
         finds: Batcher[Wanted, Seen],
         embedder: Embedder,
         chooser: Chooser,
+        evidence: Evidence,
         seals: Seals,
         comparing: Comparing,
     ) -> None:
@@ -43,6 +45,7 @@ class LookUps:
         self._finds = finds
         self._embedder = embedder
         self._chooser = chooser
+        self._evidence = evidence
         self._seals = seals
         self._comparing = comparing
 
@@ -103,11 +106,13 @@ class LookUps:
             asked, text, reading, await self._readable(address.organization, near, dry_run=asked.dry_run)
         )
         if chosen.candidate is None:
+            self._evidence.missed(asked, chosen)
             return Found("miss", chosen.reason, similarity=chosen.similarity, vector=shown, certificate=chosen.certificate)
         served = chosen.candidate.neighbour
         payload = await self._seals.open(address.organization, served.key, served.payload)
         if payload is None:
             return Found("miss", "cannot be read", similarity=chosen.similarity, vector=shown)
+        hit_id, check = self._evidence.served(asked, text, chosen)
         return Found(
             "semantic",
             chosen.reason,
@@ -115,6 +120,8 @@ class LookUps:
             served.key,
             similarity=chosen.similarity,
             certificate=chosen.certificate,
+            hit_id=hit_id,
+            check=check,
         )
 
     async def _readable(self, organization: str, near: Sequence[Neighbour], *, dry_run: bool) -> list[Candidate]:

@@ -21,6 +21,7 @@ NEVER = 2.0
 """The threshold that nothing reaches: hits by meaning are suspended."""
 CONFIDENCE = 0.95
 _WEALTH_LOG = -math.log(1 - CONFIDENCE)
+_CHANGED_LOG = math.log(1_000)
 _BETS = (0.1, 0.3, 0.5, 0.7, 0.9)
 _CHANCE_MIN = 0.005
 _STEPS = 30
@@ -77,13 +78,33 @@ def wealth_log(losses: Iterable[Losses], edge: float, mean: float, *, clean_look
         total = clean_lookups * math.log1p(bet * mean)
         for each in seen:
             stake = bet * max(each.chance, _CHANCE_MIN)
-            wrong_hits = sum(count for bucket, count in each.hits.items() if bucket >= first)
-            wrong_misses = sum(count for bucket, count in each.misses.items() if bucket >= first)
+            wrong_hits, wrong_misses = _from(each.hits, first), _from(each.misses, first)
             total += max(0.0, each.lookups - wrong_hits - wrong_misses) * math.log1p(stake * mean)
             total += wrong_hits * math.log1p(stake * mean - bet) + wrong_misses * math.log1p(stake * (mean - 1))
         logs.append(total)
-    top = max(logs)
-    return top + math.log(sum(math.exp(each - top) for each in logs) / len(logs))
+    return _mixed(logs)
+
+
+def first_since_change(periods: Sequence[Sequence[Losses]], edge: float, mean: float) -> int:
+    """The number of the period from which on more than `mean` wrong a look-up are proven, 0 where there is none: what came before is of
+    another world. Bets on "more", begun anew with every period (Shin, Ramdas & Rinaldo, E-detectors, 2024), once in a thousand by chance.
+    """
+    best, best_log = 0, _CHANGED_LOG
+    for start in range(1, len(periods)):
+        proven = _more_log([losses for period in periods[start:] for losses in period], edge, mean)
+        if proven > best_log:
+            best, best_log = start, proven
+    return best
+
+
+def wrong_lower(losses: Sequence[Losses], edge: float) -> float:
+    """The lower bound (95 %) of wrong answers a look-up: the largest m that bets on more refute."""
+    low, high = 0.0, 1.0
+    for _ in range(_STEPS):
+        middle = (low + high) / 2
+        refuted = _more_log(losses, edge, middle) >= _WEALTH_LOG
+        low, high = (middle, high) if refuted else (low, middle)
+    return low
 
 
 def wrong_upper(losses: Sequence[Losses], edge: float, *, clean_lookups: float = 0.0) -> float:
@@ -140,6 +161,29 @@ def pooled(own: Sequence[Losses], others: Sequence[Losses], *, weight_lookups: f
     total = sum(each.lookups for each in others)
     factor = min(1.0, weight_lookups / total) if total else 0.0
     return [*own, *(each.scaled(factor) for each in others)]
+
+
+def _more_log(losses: Sequence[Losses], edge: float, mean: float) -> float:
+    """The logarithm of what bets on "more than `mean` wrong a look-up" have come to."""
+    first, logs = bucket_of(edge), []
+    for bet in _BETS:
+        total = 0.0
+        for each in losses:
+            stake = bet * max(each.chance, _CHANCE_MIN)
+            wrong_hits, wrong_misses = _from(each.hits, first), _from(each.misses, first)
+            total += max(0.0, each.lookups - wrong_hits - wrong_misses) * math.log1p(-stake * mean)
+            total += wrong_hits * math.log1p(bet - stake * mean) + wrong_misses * math.log1p(stake * (1 - mean))
+        logs.append(total)
+    return _mixed(logs)
+
+
+def _mixed(logs: Sequence[float]) -> float:
+    top = max(logs)
+    return top + math.log(sum(math.exp(each - top) for each in logs) / len(logs))
+
+
+def _from(wrong: Mapping[int, float], first: int) -> float:
+    return sum(count for bucket, count in wrong.items() if bucket >= first)
 
 
 def _clean_lookups(bound: float) -> float:

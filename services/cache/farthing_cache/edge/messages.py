@@ -12,7 +12,7 @@ from farthing_core.errors import FieldInvalid
 from farthing_core.scopes import parse_scope
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from farthing_cache.answers.asking import Found
+from farthing_cache.answers.asking import Asked, Certificate, Found
 from farthing_cache.canonical import Address, Question, Turn, address, further_that_matter, parsed
 
 _INLINE_BYTES_MAX = 128 * 1024
@@ -67,11 +67,43 @@ def written(texts: Iterable[str], *, field: str) -> tuple[str, ...]:
     return kept
 
 
+def asked_of(request: Any, where: Address) -> Asked:
+    """A look-up."""
+    return Asked(
+        address=where,
+        scope=request.request.scope,
+        semantic=request.mode == cache_pb2.LOOKUP_MODE_SEMANTIC,
+        error_budget_ppm=request.error_budget_ppm or None,
+        flight_wait_s=request.flight_wait_ms / 1000,
+        age_s_max=request.age_s_max or None,
+        allow_stale=request.allow_stale,
+        allow_adapted=request.allow_adapted,
+        allow_check=request.allow_check,
+        dry_run=request.dry_run,
+    )
+
+
+def certificate_of(certificate: Certificate) -> Any:
+    """Why a hit may be trusted."""
+    return cache_pb2.Certificate(
+        probability=certificate.probability,
+        probability_min=certificate.probability_min,
+        error_budget_ppm=certificate.error_budget_ppm,
+        wrong_upper_ppm=certificate.wrong_upper_ppm,
+        evidence=certificate.evidence,
+        category=certificate.category,
+        verifier_id=certificate.verifier_id,
+    )
+
+
 def response_of(found: Found, where: Address) -> Any:
     """What a look-up found."""
     answer = cache_pb2.LookUpAnswerResponse(
         outcome=OUTCOMES[found.outcome], reason=found.reason, similarity=found.similarity, key=where.key.hex()
     )
+    answer.hit_id, answer.check = found.hit_id, found.check
+    if found.certificate is not None:
+        answer.certificate.CopyFrom(certificate_of(found.certificate))
     if found.payload is not None:
         answer.entry.ParseFromString(found.payload)
     if found.vector is not None:
