@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pytest
-from farthing_router import refreshing
 from farthing_router.store import StoreUnavailable
+from farthing_runtime import refreshing
 from farthing_runtime.refreshing import Watched
 
 
