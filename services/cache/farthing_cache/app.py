@@ -79,7 +79,15 @@ async def app(settings: Settings, mesh: Mesh) -> AppIterator:
             seals=seals,
             comparing=comparing,
         )
-        memory = Memory(hot=hot, puts=puts, embedder=embedder, seals=seals, comparing=comparing, clock=clock)
+        memory = Memory(
+            hot=hot,
+            puts=puts,
+            embedder=embedder,
+            seals=seals,
+            comparing=comparing,
+            clock=clock,
+            ttl_s_default=settings.ttl_s_default,
+        )
         stack.push_async_callback(_flush, tallies)
         await stack.enter_async_context(_repeating(tallies.flush, interval_s=settings.flush_interval_s))
         await stack.enter_async_context(
@@ -87,7 +95,7 @@ async def app(settings: Settings, mesh: Mesh) -> AppIterator:
         )
         await stack.enter_async_context(_listening(settings.database_url, invalidations))
         servicer = CacheServicer(  # type: ignore[abstract]
-            AnswerRpcs(look_ups, memory, tallies, certification.evidence, clock=clock, ttl_s_default=settings.ttl_s_default),
+            AnswerRpcs(look_ups, memory, tallies, certification.evidence),
             EntryRpcs(invalidations, tallies),
             HitRpcs(
                 certification.reports,

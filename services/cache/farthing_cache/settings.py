@@ -14,7 +14,7 @@ class Settings(ServiceSettings):
 
     model_config = service_config("cache")
 
-    ttl_s_default: int = Field(default=86_400, ge=1, description="Seconds an answer is kept when nobody says.")
+    ttl_s_default: int = Field(default=86_400, ge=1, description="Seconds an answer is kept at most when nobody says.")
     similarity_min: float = Field(
         default=0.86, ge=0, le=1, description="Cosine from which a similar question is considered at all."
     )

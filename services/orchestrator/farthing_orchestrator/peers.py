@@ -21,6 +21,7 @@ from farthing_orchestrator.request import (
     Ask,
     Conversation,
     Generated,
+    Keeping,
     Line,
     Lookup,
     LookupTerms,
@@ -118,9 +119,7 @@ class GrpcAnswers:
         with translated("cache"):
             await self._stub.ReportHit(request, timeout=10 * self._timeout_s)
 
-    async def remember(
-        self, ask: Ask, generated: Generated, *, model_policy: str, sharing: str, ttl_s: int, semantic: bool
-    ) -> None:
+    async def remember(self, ask: Ask, generated: Generated, *, model_policy: str, sharing: str, keeping: Keeping) -> None:
         """Keeps an answer."""
         request = cache_pb2.StoreAnswerRequest(
             request=messages.cache_request(ask, model_policy, sharing),
@@ -128,9 +127,11 @@ class GrpcAnswers:
             model=generated.model,
             usage=generated.usage,
             cost_usd_nanos=generated.cost_usd_nanos,
-            ttl_s=ttl_s,
+            ttl_s=keeping.ttl_s,
+            ttl_s_max=keeping.ttl_s_max,
+            stale_s=keeping.stale_s,
             tags=ask.tags,
-            semantic=semantic,
+            semantic=keeping.semantic,
         )
         with translated("cache"):
             await self._stub.StoreAnswer(request, timeout=10 * self._timeout_s)

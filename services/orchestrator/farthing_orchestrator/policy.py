@@ -18,12 +18,16 @@ class _Section(BaseModel):
 
 
 class CachePolicy(_Section):
-    """How answers are reused. `error_budget` is the share of look-ups that may be answered wrong, at most the cache's own; `checks` is
-    whether some hits by meaning are compared with fresh answers, which are bought beside.
+    """How answers are reused. Where `ttl_s` is 0 the cache decides how long each is kept, `ttl_s_max` at most. For `stale_s` after that an
+    answer may still be served once while a fresh one is bought beside.
+    `error_budget` is the share of look-ups that may be answered wrong, at most the cache's own; `checks` is whether some hits by meaning
+    are compared with fresh answers, which are bought beside.
     """
 
     mode: CacheMode = "semantic"
-    ttl_s: int = Field(default=86_400, ge=1, le=31_536_000)
+    ttl_s: int = Field(default=0, ge=0, le=31_536_000)
+    ttl_s_max: int = Field(default=86_400, ge=1, le=31_536_000)
+    stale_s: int = Field(default=0, ge=0, le=31_536_000)
     sharing: Sharing = "organization"
     error_budget: float | None = Field(default=None, ge=0.000_001, le=1)
     checks: bool = True

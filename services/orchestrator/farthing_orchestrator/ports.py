@@ -18,6 +18,7 @@ from farthing_orchestrator.request import (
     BudgetLeft,
     Conversation,
     Generated,
+    Keeping,
     Line,
     Lookup,
     LookupTerms,
@@ -79,9 +80,7 @@ class Answers(Protocol):
         """Hands over a fresh answer to the question of a hit, to be compared with the one that was served."""
         ...
 
-    async def remember(
-        self, ask: Ask, generated: Generated, *, model_policy: str, sharing: str, ttl_s: int, semantic: bool
-    ) -> None:
+    async def remember(self, ask: Ask, generated: Generated, *, model_policy: str, sharing: str, keeping: Keeping) -> None:
         """Keeps an answer; `ask` as it was looked up."""
         ...
 

@@ -13,7 +13,7 @@ from farthing_orchestrator.metering import BudgetCut, Meter
 from farthing_orchestrator.outlet import Outlet
 from farthing_orchestrator.policy import Policy
 from farthing_orchestrator.ports import Peers, PeerUnavailable
-from farthing_orchestrator.request import Generated, Piece, Step, StepName, StepOutcome
+from farthing_orchestrator.request import Generated, Keeping, Piece, Step, StepName, StepOutcome
 from farthing_orchestrator.settlements import Settlements
 from farthing_orchestrator.shadows import Shadows
 
@@ -110,13 +110,12 @@ class Purchases:
             return journey.skip(StepName.REMEMBER, "open models stood in for want of money")
         model_policy, sharing = journey.model_policy(), journey.sharing()
         ttl_s = journey.ask.overrides.cache_ttl_s or cache.ttl_s
+        keeping = Keeping(mode == "semantic", ttl_s, cache.ttl_s_max, cache.stale_s)
 
         async def remember() -> None:
-            await self._peers.answers.remember(
-                ask, generated, model_policy=model_policy, sharing=sharing, ttl_s=ttl_s, semantic=mode == "semantic"
-            )
+            await self._peers.answers.remember(ask, generated, model_policy=model_policy, sharing=sharing, keeping=keeping)
 
-        journey.defer(StepName.REMEMBER, f"for {ttl_s} s")
+        journey.defer(StepName.REMEMBER, f"for {ttl_s} s" if ttl_s else f"for {cache.ttl_s_max} s at most")
         await self._deferred.run("remember", remember, request_id=journey.ask.request_id, may_fail=True)
         return None
 

@@ -259,6 +259,18 @@ class BudgetLeft:
 
 
 @dataclass(frozen=True, slots=True)
+class Keeping:
+    """How an answer is to be remembered: also by meaning or not, for how many seconds (0: as the cache decides, `ttl_s_max` at most), and
+    for how many more it may be served stale.
+    """
+
+    semantic: bool
+    ttl_s: int
+    ttl_s_max: int
+    stale_s: int
+
+
+@dataclass(frozen=True, slots=True)
 class Generated:
     """What the models said. `attempts` are opaque to the domain, `lines` are their account."""
 

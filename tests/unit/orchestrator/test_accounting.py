@@ -51,7 +51,7 @@ def test_originals_in_json_are_escaped() -> None:
     [
         ({"cach": {}}, "policy.cach"),
         ({"cache": {"mode": "always"}}, "policy.cache.mode"),
-        ({"cache": {"ttl_s": 0}}, "policy.cache.ttl_s"),
+        ({"cache": {"ttl_s": -1}}, "policy.cache.ttl_s"),
         ({"privacy": {"unreachable": "shrug"}}, "policy.privacy.unreachable"),
         ({"tasks": {"chat": {"timeout_s": -1}}}, "policy.tasks.chat.timeout_s"),
     ],

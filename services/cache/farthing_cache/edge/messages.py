@@ -13,6 +13,8 @@ from farthing_core.scopes import parse_scope
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from farthing_cache.answers.asking import Asked, Certificate, Found
+from farthing_cache.answers.remembering import Offered, Times
+from farthing_cache.answers.soundness import Answer
 from farthing_cache.canonical import Address, Question, Turn, address, further_that_matter, parsed
 
 _INLINE_BYTES_MAX = 128 * 1024
@@ -109,6 +111,37 @@ def response_of(found: Found, where: Address) -> Any:
     if found.vector is not None:
         answer.embedding = found.vector.astype("<f2").tobytes()
     return answer
+
+
+def offered_of(given: Any, where: Address) -> Offered:
+    """An answer that may be kept, from a message that has request, answer, model, usage, cost and tags."""
+
+    def payload(times: Times) -> bytes:
+        entry = cache_pb2.Entry(
+            key=where.key.hex(),
+            answer=given.answer,
+            model=given.model,
+            usage=given.usage,
+            cost_usd_nanos=given.cost_usd_nanos,
+            create_time=timestamp(times.created_at),
+            expire_time=timestamp(times.expires_at),
+            tags=given.tags,
+            stale_time=timestamp(times.stale_at),
+        )
+        return entry.SerializeToString()
+
+    asked, answer = given.request, given.answer
+    limited = asked.parameters.HasField("output_tokens_max")
+    return Offered(
+        address=where,
+        answer=Answer(answer.content, answer.finish_reason, answer.extra_json, given.usage.output_tokens),
+        turns=tuple(each.content for each in asked.messages if each.role == "user"),
+        model=written([given.model], field="model")[0],
+        cost_usd_nanos=given.cost_usd_nanos,
+        written=payload,
+        output_tokens_max=asked.parameters.output_tokens_max if limited else None,
+        tags=written(given.tags, field="tags"),
+    )
 
 
 def timestamp(moment: datetime) -> Timestamp:

@@ -526,18 +526,22 @@ class StoreAnswerRequest(_message.Message):
     TAGS_FIELD_NUMBER: _builtins.int
     SEMANTIC_FIELD_NUMBER: _builtins.int
     FLIGHT_ID_FIELD_NUMBER: _builtins.int
+    TTL_S_MAX_FIELD_NUMBER: _builtins.int
+    STALE_S_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """The model that gave it."""
     cost_usd_nanos: _builtins.int
     """What it cost, in nanodollars."""
     ttl_s: _builtins.int
-    """Seconds until it expires, at most 31,536,000. When 0 the cache decides: 86,400 (FARTHING_CACHE_TTL_S_DEFAULT) at most, less where the question asks for what
-    changes with time.
-    """
+    """Seconds until it expires, at most 31,536,000. When 0 the cache decides: ttl_s_max at most, less where the question asks for what changes with time."""
     semantic: _builtins.bool
     """Whether it may also be found by meaning."""
     flight_id: _builtins.str
     """The flight that it ends: see LookUpAnswerResponse."""
+    ttl_s_max: _builtins.int
+    """Seconds until it expires at most, where the cache decides; FARTHING_CACHE_TTL_S_DEFAULT when 0. A stable fact may be kept as long as seven days."""
+    stale_s: _builtins.int
+    """Seconds after its expire_time in which it may still be served stale while a fresh one is fetched; none when 0."""
     @_builtins.property
     def request(self) -> Global___CacheRequest:
         """The request it answers."""
@@ -566,10 +570,12 @@ class StoreAnswerRequest(_message.Message):
         tags: _abc.Iterable[_builtins.str] | None = ...,
         semantic: _builtins.bool = ...,
         flight_id: _builtins.str = ...,
+        ttl_s_max: _builtins.int = ...,
+        stale_s: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "request", b"request", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "cost_usd_nanos", b"cost_usd_nanos", "flight_id", b"flight_id", "model", b"model", "request", b"request", "semantic", b"semantic", "tags", b"tags", "ttl_s", b"ttl_s", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "cost_usd_nanos", b"cost_usd_nanos", "flight_id", b"flight_id", "model", b"model", "request", b"request", "semantic", b"semantic", "stale_s", b"stale_s", "tags", b"tags", "ttl_s", b"ttl_s", "ttl_s_max", b"ttl_s_max", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -590,7 +596,7 @@ class StoreAnswerResponse(_message.Message):
     stored: _builtins.bool
     """Whether it was kept. Whoever waited for its flight was answered either way."""
     reason: _builtins.str
-    """Why not, or why for so long: "time-sensitive", "worth less than what would have to go", "broken answer" …"""
+    """Why not, or why for so long: "time-sensitive: changes within the day", "a stable fact", "worth less than what would have to go", "broken answer: it is empty" …"""
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
         """When it expires."""
