@@ -21,6 +21,8 @@ from farthing_cache.answers.counting import Tallies
 from farthing_cache.answers.forgetting import Invalidations
 from farthing_cache.answers.looking_up import Comparing, LookUps
 from farthing_cache.answers.remembering import Memory
+from farthing_cache.answers.rooms import Rooms
+from farthing_cache.answers.valuing import Valuation
 from farthing_cache.certifying.budgets import PPM, BudgetTerms
 from farthing_cache.certifying.certifying import Certification, Parts
 from farthing_cache.certifying.thresholds import Prior
@@ -39,6 +41,7 @@ from farthing_cache.store import EntryStore, HotEntries, Seen, Stored, Wanted
 from farthing_cache.store.evidence import PostgresEvidence
 from farthing_cache.store.memory import MemoryHotEntries
 from farthing_cache.store.postgres import CHANNEL, PostgresEntries
+from farthing_cache.store.values_postgres import PostgresValues
 
 _SWEPT_MAX = 2_000
 _SWEPT_ORGANIZATIONS_MAX = 50
@@ -79,24 +82,29 @@ async def app(settings: Settings, mesh: Mesh) -> AppIterator:
             seals=seals,
             comparing=comparing,
         )
+        rooms = Rooms(entries_max=settings.organization_entries_max, payload_bytes_max=settings.organization_bytes_max)
+        valuation = Valuation(PostgresValues(pool), rooms=rooms, clock=clock)
         memory = Memory(
             hot=hot,
             puts=puts,
             embedder=embedder,
             seals=seals,
             comparing=comparing,
+            valuation=valuation,
             clock=clock,
             ttl_s_default=settings.ttl_s_default,
         )
-        stack.push_async_callback(_flush, tallies)
-        await stack.enter_async_context(_repeating(tallies.flush, interval_s=settings.flush_interval_s))
+        for written_behind in (tallies, valuation):
+            stack.push_async_callback(_flush, written_behind)
+            await stack.enter_async_context(_repeating(written_behind.flush, interval_s=settings.flush_interval_s))
+        await stack.enter_async_context(_repeating(valuation.make_room, interval_s=settings.flush_interval_s))
         await stack.enter_async_context(
             _repeating(lambda: entries.sweep(count_max=_SWEPT_MAX), interval_s=settings.sweep_interval_s)
         )
         await stack.enter_async_context(_listening(settings.database_url, invalidations))
         servicer = CacheServicer(  # type: ignore[abstract]
-            AnswerRpcs(look_ups, memory, tallies, certification.evidence),
-            EntryRpcs(invalidations, tallies),
+            AnswerRpcs(look_ups, memory, tallies, certification.evidence, valuation),
+            EntryRpcs(invalidations, tallies, valuation),
             HitRpcs(
                 certification.reports,
                 certification.budgets,
@@ -167,9 +175,9 @@ async def _hot_entries(settings: Settings, clock: Clock, stack: AsyncExitStack) 
     return RedisHotEntries(client, clock)
 
 
-async def _flush(tallies: Tallies) -> None:
+async def _flush(written_behind: Tallies | Valuation) -> None:
     with suppress(FarthingError):
-        await tallies.flush()
+        await written_behind.flush()
 
 
 @asynccontextmanager

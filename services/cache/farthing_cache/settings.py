@@ -31,6 +31,10 @@ class Settings(ServiceSettings):
     refresh_s: float = Field(default=2.0, gt=0, description="How often what other replicas have learned is read.")
     semantic_characters_max: int = Field(default=400, ge=1, le=2000, description="Longer questions are compared exactly only.")
     candidates_max: int = Field(default=5, ge=1, le=100, description="Neighbours considered for one question.")
+    organization_bytes_max: int = Field(
+        default=1 << 30, ge=1_000_000, description="Room for the answers of an organisation; what is worth least goes first."
+    )
+    organization_entries_max: int = Field(default=1_000_000, ge=100, description="How many answers an organisation may keep.")
     hot_bytes_max: int = Field(default=64 * 1024 * 1024, ge=0, description="Room for hot entries in memory.")
     readings_bytes_max: int = Field(
         default=16 * 1024 * 1024,

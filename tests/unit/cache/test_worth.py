@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from random import Random
 
 import pytest
-from farthing_cache.answers.rooms import Excess, Room, Rooms
+from farthing_cache.answers.rooms import Room, Rooms
 from farthing_cache.answers.sketch import Sketch
 from farthing_cache.answers.worth import (
     HALF_LIFE_S,
@@ -117,12 +117,12 @@ def saved_by_worth(stream: list[Item], bytes_max: int, *, step_s: float = 3.0) -
             continue
         kept[asked.key] = given, asked
         taken += asked.payload_bytes
-        if excess := rooms.note("acme", Room(len(kept), taken)):
+        if rooms.note("acme", Room(len(kept), taken)):
             gone = 0
             for key in sorted(kept, key=lambda each: kept[each][0]):
                 rank_max, victim = kept.pop(key)
                 gone += victim.payload_bytes
-                if gone >= excess.payload_bytes:
+                if taken - gone <= rooms.down_to.payload_bytes:
                     break
             taken -= gone
             rooms.note("acme", Room(len(kept), taken))
@@ -203,8 +203,9 @@ def test_a_sketch_never_counts_too_little_and_forgets_in_time() -> None:
 
 def test_a_full_room_lets_in_only_what_is_worth_more_than_what_went_last() -> None:
     rooms = Rooms(entries_max=100, payload_bytes_max=10_000)
-    assert rooms.note("acme", Room(99, 9_900)) is None
-    assert rooms.note("acme", Room(101, 9_900)) == Excess(6, 400)
+    assert not rooms.note("acme", Room(100, 9_900))
+    assert rooms.note("acme", Room(101, 9_900))
+    assert rooms.down_to == Room(95, 9_500)
     rooms.note_evicted("acme", rank_max=5.0)
     assert rooms.objection("acme", rank=4.0, payload_bytes=10) == "worth less than what would have to go"
     assert rooms.objection("acme", rank=6.0, payload_bytes=10) == ""

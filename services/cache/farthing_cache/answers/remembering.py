@@ -12,6 +12,8 @@ from farthing_runtime.batching import Batcher
 from farthing_cache.answers.lifetimes import Lifetime, lifetime
 from farthing_cache.answers.looking_up import Comparing
 from farthing_cache.answers.soundness import Answer, Soundness, soundness
+from farthing_cache.answers.valuing import Valuation, Weighed
+from farthing_cache.answers.worth import Candidate
 from farthing_cache.canonical import Address
 from farthing_cache.embedding.embedder import Embedder
 from farthing_cache.embedding.encoding import EmbeddingUnavailable
@@ -71,6 +73,7 @@ class Memory:
         embedder: Embedder,
         seals: Seals,
         comparing: Comparing,
+        valuation: Valuation,
         clock: Clock,
         ttl_s_default: int,
     ) -> None:
@@ -79,6 +82,7 @@ class Memory:
         self._embedder = embedder
         self._seals = seals
         self._comparing = comparing
+        self._valuation = valuation
         self._clock = clock
         self._ttl_s_default = ttl_s_default
 
@@ -92,8 +96,12 @@ class Memory:
         times = _times(offered, now, lasting)
         if times.stale_at <= now:
             return Kept(False, "expired", times.expires_at)
-        payload = await self._seals.seal(address.organization, address.key, offered.written(times))
-        entry, reason = await self._entry(offered, times, payload, sound)
+        written = offered.written(times)
+        weighed = self._valuation.weigh(address.organization, _candidate(offered, written, lasting))
+        if weighed.objection:
+            return Kept(False, weighed.objection, now)
+        payload = await self._seals.seal(address.organization, address.key, written)
+        entry, reason = await self._findable(_entry(offered, times, payload, weighed), offered, sound)
         await self._puts.submit(entry)
         await self._hot.put(address.organization, address.key, Hot(payload, times.expires_at))
         return Kept(True, reason or lasting.reason, times.expires_at)
@@ -108,24 +116,9 @@ class Memory:
         found = lifetime(offered.turns, now=now, limit_s=limit_s)
         return Lifetime(offered.ttl_s, found.kind, "as asked") if offered.ttl_s else found
 
-    async def _entry(self, offered: Offered, times: Times, payload: bytes, sound: Soundness) -> tuple[Stored, str]:
-        """The entry, and why it can only be found exactly, where that is so though more was asked for."""
-        address, text = offered.address, offered.address.text
-        entry = Stored(
-            organization=address.organization,
-            key=address.key,
-            partition=address.partition,
-            scope=address.scope,
-            model=offered.model,
-            tags=offered.tags,
-            payload=payload,
-            question=None,
-            vector=None,
-            created_at=times.created_at,
-            expires_at=times.expires_at,
-            stale_at=times.stale_at,
-            cost_usd_nanos=offered.cost_usd_nanos,
-        )
+    async def _findable(self, entry: Stored, offered: Offered, sound: Soundness) -> tuple[Stored, str]:
+        """The entry as it may be found, and why only exactly, where that is so though more was asked for."""
+        text = offered.address.text
         fits = text is not None and len(text) <= self._comparing.characters_max
         if not (offered.semantic and sound.by_meaning and fits):
             return entry, sound.reason
@@ -150,3 +143,29 @@ def _times(offered: Offered, now: datetime, lasting: Lifetime) -> Times:
     created_at = offered.answered_at or now
     expires_at = created_at + timedelta(seconds=lasting.ttl_s)
     return Times(created_at, expires_at, expires_at + timedelta(seconds=offered.stale_s))
+
+
+def _candidate(offered: Offered, written: bytes, lasting: Lifetime) -> Candidate:
+    address = offered.address
+    return Candidate(address.key, address.partition, address.text, offered.cost_usd_nanos, len(written), lasting.ttl_s)
+
+
+def _entry(offered: Offered, times: Times, payload: bytes, weighed: Weighed) -> Stored:
+    address = offered.address
+    return Stored(
+        organization=address.organization,
+        key=address.key,
+        partition=address.partition,
+        scope=address.scope,
+        model=offered.model,
+        tags=offered.tags,
+        payload=payload,
+        question=None,
+        vector=None,
+        created_at=times.created_at,
+        expires_at=times.expires_at,
+        stale_at=times.stale_at,
+        cost_usd_nanos=offered.cost_usd_nanos,
+        density=weighed.density,
+        rank=weighed.rank,
+    )

@@ -19,14 +19,6 @@ class Room:
     payload_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Excess:
-    """How much of an organisation has to go."""
-
-    entries: int
-    payload_bytes: int
-
-
 @dataclass(slots=True)
 class _Known:
     room: Room
@@ -34,7 +26,7 @@ class _Known:
 
 
 class Rooms:
-    """What is known here of how full organisations are; the store says it with every entry that it takes.
+    """What is known here of how full organisations are; the store says it every few seconds.
 
     The rank that went last is what an answer has to exceed while the room stays full: it would be the next to go.
     """
@@ -53,8 +45,13 @@ class Rooms:
             return ""
         return "worth less than what would have to go"
 
-    def note(self, organization: str, room: Room) -> Excess | None:
-        """Takes in how full an organisation is; returns what has to go, where it is too full."""
+    @property
+    def down_to(self) -> Room:
+        """What is left after an eviction: a little less than the bounds, so that the next answers do not evict one by one."""
+        return Room(int(_EMPTIED_TO * self.entries_max), int(_EMPTIED_TO * self.payload_bytes_max))
+
+    def note(self, organization: str, room: Room) -> bool:
+        """Takes in how full an organisation is; whether it is too full."""
         known = self._known.get(organization)
         if known is None:
             self._known[organization] = _Known(room)
@@ -63,12 +60,7 @@ class Rooms:
         else:
             known.room = room
             self._known.move_to_end(organization)
-        if room.entries <= self.entries_max and room.payload_bytes <= self.payload_bytes_max:
-            return None
-        return Excess(
-            max(0, room.entries - int(_EMPTIED_TO * self.entries_max)),
-            max(0, room.payload_bytes - int(_EMPTIED_TO * self.payload_bytes_max)),
-        )
+        return room.entries > self.entries_max or room.payload_bytes > self.payload_bytes_max
 
     def note_evicted(self, organization: str, *, rank_max: float) -> None:
         """Takes in the highest rank that had to go."""

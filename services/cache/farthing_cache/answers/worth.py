@@ -95,9 +95,9 @@ class Worth:
         """Takes a look-up in; `text` where the question was compared by meaning and nothing was found."""
         demand = self._demand(organization)
         demand.partitions_asked.add(partition)
+        demand.keys.add(key)
         if hit:
             return demand.partitions_hit.add(partition)
-        demand.keys.add(key)
         if text is not None:
             demand.keys.add(gist(text))
         return None

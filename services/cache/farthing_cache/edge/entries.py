@@ -9,15 +9,17 @@ from farthing_core.scopes import parse_scope
 
 from farthing_cache.answers.counting import Tallies
 from farthing_cache.answers.forgetting import Invalidations
+from farthing_cache.answers.valuing import Valuation
 from farthing_cache.store import Filter
 
 
 class EntryRpcs:
     """Invalidation and statistics."""
 
-    def __init__(self, invalidations: Invalidations, tallies: Tallies) -> None:
+    def __init__(self, invalidations: Invalidations, tallies: Tallies, valuation: Valuation) -> None:
         self._invalidations = invalidations
         self._tallies = tallies
+        self._valuation = valuation
 
     async def InvalidateEntries(self, request: Any, context: Any) -> Any:
         """Forgets entries."""
@@ -36,6 +38,7 @@ class EntryRpcs:
         """Says how look-ups went."""
         scope = parse_scope(request.scope)
         entries, size_bytes, counts = await self._tallies.stats(scope.organization, scope.path)
+        figures = await self._valuation.figures(scope.organization)
         return cache_pb2.GetCacheStatsResponse(
             entries=entries,
             payload_bytes=size_bytes,
@@ -44,4 +47,7 @@ class EntryRpcs:
             hits_semantic=counts.hits_semantic,
             misses=counts.misses,
             avoided_usd_nanos=counts.avoided_usd_nanos,
+            evicted=figures.evicted,
+            not_admitted=figures.not_admitted,
+            payload_bytes_max=self._valuation.rooms.payload_bytes_max,
         )

@@ -23,7 +23,7 @@ class StoreUnavailable(FarthingError):
 class Stored:
     """An entry as it is kept. `payload`, `question` and `reading` are sealed, opaque to the store; `question` is None where the entry
     is only found exactly. `reading` is what the verifier needs of the question beside its vector; `embedder` names the model of the
-    vector. From `expires_at` to `stale_at` it may be served stale.
+    vector. From `expires_at` to `stale_at` it may be served stale. `rank` and `density` are of `answers/worth.py`.
     """
 
     organization: str
@@ -41,6 +41,8 @@ class Stored:
     embedder: str = ""
     stale_at: datetime | None = None
     cost_usd_nanos: int = 0
+    density: float = 0.0
+    rank: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,18 +31,27 @@ _NEAR = """
     ORDER BY embedding::halfvec({dimensions}) <=> $4::real[]::halfvec({dimensions}) LIMIT $5
 """
 _PUT = """
-    INSERT INTO entries (organization, key, partition, scope, model, tags, payload, question, embedding, created_at, expires_at,
-        reading, embedder, stale_at, cost_usd_nanos, payload_bytes)
-    SELECT organization, key, partition, scope, model, string_to_array(tags, chr(31)), payload, question, embedding::halfvec, created_at,
-        expires_at, reading, embedder, stale_at, cost_usd_nanos, length(payload)
-    FROM unnest($1::text[], $2::bytea[], $3::bytea[], $4::text[], $5::text[], $6::text[], $7::bytea[], $8::bytea[], $9::text[],
-        $10::timestamptz[], $11::timestamptz[], $12::bytea[], $13::text[], $14::timestamptz[], $15::bigint[])
+    WITH n AS MATERIALIZED (
+        SELECT * FROM unnest($1::text[], $2::bytea[], $3::bytea[], $4::text[], $5::text[], $6::text[], $7::bytea[], $8::bytea[], $9::text[],
+            $10::timestamptz[], $11::timestamptz[], $12::bytea[], $13::text[], $14::timestamptz[], $15::bigint[], $16::float8[],
+            $17::float8[])
         AS n (organization, key, partition, scope, model, tags, payload, question, embedding, created_at, expires_at, reading, embedder,
-            stale_at, cost_usd_nanos)
-    ON CONFLICT (organization, key) DO UPDATE SET scope = excluded.scope, model = excluded.model, tags = excluded.tags,
-        payload = excluded.payload, question = excluded.question, embedding = excluded.embedding, created_at = excluded.created_at,
-        expires_at = excluded.expires_at, reading = excluded.reading, embedder = excluded.embedder, stale_at = excluded.stale_at,
-        cost_usd_nanos = excluded.cost_usd_nanos, payload_bytes = excluded.payload_bytes
+            stale_at, cost_usd_nanos, density, rank)
+    ), put AS (
+        INSERT INTO entries (organization, key, partition, scope, model, tags, payload, question, embedding, created_at, expires_at,
+            reading, embedder, stale_at, cost_usd_nanos, payload_bytes)
+        SELECT organization, key, partition, scope, model, string_to_array(tags, chr(31)), payload, question, embedding::halfvec,
+            created_at, expires_at, reading, embedder, stale_at, cost_usd_nanos, length(payload) FROM n
+        ON CONFLICT (organization, key) DO UPDATE SET scope = excluded.scope, model = excluded.model, tags = excluded.tags,
+            payload = excluded.payload, question = excluded.question, embedding = excluded.embedding, created_at = excluded.created_at,
+            expires_at = excluded.expires_at, reading = excluded.reading, embedder = excluded.embedder, stale_at = excluded.stale_at,
+            cost_usd_nanos = excluded.cost_usd_nanos, payload_bytes = excluded.payload_bytes
+        RETURNING organization, key, payload_bytes
+    )
+    INSERT INTO uses AS u (organization, key, payload_bytes, density, rank)
+    SELECT put.organization, put.key, put.payload_bytes, n.density, n.rank FROM put JOIN n USING (organization, key)
+    ON CONFLICT (organization, key) DO UPDATE SET payload_bytes = excluded.payload_bytes, density = excluded.density,
+        rank = greatest(u.rank, excluded.rank)
 """
 _CHOSEN = """
     FROM entries WHERE organization = $1 AND (scope = $2 OR starts_with(scope, $2 || '/'))
@@ -96,7 +105,7 @@ class PostgresEntries:
         """Exact look-ups, many in one query."""
         numbers = list(range(len(wanted)))
         columns = [each.organization for each in wanted], [each.key for each in wanted], [each.partition for each in wanted]
-        async with _reaching():
+        async with reaching():
             rows = await self._pool.fetch(_FIND, numbers, *columns, self._clock.now())
         seen = [Seen(None, False)] * len(wanted)
         for row in rows:
@@ -107,7 +116,7 @@ class PostgresEntries:
     async def near(self, organization: str, partition: bytes, vector: Any, *, embedder: str, count_max: int) -> list[Neighbour]:
         """The nearest entries of a partition; the planner chooses between the partition's own index and the model's graph."""
         sql = _NEAR.format(embedder=literal(embedder), dimensions=len(vector))
-        async with _reaching(), self._pool.acquire() as connection, connection.transaction(readonly=True):
+        async with reaching(), self._pool.acquire() as connection, connection.transaction(readonly=True):
             await connection.execute("SET LOCAL hnsw.iterative_scan = relaxed_order")
             rows = await connection.fetch(sql, organization, partition, self._clock.now(), vector.tolist(), count_max)
         return [
@@ -134,10 +143,12 @@ class PostgresEntries:
                 each.embedder,
                 each.stale_at,
                 each.cost_usd_nanos,
+                each.density,
+                each.rank,
             )
             for _, each in sorted(distinct.items())
         ]
-        async with _reaching():
+        async with reaching():
             for embedder, dimensions in {
                 each.embedder: len(each.vector) for each in entries if each.vector is not None
             }.items():
@@ -155,7 +166,7 @@ class PostgresEntries:
     async def invalidate(self, chosen: Filter, *, dry_run: bool) -> int:
         """Forgets entries and announces it with the same commit."""
         values = (chosen.organization, chosen.scope, list(chosen.keys), list(chosen.tags), chosen.model)
-        async with _reaching(), self._pool.acquire() as connection, connection.transaction():
+        async with reaching(), self._pool.acquire() as connection, connection.transaction():
             if dry_run:
                 return int(await connection.fetchval("SELECT count(*) " + _CHOSEN, *values))
             done = await connection.execute("DELETE " + _CHOSEN, *values)
@@ -168,7 +179,7 @@ class PostgresEntries:
             "SELECT count(*), coalesce(sum(payload_bytes), 0)::bigint FROM entries "
             "WHERE organization = $1 AND (scope = $2 OR starts_with(scope, $2 || '/')) AND expires_at > $3"
         )
-        async with _reaching():
+        async with reaching():
             row = await self._pool.fetchrow(sql, organization, scope, self._clock.now())
         return row[0], row[1]
 
@@ -178,35 +189,35 @@ class PostgresEntries:
             (*where, each.hits_exact, each.hits_semantic, each.misses, each.avoided_usd_nanos)
             for where, each in sorted(counts.items())
         ]
-        async with _reaching():
+        async with reaching():
             await self._pool.execute(_ADD_COUNTS, *[list(column) for column in zip(*rows, strict=True)])
 
     async def counts(self, organization: str, scope: str) -> Counts:
         """What look-ups at and below a scope came to."""
-        async with _reaching():
+        async with reaching():
             row = await self._pool.fetchrow(_COUNTS, organization, scope)
         return Counts(*row)
 
     async def sweep(self, *, count_max: int) -> int:
         """Forgets expired entries; replicas that sweep at once take different ones."""
-        async with _reaching():
+        async with reaching():
             done = await self._pool.execute(_SWEEP, self._clock.now(), count_max)
         return int(done.split()[-1])
 
     async def drop(self, organization: str, key: bytes, payload: bytes) -> None:
         """Forgets an entry that is still what it was."""
         sql = "DELETE FROM entries WHERE organization = $1 AND key = $2 AND payload = $3"
-        async with _reaching():
+        async with reaching():
             await self._pool.execute(sql, organization, key, payload)
 
     async def organizations(self, *, after: str, count_max: int) -> list[str]:
         """Organisations, each found by one step through the key's index."""
-        async with _reaching():
+        async with reaching():
             return [row["name"] for row in await self._pool.fetch(_ORGANIZATIONS, after, count_max)]
 
     async def drop_unreadable(self, organization: str, headers: Sequence[bytes], *, count_max: int) -> int:
         """Forgets entries under keys that are gone."""
-        async with _reaching():
+        async with reaching():
             done = await self._pool.execute(_DROP_UNREADABLE, organization, list(headers), count_max)
         return int(done.split()[-1])
 
@@ -222,7 +233,8 @@ def vector_of(raw: bytes) -> Any:
 
 
 @asynccontextmanager
-async def _reaching() -> AsyncIterator[None]:
+async def reaching() -> AsyncIterator[None]:
+    """A block of statements. Raises StoreUnavailable where the database is out of reach."""
     try:
         yield
     except unreachable_errors() as error:
