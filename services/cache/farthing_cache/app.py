@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from random import Random
+from typing import cast
 
 import asyncpg
 from farthing.cache.v1.cache_pb2_grpc import add_CacheServiceServicer_to_server
@@ -16,9 +17,14 @@ from farthing_runtime.batching import Batcher
 from farthing_runtime.beside import beside
 from farthing_runtime.postgres import open_pool, unreachable_errors
 from farthing_runtime.registration import AppIterator, Mesh, Registration, ServiceBinding
+from farthing_runtime.settings import SettingsInvalid
 
+from farthing_cache.answers.boarding import FlightLimits
 from farthing_cache.answers.counting import Tallies
+from farthing_cache.answers.flights import Flights
+from farthing_cache.answers.flying import FlyingAnswers
 from farthing_cache.answers.forgetting import Invalidations
+from farthing_cache.answers.leases import Leases
 from farthing_cache.answers.looking_up import Comparing, LookUps
 from farthing_cache.answers.remembering import Memory
 from farthing_cache.answers.rooms import Rooms
@@ -39,6 +45,7 @@ from farthing_cache.settings import Settings
 from farthing_cache.status import STATUS_TABLE
 from farthing_cache.store import EntryStore, HotEntries, Seen, Stored, Wanted
 from farthing_cache.store.evidence import PostgresEvidence
+from farthing_cache.store.flights_memory import MemoryLeases
 from farthing_cache.store.memory import MemoryHotEntries
 from farthing_cache.store.postgres import CHANNEL, PostgresEntries
 from farthing_cache.store.values_postgres import PostgresValues
@@ -98,12 +105,13 @@ async def app(settings: Settings, mesh: Mesh) -> AppIterator:
             stack.push_async_callback(_flush, written_behind)
             await stack.enter_async_context(_repeating(written_behind.flush, interval_s=settings.flush_interval_s))
         await stack.enter_async_context(_repeating(valuation.make_room, interval_s=settings.flush_interval_s))
+        flights = await _flights(settings, pool, seals, clock, stack)
         await stack.enter_async_context(
             _repeating(lambda: entries.sweep(count_max=_SWEPT_MAX), interval_s=settings.sweep_interval_s)
         )
         await stack.enter_async_context(_listening(settings.database_url, invalidations))
         servicer = CacheServicer(  # type: ignore[abstract]
-            AnswerRpcs(look_ups, memory, tallies, certification.evidence, valuation),
+            AnswerRpcs(FlyingAnswers(look_ups, flights, clock=clock), memory, tallies, certification.evidence, valuation),
             EntryRpcs(invalidations, tallies, valuation),
             HitRpcs(
                 certification.reports,
@@ -173,6 +181,28 @@ async def _hot_entries(settings: Settings, clock: Clock, stack: AsyncExitStack) 
     client = open_redis(settings.redis_url, timeout_s=0.5)
     stack.push_async_callback(client.aclose)
     return RedisHotEntries(client, clock)
+
+
+async def _flights(settings: Settings, pool: asyncpg.Pool, seals: Seals, clock: Clock, stack: AsyncExitStack) -> Flights:
+    kind, leases = settings.flights, cast(Leases, MemoryLeases(clock))
+    if kind == "redis" and not settings.redis_url:
+        raise SettingsInvalid(field="FARTHING_CACHE_FLIGHTS", problem="redis needs FARTHING_REDIS_URL")
+    if kind == "postgres":
+        from farthing_cache.store.flights_postgres import PostgresLeases
+
+        leases = postgres = await stack.enter_async_context(PostgresLeases(pool).running())
+        await stack.enter_async_context(_repeating(postgres.sweep, interval_s=settings.sweep_interval_s))
+    elif settings.redis_url and kind != "memory":
+        from farthing_runtime.redis_client import open_redis
+
+        from farthing_cache.store.flights_redis import RedisLeases
+
+        client = open_redis(settings.redis_url, timeout_s=0.5)
+        stack.push_async_callback(client.aclose)
+        leases = RedisLeases(client, clock)
+    limits = FlightLimits(settings.flight_lease_s, settings.flight_failures_max, settings.flight_waiters_max)
+    flights = Flights(leases, seals, clock=clock, new_id=random_uuid, limits=limits)
+    return await stack.enter_async_context(flights.running())
 
 
 async def _flush(written_behind: Tallies | Valuation) -> None:

@@ -71,6 +71,20 @@ class Settings(ServiceSettings):
         ge=2,
         description="Texts that may wait to be embedded; beyond it look-ups miss and answers are found exactly only.",
     )
+    flights: Literal["auto", "memory", "redis", "postgres"] = Field(
+        default="auto",
+        description="Where identical requests under way find one another: redis, or postgres where several replicas have none, or "
+        "memory, which is right for one process. auto: redis where there is one, else memory.",
+    )
+    flight_lease_s: float = Field(
+        default=10.0, gt=0, le=600, description="How long those who wait for a leader of whom nothing is heard are held up."
+    )
+    flight_failures_max: int = Field(
+        default=3, ge=1, le=100, description="Leaders in a row that may fail before all who wait ask for themselves."
+    )
+    flight_waiters_max: int = Field(
+        default=2_000, ge=0, le=100_000, description="Requests of a replica that may wait for others; more ask for themselves."
+    )
     batch_size_max: int = Field(default=256, ge=1, description="Look-ups or stores that share a statement.")
     queue_size_max: int = Field(default=10_000, ge=1, description="Look-ups or stores that may wait.")
     pool_size_max: int = Field(default=6, ge=2, le=100, description="Connections to Postgres.")

@@ -12,8 +12,9 @@ from farthing_core.errors import FarthingError
 from farthing_orchestrator.aside import Aside
 from farthing_orchestrator.deferred import Deferred
 from farthing_orchestrator.journey import Journey
+from farthing_orchestrator.lookups import Lookup
 from farthing_orchestrator.ports import Peers, PeerUnavailable, Refused
-from farthing_orchestrator.request import Generated, Lookup, Step, StepName, StepOutcome
+from farthing_orchestrator.request import Generated, Step, StepName, StepOutcome
 from farthing_orchestrator.reserving import Reservations
 from farthing_orchestrator.settlements import Settlements
 

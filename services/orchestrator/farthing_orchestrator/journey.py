@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -9,6 +10,7 @@ from farthing_core.auto_models import AUTO_MODEL, AUTO_MODELS
 from farthing_core.clock import Clock
 
 from farthing_orchestrator.accounting import Account
+from farthing_orchestrator.lookups import Flight, Lookup
 from farthing_orchestrator.policy import Policy, TaskPolicy
 from farthing_orchestrator.ports import Refused, Usage
 from farthing_orchestrator.request import (
@@ -17,7 +19,6 @@ from farthing_orchestrator.request import (
     BudgetPace,
     Generated,
     Line,
-    Lookup,
     Planned,
     RouteWish,
     Shaped,
@@ -66,7 +67,8 @@ class Journey:
     `limited` is whether a rate limit counts it, and `handed_on` whether a purchase, which may outlive its caller, will say when it ended.
     `reserved` is None where nobody knows whether money was set aside. `paid_tokens` are those of a streamed answer that the hold pays
     for, None for all. `objection` is what the ledger said before open models were taken instead. `tokens_used` is None until it is known.
-    On a `dry_run` nothing is bought. `checked` is whether a fresh answer is bought beside, to compare a hit with.
+    On a `dry_run` nothing is bought. `checked` is whether a fresh answer is bought beside, to compare a hit with. `flight` is the one that
+    it leads, `sign_of_life` when its leader is heard of next.
     """
 
     ask: Ask
@@ -93,6 +95,8 @@ class Journey:
     upstream_us: int = 0
     dry_run: bool = False
     checked: bool = False
+    flight: Flight | None = None
+    sign_of_life: asyncio.TimerHandle | None = None
 
     def time_left_s(self) -> float:
         """Seconds until the request's deadline."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -102,6 +102,13 @@ def cache_request(ask: Ask, model_policy: str, sharing: str) -> Any:
         sharing=SHARING[sharing],
         personal=ask.overrides.cache_personal,
     )
+
+
+def lease_s(found: Any, now: datetime) -> float:
+    """How long a flight is its leader's without a sign of life; 0 without one."""
+    if not found.flight_id:
+        return 0.0
+    return float((found.flight_expire_time.ToDatetime(UTC) - now).total_seconds())
 
 
 def generated(response: Any) -> Generated:

@@ -17,24 +17,14 @@ from farthing_orchestrator import messages
 from farthing_orchestrator.accounting import ModelPrice
 from farthing_orchestrator.edge.ledger import GrpcLedger
 from farthing_orchestrator.edge.translation import translated
-from farthing_orchestrator.request import (
-    Ask,
-    Conversation,
-    Generated,
-    Keeping,
-    Line,
-    Lookup,
-    LookupTerms,
-    Masked,
-    Piece,
-    Planned,
-    RouteWish,
-    Shaped,
-)
+from farthing_orchestrator.lookups import Flight, Keeping, Lookup, LookupTerms
+from farthing_orchestrator.request import Ask, Conversation, Generated, Line, Masked, Piece, Planned, RouteWish, Shaped
 from farthing_orchestrator.settings import Settings
 from farthing_orchestrator.wanting import Wanted
 
 _ORGANIZATIONS_MAX = 1_000
+_FLIGHT_SHARE = 0.5
+"""Of the time that a look-up may take: so much of it may go into waiting for an identical request."""
 _NOTHING_WANTED = Wanted()
 
 
@@ -43,7 +33,7 @@ class GrpcPeers:
 
     def __init__(self, mesh: Mesh, settings: Settings, clock: Clock) -> None:
         self.masking = GrpcMasking(mesh, settings)
-        self.answers = GrpcAnswers(mesh, settings)
+        self.answers = GrpcAnswers(mesh, settings, clock)
         self.models = GrpcModels(mesh, settings, clock)
         self.prompts = GrpcPrompts(mesh, settings, self.models.encodings)
         self.ledger = GrpcLedger(mesh, settings)
@@ -70,12 +60,16 @@ class GrpcMasking:
 class GrpcAnswers:
     """Remembered answers from the cache service."""
 
-    def __init__(self, mesh: Mesh, settings: Settings) -> None:
+    def __init__(self, mesh: Mesh, settings: Settings, clock: Clock) -> None:
+        self._clock = clock
         self._stub = cache_pb2_grpc.CacheServiceStub(mesh.channel("cache"))
         self._timeout_s = settings.lookup_timeout_s
 
-    async def look_up(self, ask: Ask, *, model_policy: str, sharing: str, terms: LookupTerms) -> Lookup:
-        """What is remembered for a request."""
+    async def look_up(
+        self, ask: Ask, *, model_policy: str, sharing: str, terms: LookupTerms, flight_wait_s: float | None
+    ) -> Lookup:
+        """What is remembered for a request. A look-up may take as long as ever, and on top of that as long as it may wait for others."""
+        wait_s = 0.0 if flight_wait_s is None else max(flight_wait_s, _FLIGHT_SHARE * self._timeout_s)
         request = cache_pb2.LookUpAnswerRequest(
             request=messages.cache_request(ask, model_policy, sharing),
             mode=messages.LOOKUP_MODES[terms.mode],
@@ -83,13 +77,24 @@ class GrpcAnswers:
             age_s_max=terms.age_s_max,
             allow_check=terms.allow_check,
             dry_run=terms.dry_run,
+            flight_wait_ms=int(1000 * wait_s),
         )
         with translated("cache"):
-            found = await self._stub.LookUpAnswer(request, timeout=self._timeout_s)
+            found = await self._stub.LookUpAnswer(request, timeout=self._timeout_s + (flight_wait_s or 0.0))
         similarity = found.similarity if found.HasField("similarity") else None
         outcome = messages.LOOKUP_OUTCOMES[found.outcome]
         if outcome == "miss":
-            return Lookup(outcome, found.reason, found.key, similarity, embedding=found.embedding, said=found)
+            return Lookup(
+                outcome,
+                found.reason,
+                found.key,
+                similarity,
+                embedding=found.embedding,
+                flight_id=found.flight_id,
+                lease_s=messages.lease_s(found, self._clock.now()),
+                in_flight=found.in_flight,
+                said=found,
+            )
         entry = found.entry
         return Lookup(
             outcome,
@@ -105,6 +110,9 @@ class GrpcAnswers:
             hit_id=found.hit_id,
             check=found.check,
             said=found,
+            flight_id=found.flight_id,
+            lease_s=messages.lease_s(found, self._clock.now()),
+            joined=found.joined,
         )
 
     async def report_check(self, request_id: str, scope: str, hit_id: str, fresh: Generated) -> None:
@@ -119,6 +127,20 @@ class GrpcAnswers:
         with translated("cache"):
             await self._stub.ReportHit(request, timeout=10 * self._timeout_s)
 
+    async def end_flight(self, flight: Flight) -> None:
+        """Gives a flight up."""
+        asked = messages.cache_request(flight.ask, flight.model_policy, flight.sharing)
+        with translated("cache"):
+            request = cache_pb2.EndFlightRequest(request=asked, flight_id=flight.flight_id)
+            await self._stub.EndFlight(request, timeout=self._timeout_s)
+
+    async def keep_flight(self, flight: Flight) -> None:
+        """A sign of life."""
+        asked = messages.cache_request(flight.ask, flight.model_policy, flight.sharing)
+        with translated("cache"):
+            request = cache_pb2.KeepFlightRequest(request=asked, flight_id=flight.flight_id)
+            await self._stub.KeepFlight(request, timeout=self._timeout_s)
+
     async def remember(self, ask: Ask, generated: Generated, *, model_policy: str, sharing: str, keeping: Keeping) -> None:
         """Keeps an answer."""
         request = cache_pb2.StoreAnswerRequest(
@@ -132,6 +154,7 @@ class GrpcAnswers:
             stale_s=keeping.stale_s,
             tags=ask.tags,
             semantic=keeping.semantic,
+            flight_id=keeping.flight_id,
         )
         with translated("cache"):
             await self._stub.StoreAnswer(request, timeout=10 * self._timeout_s)

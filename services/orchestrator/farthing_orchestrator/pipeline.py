@@ -14,15 +14,17 @@ from farthing_orchestrator.accounting import account_of_hit
 from farthing_orchestrator.admission import Admissions
 from farthing_orchestrator.aside import Aside, AsideLimits
 from farthing_orchestrator.deferred import Deferred
+from farthing_orchestrator.flights import FlightLeads
 from farthing_orchestrator.fresh_answers import MONEY_SHORT_SHARE, FreshAnswers
 from farthing_orchestrator.holds import Wish, sizing_of
 from farthing_orchestrator.journey import Completed, Journey
+from farthing_orchestrator.lookups import Lookup, LookupTerms
 from farthing_orchestrator.outlet import Outlet
 from farthing_orchestrator.pacing import Paces
 from farthing_orchestrator.policy import Policy
 from farthing_orchestrator.ports import Checked, Peers, PeerUnavailable, Refused
 from farthing_orchestrator.purchases import Purchases
-from farthing_orchestrator.request import Ask, Line, Lookup, LookupTerms, Piece, StepName
+from farthing_orchestrator.request import Ask, Line, Piece, StepName
 from farthing_orchestrator.reserving import Reservations
 from farthing_orchestrator.settlements import Settlements
 from farthing_orchestrator.shadows import Shadows
@@ -46,7 +48,10 @@ class Pipeline:
         settlements = Settlements(peers=peers, deferred=deferred, reservations=self._reservations)
         aside = Aside(deferred=deferred, limits=beside)
         shadows = Shadows(models=peers.models, reservations=self._reservations, settlements=settlements, aside=aside)
-        self._purchases = Purchases(peers=peers, policy=policy, deferred=deferred, settlements=settlements, shadows=shadows)
+        self._flights = FlightLeads(answers=peers.answers, deferred=deferred, single_flight=policy.cache.single_flight)
+        self._purchases = Purchases(
+            peers=peers, policy=policy, deferred=deferred, settlements=settlements, shadows=shadows, flights=self._flights
+        )
         self._fresh = FreshAnswers(
             peers=peers,
             reservations=self._reservations,
@@ -62,7 +67,7 @@ class Pipeline:
         Once a model is called the rest runs to its end even when the caller goes away: what was bought is settled and remembered.
         """
         journey = self._journey(ask, time_left_s)
-        async with self._admissions.admitted(journey, ttl_s=_ttl_s(journey)):
+        async with self._admissions.admitted(journey, ttl_s=_ttl_s(journey)), self._flights.led(journey):
             await self._prepare(journey)
             if journey.lookup is not None and journey.lookup.hit:
                 return await self._serve_hit(journey, journey.lookup)
@@ -80,7 +85,7 @@ class Pipeline:
         settled. Raises BudgetCut after the pieces that could be paid for.
         """
         journey = self._journey(ask, time_left_s)
-        async with self._admissions.admitted(journey, ttl_s=_ttl_s(journey)):
+        async with self._admissions.admitted(journey, ttl_s=_ttl_s(journey)), self._flights.led(journey):
             await self._prepare(journey)
             if journey.lookup is not None and journey.lookup.hit:
                 yield await self._serve_hit(journey, journey.lookup)
@@ -124,6 +129,7 @@ class Pipeline:
                 return await self._purchases.follow(journey, outlet if streamed else None)
             return await self._purchases.buy(journey)
         finally:
+            await self._flights.finish(journey)
             await self._admissions.finish(journey)
 
     def _journey(self, ask: Ask, time_left_s: float | None) -> Journey:
@@ -174,9 +180,7 @@ class Pipeline:
             return journey.skip(StepName.LOOK_UP, "off")
         with journey.step(StepName.LOOK_UP) as note:
             try:
-                journey.lookup = await self._peers.answers.look_up(
-                    ask, model_policy=journey.model_policy(), sharing=journey.sharing(), terms=self._terms(journey, mode)
-                )
+                journey.lookup = await self._flights.look_up(journey, self._terms(journey, mode))
             except PeerUnavailable as error:
                 return note.unavailable(error.message)
             note.text = f"{journey.lookup.outcome}: {journey.lookup.reason}"

@@ -31,6 +31,7 @@ class CachePolicy(_Section):
     sharing: Sharing = "organization"
     error_budget: float | None = Field(default=None, ge=0.000_001, le=1)
     checks: bool = True
+    single_flight: bool = True
 
     @property
     def error_budget_ppm(self) -> int:

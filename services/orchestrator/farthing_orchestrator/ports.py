@@ -13,15 +13,13 @@ from farthing_core.errors import FarthingError
 
 from farthing_orchestrator.accounting import ModelPrice
 from farthing_orchestrator.holds import Held, Wish
+from farthing_orchestrator.lookups import Flight, Keeping, Lookup, LookupTerms
 from farthing_orchestrator.request import (
     Ask,
     BudgetLeft,
     Conversation,
     Generated,
-    Keeping,
     Line,
-    Lookup,
-    LookupTerms,
     Masked,
     Piece,
     Planned,
@@ -72,8 +70,10 @@ class Masking(Protocol):
 class Answers(Protocol):
     """Remembers answers."""
 
-    async def look_up(self, ask: Ask, *, model_policy: str, sharing: str, terms: LookupTerms) -> Lookup:
-        """What is remembered for a request."""
+    async def look_up(
+        self, ask: Ask, *, model_policy: str, sharing: str, terms: LookupTerms, flight_wait_s: float | None
+    ) -> Lookup:
+        """What is remembered for a request; None joins no flights, 0 gives the cache no time to wait but its own share of a look-up."""
         ...
 
     async def report_check(self, request_id: str, scope: str, hit_id: str, fresh: Generated) -> None:
@@ -81,7 +81,15 @@ class Answers(Protocol):
         ...
 
     async def remember(self, ask: Ask, generated: Generated, *, model_policy: str, sharing: str, keeping: Keeping) -> None:
-        """Keeps an answer; `ask` as it was looked up."""
+        """Keeps an answer; `ask` as it was looked up. Whoever waits for its flight has it, too."""
+        ...
+
+    async def end_flight(self, flight: Flight) -> None:
+        """Gives a flight up: the next in line leads. One that has ended is no failure."""
+        ...
+
+    async def keep_flight(self, flight: Flight) -> None:
+        """Says that its leader is still at it."""
         ...
 
 

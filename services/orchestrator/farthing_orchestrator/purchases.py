@@ -8,12 +8,14 @@ from contextlib import AsyncExitStack, aclosing
 from farthing_orchestrator.accounting import Account
 from farthing_orchestrator.deferred import Deferred
 from farthing_orchestrator.delivery import Delivery
+from farthing_orchestrator.flights import FlightLeads
 from farthing_orchestrator.journey import Completed, Journey
+from farthing_orchestrator.lookups import Keeping
 from farthing_orchestrator.metering import BudgetCut, Meter
 from farthing_orchestrator.outlet import Outlet
 from farthing_orchestrator.policy import Policy
 from farthing_orchestrator.ports import Peers, PeerUnavailable
-from farthing_orchestrator.request import Generated, Keeping, Piece, Step, StepName, StepOutcome
+from farthing_orchestrator.request import Generated, Piece, Step, StepName, StepOutcome
 from farthing_orchestrator.settlements import Settlements
 from farthing_orchestrator.shadows import Shadows
 
@@ -21,7 +23,17 @@ from farthing_orchestrator.shadows import Shadows
 class Purchases:
     """Follows planned routes. Every purchase ends in a settlement or a release, also when its caller has gone away."""
 
-    def __init__(self, *, peers: Peers, policy: Policy, deferred: Deferred, settlements: Settlements, shadows: Shadows) -> None:
+    def __init__(
+        self,
+        *,
+        peers: Peers,
+        policy: Policy,
+        deferred: Deferred,
+        settlements: Settlements,
+        shadows: Shadows,
+        flights: FlightLeads,
+    ) -> None:
+        self._flights = flights
         self._peers = peers
         self._policy = policy
         self._deferred = deferred
@@ -110,7 +122,10 @@ class Purchases:
             return journey.skip(StepName.REMEMBER, "open models stood in for want of money")
         model_policy, sharing = journey.model_policy(), journey.sharing()
         ttl_s = journey.ask.overrides.cache_ttl_s or cache.ttl_s
-        keeping = Keeping(mode == "semantic", ttl_s, cache.ttl_s_max, cache.stale_s)
+        flight = self._flights.landing(journey)
+        keeping = Keeping(
+            mode == "semantic", ttl_s, cache.ttl_s_max, cache.stale_s, flight.flight_id if flight is not None else ""
+        )
 
         async def remember() -> None:
             await self._peers.answers.remember(ask, generated, model_policy=model_policy, sharing=sharing, keeping=keeping)

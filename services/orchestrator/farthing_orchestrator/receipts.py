@@ -17,6 +17,7 @@ from farthing_orchestrator import messages
 from farthing_orchestrator.journey import Completed, Journey, Receipt
 from farthing_orchestrator.policy import Policy
 from farthing_orchestrator.ports import Checked, Refused
+from farthing_orchestrator.replaying import replayed
 from farthing_orchestrator.request import Ask, BudgetLeft, Overrides, Piece, Step, StepName, StepOutcome
 
 PROMPT_BYTES_MAX = 4 * 1024 * 1024
@@ -161,10 +162,11 @@ def delta(piece: Piece) -> Any:
 
 
 def ending(completed: Completed) -> Iterator[Any]:
-    """The end of a stream; an answer from the cache comes as one piece before it."""
+    """The end of a stream; an answer from the cache comes in pieces before it."""
     whole = response(completed)
     if completed.receipt.lookup is not None and completed.receipt.lookup.hit:
-        yield delta(Piece(whole.answer.content, whole.answer.extra_json, completed.model))
+        for piece in replayed(whole.answer.content, whole.answer.extra_json, completed.model):
+            yield delta(piece)
     yield orchestrator_pb2.StreamCompleteResponse(finished=whole)
 
 

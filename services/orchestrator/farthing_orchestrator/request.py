@@ -117,44 +117,6 @@ class Masked:
 
 
 @dataclass(frozen=True, slots=True)
-class LookupTerms:
-    """How far a look-up may go: see the cache's contract. 0 leaves the error budget to the cache, and takes an answer of any age."""
-
-    mode: str
-    error_budget_ppm: int = 0
-    age_s_max: int = 0
-    allow_check: bool = False
-    dry_run: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Lookup:
-    """What the cache said. `answer` and what follows are set on a hit. `said` is its whole answer, opaque here, for the receipt; `check` is
-    whether a fresh answer is to be bought beside, to compare the hit called `hit_id` with.
-    """
-
-    outcome: str
-    reason: str
-    key: str
-    similarity: float | None = None
-    answer: AnswerBody = None
-    model: str = ""
-    usage: Any = None
-    entry_key: str = ""
-    input_tokens: int = 0
-    output_tokens: int = 0
-    embedding: bytes = b""
-    hit_id: str = ""
-    check: bool = False
-    said: Any = None
-
-    @property
-    def hit(self) -> bool:
-        """Whether an answer may be served."""
-        return self.answer is not None
-
-
-@dataclass(frozen=True, slots=True)
 class Shaped:
     """A shortened conversation with its tokens by encoding, before and after."""
 
@@ -256,18 +218,6 @@ class BudgetLeft:
     limit_usd_nanos: int | None = None
     period_start: datetime | None = None
     period_end: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Keeping:
-    """How an answer is to be remembered: also by meaning or not, for how many seconds (0: as the cache decides, `ttl_s_max` at most), and
-    for how many more it may be served stale.
-    """
-
-    semantic: bool
-    ttl_s: int
-    ttl_s_max: int
-    stale_s: int
 
 
 @dataclass(frozen=True, slots=True)

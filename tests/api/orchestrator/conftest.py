@@ -135,7 +135,8 @@ class Upstream:
     """A provider that speaks as many tokens as it is told to, one a chunk, and sees who hangs up.
 
     `script` is by model: tokens to speak, or "hang", "refuse" (a malformed request) and "drop" (the connection ends). With `pause_after` it
-    stops after so many tokens until `go` is set, and after `stop_after` tokens it says nothing more until somebody hangs up.
+    stops after so many tokens until `go` is set (where it `breaks`, the connection ends then), and
+    after `stop_after` tokens it says nothing more until somebody hangs up.
     """
 
     def __init__(self) -> None:
@@ -143,6 +144,7 @@ class Upstream:
         self.text = " abc"
         self.pause_after: int | None = None
         self.stop_after: int | None = None
+        self.breaks = False
         self.go = asyncio.Event()
         self.paused = asyncio.Event()
         self.hung_up = asyncio.Event()
@@ -186,6 +188,9 @@ class Upstream:
             if self.spoken == self.pause_after:
                 self.paused.set()
                 await self.go.wait()
+                if self.breaks:
+                    assert request.transport is not None
+                    request.transport.abort()
             if self.spoken == self.stop_after:
                 await asyncio.Event().wait()
             await say(choices=[{"index": 0, "delta": {"content": self.text}, "finish_reason": None}])

@@ -64,7 +64,8 @@ async def until_stored(channel_of: Any, request: Any) -> Any:
         while True:
             request.request_id = str(uuid.uuid4())
             answer = await stub(channel_of).Complete(request)
-            if answer.receipt.cache_outcome != cache_pb2.LOOKUP_OUTCOME_MISS:
+            joined = answer.receipt.caching.joined
+            if answer.receipt.cache_outcome != cache_pb2.LOOKUP_OUTCOME_MISS and not joined:
                 return answer
             await asyncio.sleep(0.02)
 

@@ -63,7 +63,8 @@ class Found:
     """What a look-up found: "exact", "semantic", "adapted" or "miss", why, and the payload of the entry that is served, opened.
 
     `vector` is that of the question on a miss, where the built-in model computed it: others may use it, too. `similarity` is the cosine
-    of the nearest entry that was compared.
+    of the nearest entry that was compared. `joined` is an answer that an identical request bought just now; `in_flight` a miss while one
+    is under way.
     """
 
     outcome: str
@@ -79,3 +80,4 @@ class Found:
     flight: Flight | None = None
     joined: bool = False
     check: bool = False
+    in_flight: bool = False

@@ -51,11 +51,17 @@ class LookUps:
 
     async def look_up(self, asked: Asked) -> Found:
         """What may be served for a request. A store that is out of reach makes a miss that says so."""
+        return await self.at_hand(asked) or await self.further(asked)
+
+    async def at_hand(self, asked: Asked) -> Found | None:
+        """What is served without asking the store."""
+        hot = await self._hot.get(asked.address.organization, asked.address.key)
+        return await self._exact(asked, hot) if hot is not None else None
+
+    async def further(self, asked: Asked) -> Found:
+        """What may be served where nothing is at hand. A store that is out of reach makes a miss that says so."""
         address = asked.address
         unreadable = False
-        hot = await self._hot.get(address.organization, address.key)
-        if hot is not None and (found := await self._exact(asked, hot)):
-            return found
         text = address.text if asked.semantic else None
         fits = text is not None and len(text) <= self._comparing.characters_max
         try:

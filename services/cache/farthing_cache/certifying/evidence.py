@@ -113,15 +113,15 @@ class Evidence:
         while len(self._would_be) > _MISSES_WAITING_MAX:
             self._would_be.popitem(last=False)
 
-    def bought(self, organization: str, key: bytes, payload: bytes) -> None:
-        """An answer was bought: where its look-up had a candidate, both are compared later, at no cost."""
+    def bought(self, organization: str, key: bytes, written: Callable[[], bytes]) -> None:
+        """An answer was bought: where its look-up had a candidate, both are compared later, at no cost. `written` makes its payload."""
         would_be = self._would_be.pop((organization, key), None)
         if would_be is None or would_be.until_s < self._clock.monotonic_s():
             return
         if len(self._to_compare) >= _MISSES_WAITING_MAX:
             self.dropped += 1
             return
-        self._to_compare.append((would_be, payload))
+        self._to_compare.append((would_be, written()))
 
     async def flush(self) -> None:
         """Writes down what was noted; it stays here while the store is out of reach. Raises StoreUnavailable."""

@@ -101,11 +101,19 @@ def certificate_of(certificate: Certificate) -> Any:
 def response_of(found: Found, where: Address) -> Any:
     """What a look-up found."""
     answer = cache_pb2.LookUpAnswerResponse(
-        outcome=OUTCOMES[found.outcome], reason=found.reason, similarity=found.similarity, key=where.key.hex()
+        outcome=OUTCOMES[found.outcome],
+        reason=found.reason,
+        similarity=found.similarity,
+        key=where.key.hex(),
+        joined=found.joined,
+        in_flight=found.in_flight,
     )
     answer.hit_id, answer.check = found.hit_id, found.check
     if found.certificate is not None:
         answer.certificate.CopyFrom(certificate_of(found.certificate))
+    if found.flight is not None:
+        answer.flight_id = found.flight.flight_id
+        answer.flight_expire_time.CopyFrom(timestamp(found.flight.expires_at))
     if found.payload is not None:
         answer.entry.ParseFromString(found.payload)
     if found.vector is not None:

@@ -390,7 +390,8 @@ class LookUpAnswerRequest(_message.Message):
     """Wrong answers per million look-ups that may be served; FARTHING_CACHE_ERROR_BUDGET_PPM (10,000: 1 %) when 0. It can only be tightened below that."""
     flight_wait_ms: _builtins.int
     """How long to wait for an identical request that is under way, in milliseconds; 0 not to join flights at all. Whoever is told of a flight_id must end it
-    with StoreAnswer or EndFlight.
+    with StoreAnswer or EndFlight, and keep it with KeepFlight meanwhile. After three leaders that came to nothing those who wait are let go: each of
+    them has a miss without a flight_id, and asks for itself.
     """
     age_s_max: _builtins.int
     """How old an answer may be, in seconds; any age when 0."""
@@ -447,6 +448,7 @@ class LookUpAnswerResponse(_message.Message):
     FLIGHT_EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     JOINED_FIELD_NUMBER: _builtins.int
     CHECK_FIELD_NUMBER: _builtins.int
+    IN_FLIGHT_FIELD_NUMBER: _builtins.int
     outcome: Global___LookupOutcome.ValueType
     """Hit or miss."""
     similarity: _builtins.float
@@ -467,6 +469,8 @@ class LookUpAnswerResponse(_message.Message):
     """The answer was bought by an identical request that was under way."""
     check: _builtins.bool
     """This hit was chosen for a check: buy a fresh answer beside and hand it to ReportHit."""
+    in_flight: _builtins.bool
+    """A miss, because flight_wait_ms is over while an identical request is still under way: ask again to wait on, or ask for yourself."""
     @_builtins.property
     def entry(self) -> Global___Entry:
         """The entry, on a hit."""
@@ -500,10 +504,11 @@ class LookUpAnswerResponse(_message.Message):
         flight_expire_time: _timestamp_pb2.Timestamp | None = ...,
         joined: _builtins.bool = ...,
         check: _builtins.bool = ...,
+        in_flight: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_similarity", b"_similarity", "certificate", b"certificate", "entry", b"entry", "flight_expire_time", b"flight_expire_time", "similarity", b"similarity"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_similarity", b"_similarity", "certificate", b"certificate", "check", b"check", "embedding", b"embedding", "entry", b"entry", "flight_expire_time", b"flight_expire_time", "flight_id", b"flight_id", "hit_id", b"hit_id", "joined", b"joined", "key", b"key", "outcome", b"outcome", "reason", b"reason", "similarity", b"similarity", "slots", b"slots", "stale", b"stale"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_similarity", b"_similarity", "certificate", b"certificate", "check", b"check", "embedding", b"embedding", "entry", b"entry", "flight_expire_time", b"flight_expire_time", "flight_id", b"flight_id", "hit_id", b"hit_id", "in_flight", b"in_flight", "joined", b"joined", "key", b"key", "outcome", b"outcome", "reason", b"reason", "similarity", b"similarity", "slots", b"slots", "stale", b"stale"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__similarity: _TypeAlias = _typing.Literal["similarity"]  # noqa: Y015
     _WhichOneofArgType__similarity: _TypeAlias = _typing.Literal["_similarity", b"_similarity"]  # noqa: Y015
@@ -661,6 +666,62 @@ class EndFlightResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EndFlightResponse: _TypeAlias = EndFlightResponse  # noqa: Y015
+
+@_typing.final
+class KeepFlightRequest(_message.Message):
+    """Goes on with a flight."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_FIELD_NUMBER: _builtins.int
+    FLIGHT_ID_FIELD_NUMBER: _builtins.int
+    flight_id: _builtins.str
+    """From LookUpAnswerResponse."""
+    @_builtins.property
+    def request(self) -> Global___CacheRequest:
+        """The request, as it was looked up."""
+
+    def __init__(
+        self,
+        *,
+        request: Global___CacheRequest | None = ...,
+        flight_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["flight_id", b"flight_id", "request", b"request"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KeepFlightRequest: _TypeAlias = KeepFlightRequest  # noqa: Y015
+
+@_typing.final
+class KeepFlightResponse(_message.Message):
+    """Whether it is still its own."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEPT_FIELD_NUMBER: _builtins.int
+    FLIGHT_EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    kept: _builtins.bool
+    """False where another one leads by now, or where nobody knows: the answer is welcome all the same."""
+    @_builtins.property
+    def flight_expire_time(self) -> _timestamp_pb2.Timestamp:
+        """Until when it is, without a further sign of life."""
+
+    def __init__(
+        self,
+        *,
+        kept: _builtins.bool = ...,
+        flight_expire_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["flight_expire_time", b"flight_expire_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["flight_expire_time", b"flight_expire_time", "kept", b"kept"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KeepFlightResponse: _TypeAlias = KeepFlightResponse  # noqa: Y015
 
 @_typing.final
 class ReportHitRequest(_message.Message):

@@ -53,6 +53,11 @@ class CacheServiceStub:
                 request_serializer=farthing_dot_cache_dot_v1_dot_cache__pb2.EndFlightRequest.SerializeToString,
                 response_deserializer=farthing_dot_cache_dot_v1_dot_cache__pb2.EndFlightResponse.FromString,
                 _registered_method=True)
+        self.KeepFlight = channel.unary_unary(
+                '/farthing.cache.v1.CacheService/KeepFlight',
+                request_serializer=farthing_dot_cache_dot_v1_dot_cache__pb2.KeepFlightRequest.SerializeToString,
+                response_deserializer=farthing_dot_cache_dot_v1_dot_cache__pb2.KeepFlightResponse.FromString,
+                _registered_method=True)
         self.ReportHit = channel.unary_unary(
                 '/farthing.cache.v1.CacheService/ReportHit',
                 request_serializer=farthing_dot_cache_dot_v1_dot_cache__pb2.ReportHitRequest.SerializeToString,
@@ -166,6 +171,14 @@ class CacheServiceServicer:
     def EndFlight(self, request, context):
         """Ends a flight without an answer (the leader's call failed, or its answer is not to be kept): the next in line leads. Safe to retry; a flight that
         has ended already is no error.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def KeepFlight(self, request, context):
+        """Says that the leader of a flight is still at it. A flight of which nothing is heard for FARTHING_CACHE_FLIGHT_LEASE_S (10 s) goes to the next in line, so
+        that a leader who crashed holds nobody up for longer. Safe to retry.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -316,6 +329,11 @@ def add_CacheServiceServicer_to_server(servicer, server):
                     servicer.EndFlight,
                     request_deserializer=farthing_dot_cache_dot_v1_dot_cache__pb2.EndFlightRequest.FromString,
                     response_serializer=farthing_dot_cache_dot_v1_dot_cache__pb2.EndFlightResponse.SerializeToString,
+            ),
+            'KeepFlight': grpc.unary_unary_rpc_method_handler(
+                    servicer.KeepFlight,
+                    request_deserializer=farthing_dot_cache_dot_v1_dot_cache__pb2.KeepFlightRequest.FromString,
+                    response_serializer=farthing_dot_cache_dot_v1_dot_cache__pb2.KeepFlightResponse.SerializeToString,
             ),
             'ReportHit': grpc.unary_unary_rpc_method_handler(
                     servicer.ReportHit,
@@ -488,6 +506,33 @@ class CacheService:
             '/farthing.cache.v1.CacheService/EndFlight',
             farthing_dot_cache_dot_v1_dot_cache__pb2.EndFlightRequest.SerializeToString,
             farthing_dot_cache_dot_v1_dot_cache__pb2.EndFlightResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def KeepFlight(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/farthing.cache.v1.CacheService/KeepFlight',
+            farthing_dot_cache_dot_v1_dot_cache__pb2.KeepFlightRequest.SerializeToString,
+            farthing_dot_cache_dot_v1_dot_cache__pb2.KeepFlightResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -48,6 +48,10 @@ class CacheServiceStub:
     """Ends a flight without an answer (the leader's call failed, or its answer is not to be kept): the next in line leads. Safe to retry; a flight that
     has ended already is no error.
     """
+    KeepFlight: _grpc.UnaryUnaryMultiCallable[_cache_pb2.KeepFlightRequest, _cache_pb2.KeepFlightResponse]
+    """Says that the leader of a flight is still at it. A flight of which nothing is heard for FARTHING_CACHE_FLIGHT_LEASE_S (10 s) goes to the next in line, so
+    that a leader who crashed holds nobody up for longer. Safe to retry.
+    """
     ReportHit: _grpc.UnaryUnaryMultiCallable[_cache_pb2.ReportHitRequest, _cache_pb2.ReportHitResponse]
     """Says what became of a served hit: right, wrong, or a fresh answer to compare it with. A wrong one is evicted, does not come back for that question, and
     what was learned tightens the thresholds. Safe to retry with the same request_id.
@@ -118,6 +122,10 @@ class CacheServiceAsyncStub(CacheServiceStub):
     EndFlight: _aio.UnaryUnaryMultiCallable[_cache_pb2.EndFlightRequest, _cache_pb2.EndFlightResponse]  # type: ignore[assignment]
     """Ends a flight without an answer (the leader's call failed, or its answer is not to be kept): the next in line leads. Safe to retry; a flight that
     has ended already is no error.
+    """
+    KeepFlight: _aio.UnaryUnaryMultiCallable[_cache_pb2.KeepFlightRequest, _cache_pb2.KeepFlightResponse]  # type: ignore[assignment]
+    """Says that the leader of a flight is still at it. A flight of which nothing is heard for FARTHING_CACHE_FLIGHT_LEASE_S (10 s) goes to the next in line, so
+    that a leader who crashed holds nobody up for longer. Safe to retry.
     """
     ReportHit: _aio.UnaryUnaryMultiCallable[_cache_pb2.ReportHitRequest, _cache_pb2.ReportHitResponse]  # type: ignore[assignment]
     """Says what became of a served hit: right, wrong, or a fresh answer to compare it with. A wrong one is evicted, does not come back for that question, and
@@ -204,6 +212,16 @@ class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_cache_pb2.EndFlightResponse, _abc.Awaitable[_cache_pb2.EndFlightResponse]]:
         """Ends a flight without an answer (the leader's call failed, or its answer is not to be kept): the next in line leads. Safe to retry; a flight that
         has ended already is no error.
+        """
+
+    @_abc_1.abstractmethod
+    def KeepFlight(
+        self,
+        request: _cache_pb2.KeepFlightRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cache_pb2.KeepFlightResponse, _abc.Awaitable[_cache_pb2.KeepFlightResponse]]:
+        """Says that the leader of a flight is still at it. A flight of which nothing is heard for FARTHING_CACHE_FLIGHT_LEASE_S (10 s) goes to the next in line, so
+        that a leader who crashed holds nobody up for longer. Safe to retry.
         """
 
     @_abc_1.abstractmethod
