@@ -262,6 +262,7 @@ def _planned(
         baseline_model=baseline_model,
         baseline_likely_usd_nanos=baseline_likely_usd_nanos,
         shadows=shadows,
+        on_trial=route.on_trial,
     )
 
 

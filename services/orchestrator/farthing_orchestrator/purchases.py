@@ -120,6 +120,8 @@ class Purchases:
             return journey.skip(StepName.REMEMBER, "off" if mode == "off" else "not an answer to keep")
         if journey.objection is not None:
             return journey.skip(StepName.REMEMBER, "open models stood in for want of money")
+        if journey.planned is not None and journey.planned.on_trial:
+            return journey.skip(StepName.REMEMBER, "an experiment's arm on trial: nobody else is given its answers")
         model_policy, sharing = journey.model_policy(), journey.sharing()
         ttl_s = journey.ask.overrides.cache_ttl_s or cache.ttl_s
         flight = self._flights.landing(journey)

@@ -181,7 +181,9 @@ class RouteWish:
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A route, opaque, with what it may cost; `offers` in the order in which they are asked. `shadows` are to be followed beside it."""
+    """A route, opaque, with what it may cost; `offers` in the order in which they are asked. `shadows` are to be followed beside it;
+    `on_trial` is a route whose answers are for their own caller alone.
+    """
 
     route: Any
     offers: tuple[Offer, ...]
@@ -192,6 +194,7 @@ class Planned:
     baseline_likely_usd_nanos: int
     embedding: bytes = b""
     shadows: tuple[PlannedShadow, ...] = ()
+    on_trial: bool = False
 
     @property
     def models(self) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import json
 import uuid
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ async def until_settled(channel_of: Any, requests: int) -> Any:
 
 
 async def until_stored(channel_of: Any, request: Any) -> Any:
-    """The answer to a request once the cache has it."""
+    """The answer to a request once the cache has it: not only from who bought it just now."""
     async with asyncio.timeout(10):
         while True:
             request.request_id = str(uuid.uuid4())
@@ -182,6 +183,30 @@ async def test_tool_calls_pass_through_untouched(whole: Any) -> None:
         answer = await stub(channel_of).Complete(request)
         assert '"name":"f"' in answer.answer.extra_json
         assert answer.answer.finish_reason == "tool_calls"
+
+
+@pytest.mark.parametrize("first", ["streamed", "plain"])
+async def test_case_21_tool_calls_and_their_end_survive_the_cache_both_ways(whole: Any, first: str) -> None:
+    async with whole() as channel_of:
+        request = complete_request("call a tool", model="large")
+        request.parameters.tools_json = '[{"type": "function", "function": {"name": "f"}}]'
+        calling = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+
+        async def streamed() -> tuple[list[Any], Any]:
+            request.request_id = str(uuid.uuid4())
+            call = stub(channel_of).StreamComplete(orchestrator_pb2.StreamCompleteRequest(request=request))
+            events = [event async for event in call]
+            return [json.loads(each.delta.extra_json) for each in events[:-1] if each.delta.extra_json], events[-1].finished
+
+        bought = (await streamed())[1] if first == "streamed" else await stub(channel_of).Complete(request)
+        plain = await until_stored(channel_of, request)
+        deltas, whole_again = await streamed()
+        assert whole_again.receipt.cache_outcome == cache_pb2.LOOKUP_OUTCOME_HIT_EXACT
+        assert deltas == [{"tool_calls": [{"index": 0, **calling}]}]
+        for answer in (bought, plain, whole_again):
+            assert json.loads(answer.answer.extra_json)["tool_calls"] == [calling]
+            assert answer.answer.finish_reason == "tool_calls"
+            assert (answer.usage.input_tokens, answer.usage.output_tokens) == (50, 10)
 
 
 async def test_over_budget_nothing_is_bought_but_the_cache_still_serves(whole: Any) -> None:

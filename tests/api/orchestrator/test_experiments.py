@@ -145,6 +145,22 @@ async def test_users_of_an_a_b_experiment_stay_with_their_arm_and_other_organisa
         assert not (await at.router.PlanRoute(plan_of(f"{ORG}/workspaces/w"))).route.experiment_id
 
 
+async def test_what_an_arm_on_trial_answers_is_kept_for_nobody(lab: Any) -> None:
+    async with lab() as at:
+        await at.begin(AB)
+        exact = orchestrator_pb2.PolicyOverrides(cache_mode=orchestrator_pb2.CACHE_MODE_EXACT)
+        notes: dict[str, str] = {}
+        for user, model in enumerate(await asyncio.gather(*(at.model_of(user) for user in range(20)))):
+            if model not in notes:
+                # Each asks for something else, so that nobody is served what the other bought.
+                scope = f"{ORG}/workspaces/w/projects/p/users/u{user}"
+                asked = at.at.ask(model="", scope=scope, overrides=exact, tokens_max=100 + user)
+                receipt = (await at.at.orchestrator.Complete(asked)).receipt
+                notes[model] = next(each.note for each in receipt.steps if each.name == orchestrator_pb2.STEP_NAME_REMEMBER)
+        assert "on trial" in notes["cheap"]
+        assert "on trial" not in notes["dear"]
+
+
 def plan_of(scope: str) -> Any:
     """What is asked of the planner for a scope."""
     request = router_pb2.PlanRouteRequest(scope=scope, request_id=str(uuid.uuid4()), task="chat")

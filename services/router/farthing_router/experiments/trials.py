@@ -195,4 +195,4 @@ class Trials:
 
 def _assignment(experiment: Experiment, number: int) -> Assignment:
     arm = experiment.arms[number]
-    return Assignment(experiment.experiment_id, arm.name, arm.model, arm.calibration_id, arm.action)
+    return Assignment(experiment.experiment_id, arm.name, arm.model, arm.calibration_id, arm.action, on_trial=number > 0)

@@ -68,6 +68,7 @@ class Assembler:
             calibration_id=plan.calibration.calibration_id if plan.calibration is not None else checked,
             experiment_id=assignment.experiment_id if assignment is not None else "",
             arm=assignment.arm if assignment is not None else "",
+            on_trial=assignment.on_trial if assignment is not None else False,
             complexity=about.looks.score() if wish.request_id or about.looks.known else 0.0,
             cost_usd_nanos_max=cap,
             usd_nanos_per_quality_point=plan.point_usd_nanos,

@@ -118,7 +118,7 @@ class Calibrations(Protocol):
 class Assignment:
     """An experiment's arm for one request: a model, a calibration or an action instead of what rules say; none of them is "as usual".
 
-    `cause` is that of a shadow: "experiment" or "drift".
+    `cause` is that of a shadow: "experiment" or "drift". `on_trial` is every arm but an experiment's first.
     """
 
     experiment_id: str
@@ -127,6 +127,7 @@ class Assignment:
     calibration_id: str = ""
     action: Action | None = None
     cause: str = "experiment"
+    on_trial: bool = False
 
 
 class Assignments(Protocol):

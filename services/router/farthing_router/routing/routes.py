@@ -135,3 +135,4 @@ class Route:
     usd_nanos_per_quality_point: int = 0
     requested_model: str = ""
     quality_min: float = 0.0
+    on_trial: bool = False

@@ -727,6 +727,7 @@ class Route(_message.Message):
     USD_NANOS_PER_QUALITY_POINT_FIELD_NUMBER: _builtins.int
     REQUESTED_MODEL_FIELD_NUMBER: _builtins.int
     QUALITY_MIN_FIELD_NUMBER: _builtins.int
+    ON_TRIAL_FIELD_NUMBER: _builtins.int
     strategy: _builtins.str
     """"fixed" (the caller named the model), "cascade", "calibrated", "cheapest", "fastest", "balanced", "quality" or "learned"."""
     reason: _builtins.str
@@ -761,6 +762,8 @@ class Route(_message.Message):
     """The model that was asked for; "farthing/auto" when the router was to choose."""
     quality_min: _builtins.float
     """The quality floor that the route keeps, 0 to 1; 0 where none holds."""
+    on_trial: _builtins.bool
+    """The arm is not its experiment's first: what it answers is on trial, and nobody else is to be given it from a cache."""
     @_builtins.property
     def candidates(self) -> _containers.RepeatedCompositeFieldContainer[Global___Candidate]:
         """Candidates in the order in which they are asked."""
@@ -786,10 +789,11 @@ class Route(_message.Message):
         usd_nanos_per_quality_point: _builtins.int = ...,
         requested_model: _builtins.str = ...,
         quality_min: _builtins.float = ...,
+        on_trial: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accept_confidence", b"accept_confidence", "arm", b"arm", "calibration_id", b"calibration_id", "calls_max", b"calls_max", "candidates", b"candidates", "complexity", b"complexity", "cost_usd_nanos_max", b"cost_usd_nanos_max", "experiment_id", b"experiment_id", "likely_usd_nanos", b"likely_usd_nanos", "quality_min", b"quality_min", "reason", b"reason", "requested_model", b"requested_model", "rule_id", b"rule_id", "rule_version", b"rule_version", "strategy", b"strategy", "usd_nanos_per_quality_point", b"usd_nanos_per_quality_point", "worst_case_tokens", b"worst_case_tokens", "worst_case_usd_nanos", b"worst_case_usd_nanos"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accept_confidence", b"accept_confidence", "arm", b"arm", "calibration_id", b"calibration_id", "calls_max", b"calls_max", "candidates", b"candidates", "complexity", b"complexity", "cost_usd_nanos_max", b"cost_usd_nanos_max", "experiment_id", b"experiment_id", "likely_usd_nanos", b"likely_usd_nanos", "on_trial", b"on_trial", "quality_min", b"quality_min", "reason", b"reason", "requested_model", b"requested_model", "rule_id", b"rule_id", "rule_version", b"rule_version", "strategy", b"strategy", "usd_nanos_per_quality_point", b"usd_nanos_per_quality_point", "worst_case_tokens", b"worst_case_tokens", "worst_case_usd_nanos", b"worst_case_usd_nanos"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
