@@ -18,11 +18,14 @@ from farthing_orchestrator.accounting import ModelPrice
 from farthing_orchestrator.edge.ledger import GrpcLedger
 from farthing_orchestrator.edge.translation import translated
 from farthing_orchestrator.lookups import Flight, Keeping, Lookup, LookupTerms
+from farthing_orchestrator.ports import PeerUnavailable
 from farthing_orchestrator.request import Ask, Conversation, Generated, Line, Masked, Piece, Planned, RouteWish, Shaped
 from farthing_orchestrator.settings import Settings
 from farthing_orchestrator.wanting import Wanted
 
 _ORGANIZATIONS_MAX = 1_000
+_LATE = 1.2
+"""Whoever hears of a deadline so many times as late as it was set was busy itself."""
 _FLIGHT_SHARE = 0.5
 """Of the time that a look-up may take: so much of it may go into waiting for an identical request."""
 _NOTHING_WANTED = Wanted()
@@ -79,8 +82,7 @@ class GrpcAnswers:
             dry_run=terms.dry_run,
             flight_wait_ms=int(1000 * wait_s),
         )
-        with translated("cache"):
-            found = await self._stub.LookUpAnswer(request, timeout=self._timeout_s + (flight_wait_s or 0.0))
+        found = await self._answer_to(request, timeout_s=self._timeout_s + (flight_wait_s or 0.0))
         similarity = found.similarity if found.HasField("similarity") else None
         outcome = messages.LOOKUP_OUTCOMES[found.outcome]
         if outcome == "miss":
@@ -114,6 +116,18 @@ class GrpcAnswers:
             lease_s=messages.lease_s(found, self._clock.now()),
             joined=found.joined,
         )
+
+    async def _answer_to(self, request: Any, *, timeout_s: float) -> Any:
+        """The cache's answer to a look-up. In a rush it may be this process that is late, and not the cache: then it is asked once more."""
+        began_s = self._clock.monotonic_s()
+        try:
+            with translated("cache"):
+                return await self._stub.LookUpAnswer(request, timeout=timeout_s)
+        except PeerUnavailable:
+            if self._clock.monotonic_s() - began_s < _LATE * timeout_s:
+                raise
+        with translated("cache"):
+            return await self._stub.LookUpAnswer(request, timeout=timeout_s)
 
     async def report_check(self, request_id: str, scope: str, hit_id: str, fresh: Generated) -> None:
         """Has a fresh answer compared with the hit that was served."""
