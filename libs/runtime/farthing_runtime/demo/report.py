@@ -19,7 +19,7 @@ _LOST_US = 1000
 
 def print_tally(console: Console, tally: Tally, *, title: str, baseline_model: str, baseline_right: int | None) -> None:
     """What was saved, and at what quality."""
-    saved = tally.baseline_usd_nanos - tally.cost_usd_nanos
+    saved = tally.baseline_usd_nanos - tally.cost_usd_nanos - tally.checks_usd_nanos
     share = 100 * saved / tally.baseline_usd_nanos if tally.baseline_usd_nanos else 0.0
     hits = tally.exact_hits + tally.semantic_hits
     table = Table(show_header=False, box=None, padding=(0, 2))
@@ -33,6 +33,7 @@ def print_tally(console: Console, tally: Tally, *, title: str, baseline_model: s
         ("pieces masked", f"{tally.masked}"),
         ("tokens saved", f"{tally.tokens_saved:,}"),
         ("cost", usd_text(tally.cost_usd_nanos)),
+        ("checks of hits", f"{usd_text(tally.checks_usd_nanos)}  ({tally.checks} fresh answers bought to compare with)"),
         ("baseline cost", f"{usd_text(tally.baseline_usd_nanos)}  (always {baseline_model}, no cache)"),
     ]
     for name, value in rows:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import csv
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -43,6 +44,8 @@ class Tally:
     tokens_saved: int = 0
     cost_usd_nanos: int = 0
     baseline_usd_nanos: int = 0
+    checks: int = 0
+    checks_usd_nanos: int = 0
     right: int = 0
     judged: int = 0
     added_us: list[int] = field(default_factory=list)
@@ -123,7 +126,10 @@ async def _create_budget(channel: Any, organization: str) -> None:
 
 
 async def _compare(channel: Any, organization: str, tally: Tally) -> None:
-    """Settlements may end a moment after their answers, so the ledger is asked until it has all of them, for a bounded time."""
+    """Settlements may end a moment after their answers, so the ledger is asked until it has all of them, for a bounded time.
+
+    What was bought beside, to check hits, stands in no receipt and in rows of its own.
+    """
     receipts = {
         "requests": tally.requests,
         "cost_usd_nanos": tally.cost_usd_nanos,
@@ -137,5 +143,16 @@ async def _compare(channel: Any, organization: str, tally: Tally) -> None:
         await asyncio.sleep(0.05)
         rows = (await stub.QueryUsage(budget_pb2.QueryUsageRequest(scope=organization), timeout=10.0)).rows
         ledger = {name: sum(getattr(row, name) for row in rows) for name in receipts}
+        tally.checks, tally.checks_usd_nanos = await _bought_beside(stub, organization)
+        ledger["cost_usd_nanos"] -= tally.checks_usd_nanos
         if tally.errors and ledger["requests"] >= receipts["requests"]:
             return  # failed requests may have been billed; their cost stands in no receipt
+
+
+async def _bought_beside(stub: Any, organization: str) -> tuple[int, int]:
+    """Attempts that the ledger knows as bought for comparison only: how many, and what they cost in nanodollars."""
+    request = budget_pb2.ExportUsageRequest(scope=organization, format=budget_pb2.EXPORT_FORMAT_CSV)
+    chunks = [each.chunk async for each in stub.ExportUsage(request, timeout=_REQUEST_TIMEOUT_S)]
+    rows = csv.DictReader(b"".join(chunks).decode().splitlines())
+    costs = [int(row["cost_usd_nanos"]) for row in rows if row["outcome"].startswith("shadow_")]
+    return len(costs), sum(costs)
