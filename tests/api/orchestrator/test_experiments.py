@@ -107,7 +107,7 @@ async def test_an_arm_that_fails_is_stopped_by_itself_and_all_requests_go_back(l
 
 async def test_a_good_canary_comes_to_serve_everybody_and_no_user_ever_goes_back(lab: Any) -> None:
     async with lab() as at:
-        name = await at.begin(CANARY, canary_shares=[0.2, 0.5, 1.0], requests_max=600)
+        name = await at.begin(CANARY, canary_shares=[0.2, 0.5, 1.0], requests_max=1_000)
         had: dict[int, list[str]] = {user: [] for user in range(60)}
         found = await at.standing(name)
         while found.winner != "new":
@@ -120,9 +120,9 @@ async def test_a_good_canary_comes_to_serve_everybody_and_no_user_ever_goes_back
         for models in had.values():
             assert models == sorted(models, key=("dear", "cheap").index)
         # It serves everybody until somebody ends it, whatever it was given as requests_max.
-        for start in range(100, 700, 50):
+        for start in range(100, 1_100, 50):
             assert set(await asyncio.gather(*(at.model_of(user) for user in range(start, start + 50)))) == {"cheap"}
-        await at.until(name, lambda each: sum(arm.requests for arm in each.results) > 600)
+        await at.until(name, lambda each: sum(arm.requests for arm in each.results) > 1_000)
         assert (await at.standing(name)).state == RUNNING
 
 
